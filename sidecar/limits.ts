@@ -1,0 +1,37 @@
+/**
+ * Every bound of the sidecar in one place. Units are last in the name. A bound that people may change
+ * is in `config.ts` and only its default and range are here.
+ */
+export const LIMITS = Object.freeze({
+  /** Largest value of one put. */
+  valueBytesMax: 1024 * 1024 * 4 - 64 * 1024,
+  /** Longest key. */
+  keyBytesMax: 1024,
+  /** Largest message of any RPC, both directions. */
+  messageBytesMax: 8 * 1024 * 1024,
+  /** Largest log entry (one WriteRequest). */
+  entryBytesMax: 4 * 1024 * 1024,
+  /** HTTP/2 stream and session windows for bulk streams. */
+  http2WindowBytes: 8 * 1024 * 1024,
+  /** Entries kept decoded for followers that are nearly caught up. */
+  entryCacheBytesMax: 32 * 1024 * 1024,
+  /** Writes accepted and not yet committed, per shard; beyond: RESOURCE_UNAVAILABLE. */
+  pendingWritesMax: 50_000,
+  pendingWriteBytesMax: 128 * 1024 * 1024,
+  /** Reads waiting for a confirmation, per shard. */
+  pendingReadsMax: 50_000,
+  segmentBytes: 64 * 1024 * 1024,
+  /** Memory table of a whole process: beyond it writes wait for the flush. */
+  memoryTableBytesMax: 128 * 1024 * 1024,
+  /** A checkpoint starts at the latest when this much is dirty, or after checkpointIntervalMs. */
+  checkpointBytes: 48 * 1024 * 1024,
+  checkpointIntervalMs: 2_000,
+  snapshotChunkBytes: 256 * 1024,
+  snapshotSendersMax: 2,
+  heartbeatIntervalMs: 100,
+  /** Silence after which a peer or leader counts as gone. */
+  peerTimeoutMs: 2_000,
+  listKeysPerMessageMax: 1_000,
+  readBytesPerMessageMax: 2 * 1024 * 1024,
+  shutdownMs: 5_000,
+});

@@ -1,0 +1,15 @@
+import { ServingStatus } from "./gen/resilver.ts";
+
+export { ServingStatus };
+
+const names: Readonly<Record<number, string>> = {
+  [ServingStatus.NOT_MEMBER]: "NOT_MEMBER",
+  [ServingStatus.FENCED]: "FENCED",
+  [ServingStatus.FOLLOWER]: "FOLLOWER",
+  [ServingStatus.LEADER]: "LEADER",
+};
+
+/** The name people see for a status. */
+export function statusName(status: ServingStatus): string {
+  return names[status] ?? `UNKNOWN(${status})`;
+}
