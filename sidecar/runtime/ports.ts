@@ -1,0 +1,119 @@
+import type {
+  Ack,
+  AddFollowerRequest,
+  Append,
+  BecomeLeaderRequest,
+  BecomeLeaderResponse,
+  ChecksumResponse,
+  EnrolRequest,
+  EnrolResponse,
+  NewTermRequest,
+  NewTermResponse,
+  NodeStatus,
+  OpenShardRequest,
+  Peer,
+  PromoteRequest,
+  RemoveFollowerRequest,
+  RemoveFollowerResponse,
+  ReplicaStatus,
+  SnapshotChunk,
+  SnapshotResponse,
+  TruncateRequest,
+  TruncateResponse,
+  UpdateEnsembleRequest,
+  UpdateEnsembleResponse,
+} from "../protocol/gen/resilver.ts";
+import type {
+  GetRequest,
+  GetResponse,
+  ListRequest,
+  RangeScanRequest,
+  WriteRequest,
+  WriteResponse,
+} from "../protocol/gen/oxia-client.ts";
+
+/**
+ * One end of a bidirectional stream, client or server side: gRPC in production, a queue in the simulator.
+ * Nothing hangs: `cancel()` (or the signal it was made with) always ends `messages` (part five of the seed).
+ */
+export interface DuplexCall<Out, In> {
+  /** Queues a message. False: the transport's buffer is full, wait for `drained` before the next one. */
+  write(message: Out): boolean;
+  /** Resolves when the transport takes messages again, or when the call has ended. */
+  drained(): Promise<void>;
+  /**
+   * Messages of the other side. Ends normally when that side ended or this side cancelled; otherwise throws:
+   * ProtocolError for a refusal by name, TransportError for anything else. The error of the receiving side wins
+   * over one of the sending side; a cancellation is no error.
+   */
+  readonly messages: AsyncIterable<In>;
+  /** Ends this side normally (half close). */
+  end(): void;
+  /** Server side: ends the call with a refusal. Client side: cancels. */
+  fail(error: Error): void;
+  /** Ends both directions at once. */
+  cancel(): void;
+}
+
+/** The connection, not the peer's answer, failed. */
+export class TransportError extends Error {
+  override readonly name = "TransportError";
+}
+
+/** Client side of LogReplication. `address` is host:port of the internal endpoint. */
+export interface PeerTransport {
+  replicate(address: string, peer: Peer): DuplexCall<Append, Ack>;
+  sendSnapshot(address: string, peer: Peer): DuplexCall<SnapshotChunk, SnapshotResponse>;
+  close(): Promise<void>;
+}
+
+/** What a service calls on one replica. Refusals are thrown as ProtocolError. */
+export interface ReplicaHandle {
+  newTerm(request: NewTermRequest): Promise<NewTermResponse>;
+  becomeLeader(request: BecomeLeaderRequest, signal: AbortSignal): Promise<BecomeLeaderResponse>;
+  addFollower(request: AddFollowerRequest): Promise<void>;
+  removeFollower(request: RemoveFollowerRequest): Promise<RemoveFollowerResponse>;
+  promote(request: PromoteRequest): Promise<void>;
+  updateEnsemble(request: UpdateEnsembleRequest, signal: AbortSignal): Promise<UpdateEnsembleResponse>;
+  enrol(request: EnrolRequest): Promise<EnrolResponse>;
+  truncate(request: TruncateRequest): Promise<TruncateResponse>;
+  /** Serves one Replicate stream until it ends. */
+  serveReplicate(peer: Peer, call: DuplexCall<Ack, Append>): Promise<void>;
+  /** Serves one SendSnapshot stream until it ends. */
+  serveSnapshot(peer: Peer, call: DuplexCall<SnapshotResponse, SnapshotChunk>): Promise<void>;
+
+  /**
+   * Leader only. `raw` are the bytes of `request` as they came over the wire; they are the log entry.
+   * Resolves when committed and applied. Requests of one caller are answered in call order.
+   */
+  write(request: WriteRequest, raw: Uint8Array): Promise<WriteResponse>;
+  /** Leader only: resolves when reads of the state are linearizable as of the call (R15), then read synchronously. */
+  readBarrier(): Promise<void>;
+  get(request: GetRequest): GetResponse;
+  /** Pages of keys, each within the limits of one message. Abandoning the iterator releases its read view. */
+  list(request: ListRequest): Iterable<readonly string[]>;
+  scan(request: RangeScanRequest): Iterable<readonly GetResponse[]>;
+
+  status(): ReplicaStatus;
+  checksum(atLeastOffset: number, signal: AbortSignal): Promise<ChecksumResponse>;
+}
+
+/** All replicas of one sidecar process. */
+export interface NodeRuntime {
+  readonly node: string;
+  /** Differs at each start of the process. */
+  readonly bootId: number;
+  /** Opens (formats when there is no cookie) the named shard; returns its status. */
+  openShard(request: OpenShardRequest): Promise<ReplicaStatus>;
+  /** Throws SHARD_NOT_FOUND / NAMESPACE_NOT_FOUND. */
+  replica(namespace: string, shard: number): ReplicaHandle;
+  replicas(): readonly ReplicaHandle[];
+  deleteShard(namespace: string, shard: number, term: number, storeId: string): Promise<void>;
+  status(): NodeStatus;
+  /** Calls `changed` after any replica's status changed (bounded to 20 per second and replica). Returns the unsubscriber. */
+  watch(changed: (statuses: readonly ReplicaStatus[]) => void): () => void;
+  /** Resolves, never rejects, with what went wrong when a replica's process must end (failed fsync, broken invariant). */
+  readonly fatal: Promise<Error>;
+  /** Stops accepting, drains, syncs, checkpoints, closes. */
+  close(): Promise<void>;
+}
