@@ -260,6 +260,11 @@ export interface NewTermRequest {
   storeId: string;
   targetUid: string;
   generation: number;
+  /**
+   * The store's first election is going on: a replica whose directories were never
+   * formatted before becomes a member (R11). Ignored by every other replica.
+   */
+  bootstrap: boolean;
 }
 
 export interface NewTermResponse {
@@ -2130,7 +2135,16 @@ export const NewTermOptions: MessageFns<NewTermOptions> = {
 };
 
 function createBaseNewTermRequest(): NewTermRequest {
-  return { namespace: "", shard: 0, term: 0, options: undefined, storeId: "", targetUid: "", generation: 0 };
+  return {
+    namespace: "",
+    shard: 0,
+    term: 0,
+    options: undefined,
+    storeId: "",
+    targetUid: "",
+    generation: 0,
+    bootstrap: false,
+  };
 }
 
 export const NewTermRequest: MessageFns<NewTermRequest> = {
@@ -2155,6 +2169,9 @@ export const NewTermRequest: MessageFns<NewTermRequest> = {
     }
     if (message.generation !== 0) {
       writer.uint32(176).int64(message.generation);
+    }
+    if (message.bootstrap !== false) {
+      writer.uint32(184).bool(message.bootstrap);
     }
     return writer;
   },
@@ -2228,6 +2245,14 @@ export const NewTermRequest: MessageFns<NewTermRequest> = {
             message.generation = longToNumber(reader.int64());
             continue;
           }
+          case 23: {
+            if (tag !== 184) {
+              break;
+            }
+
+            message.bootstrap = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2254,6 +2279,7 @@ export const NewTermRequest: MessageFns<NewTermRequest> = {
     message.storeId = object.storeId ?? "";
     message.targetUid = object.targetUid ?? "";
     message.generation = object.generation ?? 0;
+    message.bootstrap = object.bootstrap ?? false;
     return message;
   },
 };
