@@ -1,0 +1,43 @@
+/**
+ * Mocha's own listing, ended by one line `N passed, N failed, N skipped`, with the reason of each
+ * skipped test (test/support/skip.ts) above it. As one lane of several (RESILVER_TEST_TOTALS names
+ * a file) the counts go there instead, for one sum at the end.
+ */
+import { writeFileSync } from "node:fs";
+import Mocha from "mocha";
+
+export default class Reporter extends Mocha.reporters.Spec {
+  /** Skipped tests, in order. */
+  #skipped = [];
+
+  constructor(runner, options) {
+    super(runner, options);
+    runner.on(Mocha.Runner.constants.EVENT_TEST_PENDING, (test) => this.#skipped.push(test));
+  }
+
+  epilogue() {
+    const { passes, failures, tests } = this.stats;
+    if (failures > 0) Mocha.reporters.Base.list(this.failures);
+    for (const test of this.#skipped) {
+      const reason = skipReason(test) ?? "no reason given";
+      process.stdout.write(`skipped: ${test.fullTitle()}: ${reason}\n`);
+    }
+    const totals = { passed: passes, failed: failures, skipped: this.#skipped.length };
+    const file = process.env.RESILVER_TEST_TOTALS;
+    if (file !== undefined) {
+      writeFileSync(file, JSON.stringify(totals));
+      process.stdout.write(`${tests} tests, ${failures} failures\n`);
+    } else {
+      const { passed, failed, skipped } = totals;
+      process.stdout.write(`${passed} passed, ${failed} failed, ${skipped} skipped\n`);
+    }
+  }
+}
+
+/** The reason noted on the test, its hook's suite, or a suite around it. */
+function skipReason(test) {
+  for (let at = test; at !== undefined; at = at.parent) {
+    if (at.skipReason !== undefined) return at.skipReason;
+  }
+  return undefined;
+}
