@@ -18,6 +18,9 @@ export const LIMITS = Object.freeze({
   /** Writes accepted and not yet committed, per shard; beyond: RESOURCE_UNAVAILABLE. */
   pendingWritesMax: 50_000,
   pendingWriteBytesMax: 128 * 1024 * 1024,
+  /** Writes of one WriteStream that are not answered yet; beyond, its client waits. */
+  writeStreamRequestsMax: 1_024,
+  writeStreamBytesMax: 16 * 1024 * 1024,
   /** Reads waiting for a confirmation, per shard. */
   pendingReadsMax: 50_000,
   segmentBytes: 64 * 1024 * 1024,
@@ -31,6 +34,12 @@ export const LIMITS = Object.freeze({
   heartbeatIntervalMs: 100,
   /** Silence after which a peer or leader counts as gone. */
   peerTimeoutMs: 2_000,
+  /** The longest silence of a WatchStatus stream. */
+  statusHeartbeatMs: 500,
+  /** Streams of one connection to a server. */
+  streamsPerConnectionMax: 20_000,
+  /** Connections kept to peers; idle ones are closed beyond it. */
+  peerConnectionsMax: 64,
   listKeysPerMessageMax: 1_000,
   readBytesPerMessageMax: 2 * 1024 * 1024,
   shutdownMs: 5_000,
