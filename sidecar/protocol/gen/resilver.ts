@@ -179,6 +179,8 @@ export interface Append {
   entryCrc: number;
   /** Read confirmation round to echo (R15); 0: none. */
   round: number;
+  /** The leader counts the addressee's acks: it votes (R2). Tells it when old data may go. */
+  targetVotes: boolean;
 }
 
 export interface Ack {
@@ -514,7 +516,12 @@ export interface ReplicaStatus {
   lossEpoch: number;
   previousTerm: number;
   enrolledTerm: number;
-  commit: LogPosition | undefined;
+  commit:
+    | LogPosition
+    | undefined;
+  /** Counted by the leader of the present term, as far as this replica knows. */
+  votes: boolean;
+  node: string;
 }
 
 export interface WatchStatusRequest {
@@ -1218,6 +1225,7 @@ function createBaseAppend(): Append {
     previous: undefined,
     entryCrc: 0,
     round: 0,
+    targetVotes: false,
   };
 }
 
@@ -1252,6 +1260,9 @@ export const Append: MessageFns<Append> = {
     }
     if (message.round !== 0) {
       writer.uint32(192).int64(message.round);
+    }
+    if (message.targetVotes !== false) {
+      writer.uint32(200).bool(message.targetVotes);
     }
     return writer;
   },
@@ -1349,6 +1360,14 @@ export const Append: MessageFns<Append> = {
             message.round = longToNumber(reader.int64());
             continue;
           }
+          case 25: {
+            if (tag !== 200) {
+              break;
+            }
+
+            message.targetVotes = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1380,6 +1399,7 @@ export const Append: MessageFns<Append> = {
       : undefined;
     message.entryCrc = object.entryCrc ?? 0;
     message.round = object.round ?? 0;
+    message.targetVotes = object.targetVotes ?? false;
     return message;
   },
 };
@@ -5019,6 +5039,8 @@ function createBaseReplicaStatus(): ReplicaStatus {
     previousTerm: 0,
     enrolledTerm: 0,
     commit: undefined,
+    votes: false,
+    node: "",
   };
 }
 
@@ -5095,6 +5117,12 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
     }
     if (message.commit !== undefined) {
       LogPosition.encode(message.commit, writer.uint32(194).fork()).join();
+    }
+    if (message.votes !== false) {
+      writer.uint32(200).bool(message.votes);
+    }
+    if (message.node !== "") {
+      writer.uint32(210).string(message.node);
     }
     return writer;
   },
@@ -5304,6 +5332,22 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
             message.commit = LogPosition.decode(reader, reader.uint32());
             continue;
           }
+          case 25: {
+            if (tag !== 200) {
+              break;
+            }
+
+            message.votes = reader.bool();
+            continue;
+          }
+          case 26: {
+            if (tag !== 210) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5351,6 +5395,8 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
     message.commit = (object.commit !== undefined && object.commit !== null)
       ? LogPosition.fromPartial(object.commit)
       : undefined;
+    message.votes = object.votes ?? false;
+    message.node = object.node ?? "";
     return message;
   },
 };
