@@ -1,0 +1,65 @@
+/** Shard assignments: which leader serves which part of the hash space (WIRE.md, public API). */
+import {
+  ShardKeyRouter,
+  type ShardAssignment,
+  type ShardAssignments,
+} from "../../sidecar/protocol/gen/oxia-client.ts";
+
+/** An inclusive range of 32-bit hashes. */
+export interface HashRange {
+  readonly min: number;
+  readonly max: number;
+}
+
+const HASHES = 2 ** 32;
+
+/** Range `index` of `count` equal parts of the 32-bit space; together they cover it without overlap. */
+export function hashRange(index: number, count: number): HashRange {
+  const start = Math.floor((index * HASHES) / count);
+  const end = Math.floor(((index + 1) * HASHES) / count);
+  return { min: start, max: end - 1 };
+}
+
+/** The leader of one shard as clients should reach it. `shards` is the number of the namespace's shards. */
+export interface LeaderAddress {
+  readonly namespace: string;
+  readonly shard: number;
+  /** Position of the shard among its namespace's, from 0. */
+  readonly index: number;
+  readonly shards: number;
+  /** host:port of the public endpoint; null while it never had a leader. */
+  readonly address: string | null;
+}
+
+/**
+ * What every node tells clients. A namespace is left out until all its shards have had a leader: an assignment
+ * without an address would send clients nowhere.
+ */
+export function shardAssignments(leaders: readonly LeaderAddress[]): ShardAssignments {
+  const namespaces: ShardAssignments["namespaces"] = {};
+  const incomplete = new Set(
+    leaders.filter((leader) => leader.address === null).map((leader) => leader.namespace),
+  );
+  for (const leader of leaders) {
+    if (incomplete.has(leader.namespace)) continue;
+    const entry = (namespaces[leader.namespace] ??= {
+      assignments: [],
+      shardKeyRouter: ShardKeyRouter.XXHASH3,
+    });
+    entry.assignments.push(assignment(leader));
+  }
+  const addresses = leaders.map((leader) => leader.address ?? "").filter((text) => text !== "");
+  return { namespaces, allowedAuthorities: [...new Set(addresses)].toSorted() };
+}
+
+function assignment(leader: LeaderAddress): ShardAssignment {
+  const range = hashRange(leader.index, leader.shards);
+  return {
+    shard: leader.shard,
+    leader: leader.address ?? "",
+    shardBoundaries: {
+      $case: "int32HashRange",
+      value: { minHashInclusive: range.min, maxHashInclusive: range.max },
+    },
+  };
+}

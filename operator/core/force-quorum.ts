@@ -1,0 +1,78 @@
+/**
+ * The forced quorum: the one way on after a majority is lost, and only at a person's order, since whatever
+ * the survivor lacks is lost for good.
+ */
+import type { EntryId } from "../../sidecar/protocol/entry.ts";
+import { currentReplica, type Observed } from "./observed.ts";
+import { memberOn, type ShardRecord } from "./record.ts";
+
+/** A person's order. */
+export interface ForceQuorumOrder {
+  readonly survivor: string;
+  /** Must be exactly {@link acknowledgement} of the survivor's head. */
+  readonly acknowledgeDataLoss: string;
+}
+
+export type ForceQuorumVerdict =
+  | { readonly kind: "accepted"; readonly record: ShardRecord }
+  | { readonly kind: "rejected"; readonly message: string };
+
+/** The phrase that shows that the person knows up to where data is kept. */
+export function acknowledgement(head: EntryId): string {
+  return `lose everything after offset ${head.offset}`;
+}
+
+/**
+ * Judges the order. `stopped` names the nodes whose processes the platform has confirmed to be gone: every
+ * other member must be, or it could still acknowledge writes that are then lost.
+ */
+export function judgeForceQuorum(
+  record: ShardRecord,
+  observed: Observed,
+  stopped: ReadonlySet<string>,
+  order: ForceQuorumOrder,
+): ForceQuorumVerdict {
+  const member = memberOn(record, order.survivor);
+  const voters = record.members.filter((other) => other.role === "voter");
+  if (member === undefined || member.role !== "voter") {
+    const allowed = voters.map((other) => other.node).join(", ");
+    return rejected(`survivor: ${order.survivor} is not a voter; allowed: ${allowed || "none"}`);
+  }
+  const replica = currentReplica(observed, order.survivor);
+  if (replica === null || replica.replicaUid !== member.replicaUid || replica.fault !== "") {
+    return rejected(`survivor: ${order.survivor} is not there with its data (${member.replicaUid})`);
+  }
+  const running = record.members
+    .map((other) => other.node)
+    .filter((node) => node !== order.survivor && !stopped.has(node));
+  if (running.length > 0) {
+    return rejected(`stop first, so that nothing is acknowledged meanwhile: ${running.join(", ")}`);
+  }
+  const head = replica.head ?? { term: -1, offset: -1 };
+  const phrase = acknowledgement(head);
+  if (order.acknowledgeDataLoss !== phrase) {
+    return rejected(`acknowledgeDataLoss: must be exactly "${phrase}"`);
+  }
+  return { kind: "accepted", record: forced(record, order.survivor, head) };
+}
+
+/**
+ * The survivor alone, in a new loss epoch; the floor comes down to what it has. `desired` stays, so the others
+ * come back as learners, one at a time.
+ */
+function forced(record: ShardRecord, survivor: string, head: EntryId): ShardRecord {
+  const { next: _next, ...kept } = record;
+  return {
+    ...kept,
+    lossEpoch: record.lossEpoch + 1,
+    leader: null,
+    ensemble: [survivor],
+    members: record.members.filter((member) => member.node === survivor),
+    ensembleTerm: record.term,
+    commitFloor: { term: head.term, offset: head.offset },
+  };
+}
+
+function rejected(message: string): ForceQuorumVerdict {
+  return { kind: "rejected", message };
+}

@@ -1,0 +1,155 @@
+/** What the coordinator sees of one shard: input of the plan, never durable, never trusted over the record. */
+import type { FollowerProgress, ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
+import { ServingStatus } from "../../sidecar/protocol/status.ts";
+import { memberOn, type RecordMember, type ShardRecord } from "./record.ts";
+
+/**
+ * `unknown`: not heard of since this coordinator started; nothing may be concluded from it.
+ * `down`: the connection broke and a new one was refused. `silent`: connected, but not answering.
+ */
+export type Reach = "unknown" | "up" | "down" | "silent";
+
+/** One node, as far as one shard is concerned. */
+export interface ObservedNode {
+  readonly node: string;
+  readonly reach: Reach;
+  /** Last report of this shard's replica; current only while `reach` is up. Null: the node has none open. */
+  readonly replica: ReplicaStatus | null;
+  /** Why the node refused to open the shard; null when it did not. */
+  readonly openRefusal: { readonly reason: string; readonly message: string } | null;
+  /** Kubernetes: a claim of this node is being deleted. */
+  readonly volumeTerminating: boolean;
+  /** Bytes free where a snapshot would be staged; null when not known. */
+  readonly freeBytes: number | null;
+}
+
+/** Everything the plan may look at besides the record. */
+export interface Observed {
+  /** Wall clock, milliseconds. */
+  readonly nowMs: number;
+  readonly nodes: ReadonlyMap<string, ObservedNode>;
+  /** BecomeLeader answered so recently that status reports may lag behind it. */
+  readonly leaderSettling: boolean;
+  /** The voter sets and term under which the leader reported a committed entry to this coordinator (R13). */
+  readonly confirmedSets: { readonly term: number; readonly sets: string } | null;
+  /** The last election found nobody at or above the floor; holds until some voter's evidence changes. */
+  readonly belowFloor: { readonly evidence: string; readonly best: string } | null;
+  /** Nodes with a recovery going on in any shard, for the RecoveryLimit gate. */
+  readonly recoveringNodes: ReadonlySet<string>;
+}
+
+/** The replica on a node when its report is current. */
+export function currentReplica(observed: Observed, node: string): ReplicaStatus | null {
+  const seen = observed.nodes.get(node);
+  return seen?.reach === "up" ? seen.replica : null;
+}
+
+/** True when the last report from the node shows another replica than the recorded one. */
+export function isWiped(observed: Observed, member: RecordMember): boolean {
+  const replica = observed.nodes.get(member.node)?.replica ?? null;
+  return replica !== null && replica.replicaUid !== "" && replica.replicaUid !== member.replicaUid;
+}
+
+export type LeaderLoss =
+  | "NoLeader"
+  | "LeaderDown"
+  | "LeaderSilent"
+  | "LeaderWiped"
+  | "LeaderRestarted"
+  | "LeaderNotLeading"
+  | "LeaderFaulty"
+  | "LeaderLeaving"
+  | "Requested";
+
+/**
+ * `steady`: the recorded leader, the same uid and boot counter, has led the recorded term without a
+ * restart, hence holds everything acknowledged (R16). `waiting`: too early to judge.
+ */
+export type LeaderJudgement =
+  | { readonly state: "steady"; readonly replica: ReplicaStatus }
+  | { readonly state: "waiting" }
+  | { readonly state: "lost"; readonly why: LeaderLoss };
+
+/** Judges the recorded leader. */
+export function judgeLeader(record: ShardRecord, observed: Observed): LeaderJudgement {
+  const { leader } = record;
+  if (leader === null) return { state: "lost", why: "NoLeader" };
+  const seen = observed.nodes.get(leader.node);
+  if (seen === undefined || seen.reach === "unknown") return { state: "waiting" };
+  if (seen.reach === "down") return { state: "lost", why: "LeaderDown" };
+  if (seen.reach === "silent") return { state: "lost", why: "LeaderSilent" };
+  return judgeLeaderReplica(record, leader, seen.replica, observed.leaderSettling);
+}
+
+function judgeLeaderReplica(
+  record: ShardRecord,
+  leader: NonNullable<ShardRecord["leader"]>,
+  replica: ReplicaStatus | null,
+  settling: boolean,
+): LeaderJudgement {
+  if (replica === null) return { state: "lost", why: "LeaderRestarted" };
+  if (replica.replicaUid !== leader.uid) return { state: "lost", why: "LeaderWiped" };
+  if (replica.bootCounter !== leader.bootCounter) return { state: "lost", why: "LeaderRestarted" };
+  if (replica.fault !== "") return { state: "lost", why: "LeaderFaulty" };
+  if (replica.status !== ServingStatus.LEADER || replica.term !== record.term) {
+    return settling ? { state: "waiting" } : { state: "lost", why: "LeaderNotLeading" };
+  }
+  return { state: "steady", replica };
+}
+
+/** How the leader sees the replica with this uid on this node; undefined when it does not feed it. */
+export function followerAt(
+  leader: ReplicaStatus,
+  member: RecordMember,
+): FollowerProgress | undefined {
+  return leader.followers.find(
+    (follower) => follower.node === member.node && follower.replicaUid === member.replicaUid,
+  );
+}
+
+/** Who voters with the recorded uid are, by what can be said of them now. */
+export interface VoterReach {
+  /** Not known to be wiped: away, or here. */
+  readonly intact: ReadonlySet<string>;
+  /** Here, with the recorded uid and no fault. */
+  readonly reachable: ReadonlySet<string>;
+  /** Not heard of since this coordinator started. */
+  readonly unknown: ReadonlySet<string>;
+}
+
+/** Sorts the voters of all voter sets. Learners and wiped voters are in none of the answers. */
+export function voterReach(record: ShardRecord, observed: Observed): VoterReach {
+  const intact = new Set<string>();
+  const reachable = new Set<string>();
+  const unknown = new Set<string>();
+  for (const member of record.members) {
+    if (member.role !== "voter" || isWiped(observed, member)) continue;
+    intact.add(member.node);
+    const reach = observed.nodes.get(member.node)?.reach ?? "unknown";
+    if (reach === "unknown") unknown.add(member.node);
+    const replica = currentReplica(observed, member.node);
+    if (replica !== null && replica.fault === "") reachable.add(member.node);
+  }
+  return { intact, reachable, unknown };
+}
+
+/** What the below-floor stop was concluded from; a change of it calls for another election. */
+export function voterEvidence(record: ShardRecord, observed: Observed): string {
+  return record.members
+    .map((member) => {
+      const seen = observed.nodes.get(member.node);
+      const uid = seen?.replica?.replicaUid ?? "";
+      const boot = seen?.replica?.bootCounter ?? 0;
+      return `${member.node}:${member.role}:${seen?.reach ?? "unknown"}:${uid}:${boot}`;
+    })
+    .join(" ");
+}
+
+/** Nodes that should have this shard open. */
+export function shardNodes(record: ShardRecord): readonly string[] {
+  const nodes = new Set([...record.ensemble, ...(record.next?.ensemble ?? [])]);
+  for (const member of record.members) {
+    if (member.role !== "leaving") nodes.add(member.node);
+  }
+  return [...nodes].filter((node) => memberOn(record, node)?.role !== "leaving");
+}

@@ -1,0 +1,148 @@
+/**
+ * The plan: record and observation in, a few things to do out. Pure and level-based: it knows nothing of what
+ * was done before, so a coordinator killed at any step goes on where the record says.
+ */
+import { ServingStatus } from "../../sidecar/protocol/status.ts";
+import { planEnsemble, type EnsembleAction } from "./ensemble.ts";
+import type { RecoveryPolicy } from "./gates.ts";
+import { closedGate, deferAll, planMembers, type Deferral, type MemberAction } from "./membership.ts";
+import {
+  currentReplica,
+  judgeLeader,
+  shardNodes,
+  voterReach,
+  type LeaderLoss,
+  type Observed,
+} from "./observed.ts";
+import { isQuorum } from "./quorum.ts";
+import { voterSets, type ShardRecord } from "./record.ts";
+import { belowFloor, lostQuorum, lostRecord, staleRecord, type Stop } from "./stops.ts";
+
+export type Action =
+  /** Name the shard to the node, which formats its directories when they hold no cookie. */
+  | { readonly kind: "openShard"; readonly node: string }
+  /** Save all replicas as voters: once in a shard's life (R11). */
+  | {
+      readonly kind: "bootstrap";
+      readonly members: readonly { readonly node: string; readonly uid: string }[];
+    }
+  /** Raise the term and elect. */
+  | { readonly kind: "elect"; readonly why: LeaderLoss; readonly exclude: string | null }
+  | MemberAction
+  | Exclude<EnsembleAction, { kind: "moveLeader" }>;
+
+export interface Plan {
+  /** In the order to do them; each is judged anew after the one before it. */
+  readonly actions: readonly Action[];
+  readonly stop: Stop | null;
+  readonly deferrals: readonly Deferral[];
+  /** What is waited for when there is nothing to do and no steady leader; for people. */
+  readonly waiting: string | null;
+}
+
+/** Most actions of one plan: several per node at the very most. */
+export const PLAN_ACTIONS_MAX = 32;
+
+/** What to do next about one shard. */
+export function plan(record: ShardRecord, observed: Observed, policy: RecoveryPolicy): Plan {
+  const stop = staleRecord(record, observed) ?? lostRecord(record, observed);
+  if (stop !== null) return { actions: [], stop, deferrals: [], waiting: null };
+  const opens = planOpens(record, observed);
+  const rest = record.initialized
+    ? planInitialized(record, observed, policy)
+    : planBootstrap(record, observed);
+  return { ...rest, actions: [...opens, ...rest.actions].slice(0, PLAN_ACTIONS_MAX) };
+}
+
+function planOpens(record: ShardRecord, observed: Observed): readonly Action[] {
+  return shardNodes(record)
+    .filter((node) => {
+      const seen = observed.nodes.get(node);
+      return seen?.reach === "up" && seen.replica === null;
+    })
+    .map((node) => ({ kind: "openShard", node }));
+}
+
+function planBootstrap(record: ShardRecord, observed: Observed): Plan {
+  const members: { node: string; uid: string }[] = [];
+  const missing: string[] = [];
+  for (const node of record.ensemble) {
+    const replica = currentReplica(observed, node);
+    // lostRecord has stopped already at any replica that was formatted before.
+    const fit = replica !== null && replica.status === ServingStatus.NOT_MEMBER;
+    if (fit && replica.replicaUid !== "") members.push({ node, uid: replica.replicaUid });
+    else missing.push(node);
+  }
+  if (missing.length > 0) {
+    return quiet(`a new shard starts when all its nodes are there; missing: ${missing.join(", ")}`);
+  }
+  return { actions: [{ kind: "bootstrap", members }], stop: null, deferrals: [], waiting: null };
+}
+
+function planInitialized(record: ShardRecord, observed: Observed, policy: RecoveryPolicy): Plan {
+  const judged = judgeLeader(record, observed);
+  if (judged.state === "steady") return planSteady(record, observed, policy, judged.replica);
+  if (judged.state === "waiting") return quiet("waits for the leader's report");
+  return planElection(record, observed, policy, judged.why);
+}
+
+function planSteady(
+  record: ShardRecord,
+  observed: Observed,
+  policy: RecoveryPolicy,
+  leader: NonNullable<ReturnType<typeof currentReplica>>,
+): Plan {
+  const members = planMembers(record, observed, leader, policy);
+  const actions: Action[] = [...members.actions];
+  const deferrals = [...members.deferrals];
+  for (const action of planEnsemble(record, observed, leader)) {
+    if (action.kind === "moveLeader") {
+      actions.push({ kind: "elect", why: "LeaderLeaving", exclude: action.from });
+      continue;
+    }
+    const closed =
+      action.kind === "recover" ? closedGate(record, observed, policy, action, true) : null;
+    if (closed === null) actions.push(action);
+    else deferrals.push(closed);
+  }
+  return { actions, stop: null, deferrals, waiting: null };
+}
+
+function planElection(
+  record: ShardRecord,
+  observed: Observed,
+  policy: RecoveryPolicy,
+  why: LeaderLoss,
+): Plan {
+  const deferrals = deferAll(record, observed, policy);
+  const stop = lostQuorum(record, observed) ?? belowFloor(record, observed);
+  if (stop !== null) return { actions: [], stop, deferrals, waiting: null };
+  const { reachable } = voterReach(record, observed);
+  if (!isQuorum(voterSets(record), reachable)) {
+    // Raising the term now would only fence those who still serve.
+    const waiting = `no leader (${why}) and too few voters reachable: ${[...reachable].join(", ")}`;
+    return { actions: [], stop: null, deferrals, waiting };
+  }
+  return { actions: [{ kind: "elect", why, exclude: null }], stop: null, deferrals, waiting: null };
+}
+
+function quiet(waiting: string): Plan {
+  return { actions: [], stop: null, deferrals: [], waiting };
+}
+
+/** The record to save at the bootstrap: all replicas vote, and the shard is initialized for ever (R11). */
+export function withBootstrap(
+  record: ShardRecord,
+  members: readonly { readonly node: string; readonly uid: string }[],
+): ShardRecord {
+  return {
+    ...record,
+    initialized: true,
+    members: members.map(({ node, uid }) => ({
+      node,
+      replicaUid: uid,
+      role: "voter",
+      ackedTerm: -1,
+    })),
+  };
+}

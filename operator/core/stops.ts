@@ -1,0 +1,95 @@
+/**
+ * Stops: states in which going on by itself could lose data. Each has a name and says what a person can do; each
+ * is concluded anew from the record and from what is seen, so it ends when the evidence does.
+ */
+import { ServingStatus } from "../../sidecar/protocol/status.ts";
+import { currentReplica, voterEvidence, voterReach, type Observed } from "./observed.ts";
+import { isQuorum } from "./quorum.ts";
+import { voterSets, type ShardRecord } from "./record.ts";
+
+export type StopReason =
+  | "RecordStale"
+  | "RecordLost"
+  | "RecordInvalid"
+  | "WrongStore"
+  | "DataLossSuspected"
+  | "QuorumLost";
+
+export interface Stop {
+  readonly reason: StopReason;
+  readonly message: string;
+}
+
+/** An older record was restored: replicas know a higher term or generation than it (R18). */
+export function staleRecord(record: ShardRecord, observed: Observed): Stop | null {
+  for (const seen of observed.nodes.values()) {
+    const replica = currentReplica(observed, seen.node);
+    if (replica === null || replica.storeId !== record.storeId) continue;
+    for (const [field, theirs, ours] of [
+      ["term", replica.term, record.term],
+      ["generation", replica.generation, record.generation],
+    ] as const) {
+      if (theirs <= ours) continue;
+      return {
+        reason: "RecordStale",
+        message:
+          `${seen.node} has seen ${field} ${theirs}, the record says ${ours}: an older record was restored, ` +
+          "or another coordinator is at work. Put the newest copy of the record back; nothing is done till then",
+      };
+    }
+  }
+  return null;
+}
+
+/** The record is gone, the data is not: an empty record must never look like a new store (R11). */
+export function lostRecord(record: ShardRecord, observed: Observed): Stop | null {
+  if (record.initialized) return null;
+  for (const seen of observed.nodes.values()) {
+    const replica = currentReplica(observed, seen.node);
+    if (seen.reach === "up" && seen.openRefusal?.reason === "WRONG_STORE") {
+      return {
+        reason: "WrongStore",
+        message:
+          `${seen.node} holds data of another store: ${seen.openRefusal.message}. ` +
+          "Give it an empty volume, or restore the record of the store it belongs to",
+      };
+    }
+    if (replica === null) continue;
+    if (!replica.formattedBefore && replica.status === ServingStatus.NOT_MEMBER) continue;
+    return {
+      reason: "RecordLost",
+      message:
+        `there is no record of this shard, yet ${seen.node} holds data of it (replica ${replica.replicaUid}, ` +
+        `term ${replica.term}). Restore the record from a backup; to start empty, give every node an empty volume`,
+    };
+  }
+  return null;
+}
+
+/** Nobody who answered the last election holds what was committed (R6). */
+export function belowFloor(record: ShardRecord, observed: Observed): Stop | null {
+  const found = observed.belowFloor;
+  if (found === null || found.evidence !== voterEvidence(record, observed)) return null;
+  const { term, offset } = record.commitFloor;
+  return {
+    reason: "DataLossSuspected",
+    message:
+      `entry (${term}, ${offset}) was committed, the newest log found ends at ${found.best}. ` +
+      "Bring the missing replicas back, or order a forced quorum and accept the loss",
+  };
+}
+
+/** A majority of voters is wiped, and no leader is left that holds everything acknowledged. */
+export function lostQuorum(record: ShardRecord, observed: Observed): Stop | null {
+  const { intact } = voterReach(record, observed);
+  if (isQuorum(voterSets(record), intact)) return null;
+  const survivors = [...intact].join(", ");
+  return {
+    reason: "QuorumLost",
+    message:
+      `a majority of the voters has lost its data, and no leader is left that held everything. ${
+        survivors === "" ? "No voter holds data" : `Left with data: ${survivors}`
+      }. ` +
+      "Bring back a lost disk if there is one; otherwise order a forced quorum of one survivor",
+  };
+}

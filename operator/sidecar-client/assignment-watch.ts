@@ -1,0 +1,111 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { OxiaClientService } from "../../sidecar/protocol/service.ts";
+import { Backoff } from "./backoff.ts";
+import { routesOf, type ShardRoute } from "./shard-map.ts";
+import type { StoreChannels } from "./store-channels.ts";
+import { type CallError, callErrorOf } from "./store-error.ts";
+
+/**
+ * Keeps the routes of one namespace current: follows one server's assignments stream and turns to the
+ * next server when it breaks, is refused or is suspected. A redirect (NODE_IS_NOT_LEADER) overrides the
+ * stream's word for that shard until the stream says something new.
+ */
+export class AssignmentWatch {
+  private readonly channels: StoreChannels;
+  private readonly namespace: string;
+  private readonly servers: readonly string[];
+  private readonly listeners = new Set<() => void>();
+  private readonly stop = new AbortController();
+  private attempt = new AbortController();
+  private server = 0;
+  private known: readonly ShardRoute[] | null = null;
+  private failure: CallError | null = null;
+  private running: Promise<void> | null = null;
+
+  constructor(channels: StoreChannels, namespace: string, servers: readonly string[]) {
+    this.channels = channels;
+    this.namespace = namespace;
+    this.servers = servers;
+  }
+
+  /** The newest routes; null until a server answered. */
+  get routes(): readonly ShardRoute[] | null {
+    return this.known;
+  }
+
+  /** Why there are no routes yet; null when nothing failed. */
+  get lastError(): CallError | null {
+    return this.failure;
+  }
+
+  start(): void {
+    this.running ??= this.run();
+  }
+
+  /** Calls `changed` after each change of routes or failure. Returns the unsubscriber. */
+  onChange(changed: () => void): () => void {
+    this.listeners.add(changed);
+    return () => this.listeners.delete(changed);
+  }
+
+  leaderOf(shard: number): string | null {
+    const leader = this.known?.find((route) => route.shard === shard)?.leader ?? "";
+    return leader === "" ? null : leader;
+  }
+
+  /** A server named another leader. */
+  redirect(shard: number, leader: string): void {
+    if (this.known === null || this.leaderOf(shard) === leader) return;
+    this.known = this.known.map((route) => (route.shard === shard ? { ...route, leader } : route));
+    this.notify();
+  }
+
+  /** The server followed now may be cut off or stopped: turn to the next one. */
+  suspect(): void {
+    this.attempt.abort();
+  }
+
+  async close(): Promise<void> {
+    this.stop.abort();
+    this.attempt.abort();
+    await this.running;
+    this.listeners.clear();
+  }
+
+  private async run(): Promise<void> {
+    const backoff = new Backoff();
+    while (!this.stop.signal.aborted) {
+      this.attempt = new AbortController();
+      try {
+        await this.follow(this.servers[this.server] ?? "", backoff);
+      } catch (error) {
+        this.failure = callErrorOf(error);
+        this.notify();
+      }
+      if (this.stop.signal.aborted) return;
+      this.server = (this.server + 1) % this.servers.length;
+      await sleep(backoff.next(), undefined, { signal: this.stop.signal }).catch(() => undefined);
+    }
+  }
+
+  private async follow(server: string, backoff: Backoff): Promise<void> {
+    const stream = this.channels.serverStream(
+      server,
+      OxiaClientService.getShardAssignments,
+      { namespace: this.namespace },
+      this.attempt.signal,
+    );
+    for await (const message of stream) {
+      const routes = routesOf(message, this.namespace);
+      if (routes === null) continue;
+      backoff.reset();
+      this.failure = null;
+      this.known = routes;
+      this.notify();
+    }
+  }
+
+  private notify(): void {
+    for (const listener of this.listeners) listener();
+  }
+}

@@ -1,0 +1,93 @@
+import { Client, type ClientDuplexStream, credentials, Metadata } from "@grpc/grpc-js";
+import type { MethodDefinition } from "../../sidecar/protocol/service.ts";
+import { CallError, callErrorOf } from "./store-error.ts";
+
+/** Bulk reads would crawl with gRPC's 64 KiB default (PERFORMANCE.md). */
+const WINDOW_BYTES = 8 * 1024 * 1024;
+const MESSAGE_BYTES_MAX = 8 * 1024 * 1024;
+
+const OPTIONS = {
+  "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
+  "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
+  "grpc-node.flow_control_window": WINDOW_BYTES,
+  // A stopped process keeps its connections: only a missing answer to a ping tells.
+  "grpc.keepalive_time_ms": 1_000,
+  "grpc.keepalive_timeout_ms": 1_000,
+  "grpc.keepalive_permit_without_calls": 0,
+  "grpc.initial_reconnect_backoff_ms": 20,
+  "grpc.max_reconnect_backoff_ms": 500,
+  "grpc.enable_retries": 0,
+  "grpc.use_local_subchannel_pool": 1,
+};
+
+/** One connection per server, made when first needed. */
+export class StoreChannels {
+  private readonly clients = new Map<string, Client>();
+
+  /**
+   * Calls a server-streaming rpc and yields its messages. Throws CallError. Leaving the loop, or
+   * the signal, cancels the call.
+   */
+  async *serverStream<Request, Response>(
+    address: string,
+    method: MethodDefinition<Request, Response, false, true>,
+    request: Request,
+    signal: AbortSignal,
+  ): AsyncGenerator<Response, void, void> {
+    if (signal.aborted) throw new CallError("cancelled before the call", null, true);
+    const call = this.client(address).makeServerStreamRequest(
+      method.path,
+      method.requestSerialize,
+      method.responseDeserialize,
+      request,
+    );
+    const cancel = () => call.cancel();
+    signal.addEventListener("abort", cancel);
+    try {
+      for await (const message of call) yield message as Response;
+    } catch (error) {
+      throw callErrorOf(error);
+    } finally {
+      signal.removeEventListener("abort", cancel);
+      call.cancel();
+    }
+  }
+
+  /** Opens a stream of writes for one shard. */
+  duplex<Request, Response>(
+    address: string,
+    method: MethodDefinition<Request, Response, true, true>,
+    headers: Readonly<Record<string, string>>,
+  ): ClientDuplexStream<Request, Response> {
+    const metadata = new Metadata();
+    for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
+    return this.client(address).makeBidiStreamRequest(
+      method.path,
+      method.requestSerialize,
+      method.responseDeserialize,
+      metadata,
+    );
+  }
+
+  /** Drops the connections to servers that are not in `addresses`. */
+  retain(addresses: ReadonlySet<string>): void {
+    for (const [address, client] of this.clients) {
+      if (addresses.has(address)) continue;
+      this.clients.delete(address);
+      client.close();
+    }
+  }
+
+  close(): void {
+    this.retain(new Set());
+  }
+
+  private client(address: string): Client {
+    let client = this.clients.get(address);
+    if (client === undefined) {
+      client = new Client(address, credentials.createInsecure(), OPTIONS);
+      this.clients.set(address, client);
+    }
+    return client;
+  }
+}

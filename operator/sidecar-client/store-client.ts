@@ -1,0 +1,322 @@
+import {
+  type GetResponse,
+  KeyComparisonType,
+  Status,
+  type Version,
+} from "../../sidecar/protocol/gen/oxia-client.ts";
+import { OxiaClientService } from "../../sidecar/protocol/service.ts";
+import { AssignmentWatch } from "./assignment-watch.ts";
+import { hierarchicalOrder, type KeyOrder, mergeSorted } from "./key-order.ts";
+import { shardOfKey } from "./shard-map.ts";
+import { ShardReader } from "./shard-reader.ts";
+import { ShardWriter } from "./shard-writer.ts";
+import { StoreChannels } from "./store-channels.ts";
+import { StoreError } from "./store-error.ts";
+import { type BatchLimits, type WriteBody, WriteOperation, type WriteResult } from "./write-batch.ts";
+
+/** How to reach a store. Everything but `servers` has a default. */
+export interface StoreClientOptions {
+  /** host:port of public endpoints; any one of them is enough to find the others. */
+  readonly servers: readonly string[];
+  readonly namespace?: string;
+  /** How long one call is tried, retries included. Default 30,000. */
+  readonly requestTimeoutMs?: number;
+  /** How long a batch of writes waits for company. Default 0. */
+  readonly lingerMs?: number;
+  readonly batch?: BatchLimits;
+  /** Order the store sorts keys by, to merge several shards. Default hierarchical. */
+  readonly keyOrder?: KeyOrder;
+  /** Writes held at once; beyond: OVERLOADED. Default 100,000. */
+  readonly pendingWritesMax?: number;
+}
+
+/** Options of one write. */
+export interface WriteOptions {
+  /** Only if the record has this version; -1: only if there is none. */
+  readonly expectedVersionId?: number;
+  /** Routes by this instead of the key. */
+  readonly partitionKey?: string;
+  readonly signal?: AbortSignal;
+  /** Send again when the outcome is unknown (unconditional writes only). Default true. */
+  readonly retryUnknown?: boolean;
+}
+
+/** Options of one read. */
+export interface ReadOptions {
+  readonly partitionKey?: string;
+  /** Overrides the client's requestTimeoutMs. */
+  readonly timeoutMs?: number;
+}
+
+/** A record as stored. `value` is empty when it was not asked for. */
+export interface StoredRecord {
+  readonly key: string;
+  readonly value: Uint8Array;
+  readonly version: Version;
+}
+
+/** What a conditional write came to; `written` false: the version was another one. */
+export type PutOutcome =
+  | { readonly written: true; readonly key: string; readonly version: Version }
+  | { readonly written: false };
+
+const NO_VERSION: Version = {
+  versionId: -1,
+  modificationsCount: 0,
+  createdTimestamp: 0,
+  modifiedTimestamp: 0,
+};
+
+/**
+ * A small client of the public API: finds leaders by the assignments stream and by redirects, routes keys
+ * by hash, batches writes per shard, and retries with bounded back-off until the request's deadline.
+ * Failures are StoreErrors; a conditional write whose outcome is unknown is reported, never repeated.
+ */
+export class StoreClient {
+  private readonly channels = new StoreChannels();
+  private readonly assignments: AssignmentWatch;
+  private readonly writers = new Map<number, ShardWriter>();
+  private readonly readers = new Map<number, ShardReader>();
+  private readonly options: Required<StoreClientOptions>;
+  private pendingWrites = 0;
+  private closed = false;
+
+  constructor(options: StoreClientOptions) {
+    this.options = {
+      namespace: "default",
+      requestTimeoutMs: 30_000,
+      lingerMs: 0,
+      batch: { operationsMax: 1_000, bytesMax: 128 * 1024 },
+      keyOrder: hierarchicalOrder,
+      pendingWritesMax: 100_000,
+      ...options,
+    };
+    this.assignments = new AssignmentWatch(
+      this.channels,
+      this.options.namespace,
+      this.options.servers,
+    );
+    this.assignments.start();
+  }
+
+  async put(key: string, value: Uint8Array, options: WriteOptions = {}): Promise<PutOutcome> {
+    const request = {
+      key,
+      value,
+      expectedVersionId: options.expectedVersionId,
+      partitionKey: options.partitionKey,
+      sequenceKeyDelta: [],
+      secondaryIndexes: [],
+    };
+    const shard = await this.shardOf(options.partitionKey ?? key);
+    const { status, put } = await this.write(shard, { kind: "put", request }, options);
+    if (status === Status.UNEXPECTED_VERSION_ID) return { written: false };
+    if (status !== Status.OK) throw new StoreError("REFUSED", `put answered status ${status}`);
+    return { written: true, key: put?.key ?? key, version: put?.version ?? NO_VERSION };
+  }
+
+  /** "absent": there was nothing to delete. "conflict": the version was another one. */
+  async delete(key: string, options: WriteOptions = {}): Promise<"deleted" | "absent" | "conflict"> {
+    const { expectedVersionId, partitionKey } = options;
+    const shard = await this.shardOf(partitionKey ?? key);
+    const body: WriteBody = { kind: "delete", request: { key, expectedVersionId, partitionKey } };
+    const { status } = await this.write(shard, body, options);
+    if (status === Status.OK) return "deleted";
+    if (status === Status.KEY_NOT_FOUND) return "absent";
+    if (status === Status.UNEXPECTED_VERSION_ID) return "conflict";
+    throw new StoreError("REFUSED", `delete answered status ${status}`);
+  }
+
+  /** Deletes all keys from `startInclusive` to before `endExclusive` (empty: to the end) on every shard. */
+  async deleteRange(
+    startInclusive: string,
+    endExclusive: string,
+    options: WriteOptions = {},
+  ): Promise<void> {
+    const shards = await this.shardsFor(options.partitionKey);
+    const body: WriteBody = { kind: "deleteRange", request: { startInclusive, endExclusive } };
+    await Promise.all(shards.map((shard) => this.write(shard, body, options)));
+  }
+
+  /** The record, or null when there is none. */
+  async get(key: string, options: ReadOptions = {}): Promise<StoredRecord | null> {
+    const shard = await this.shardOf(options.partitionKey ?? key);
+    const request = { key, includeValue: true, comparisonType: KeyComparisonType.EQUAL };
+    const answer = await this.reader(shard).get(request, this.deadline(options.timeoutMs));
+    if (answer.status === Status.KEY_NOT_FOUND) return null;
+    if (answer.status !== Status.OK) {
+      throw new StoreError("REFUSED", `get answered status ${answer.status}`);
+    }
+    return recordOf(answer, key);
+  }
+
+  /** Keys from `startInclusive` to before `endExclusive` (empty: to the end), in the store's order. */
+  async *list(
+    startInclusive: string,
+    endExclusive: string,
+    options: ReadOptions = {},
+  ): AsyncGenerator<string, void, void> {
+    const deadline = this.deadline(options.timeoutMs);
+    const shards = await this.shardsFor(options.partitionKey);
+    const range = { startInclusive, endExclusive, includeInternalKeys: false };
+    const sources = shards.map((shard) => {
+      const pages = this.reader(shard).stream(OxiaClientService.list, { shard, ...range }, deadline);
+      return flatten(pages, ({ keys }) => keys);
+    });
+    yield* mergeSorted(sources, (key) => key, this.options.keyOrder);
+  }
+
+  /** Records from `startInclusive` to before `endExclusive` (empty: to the end), in the store's order. */
+  async *scan(
+    startInclusive: string,
+    endExclusive: string,
+    options: ReadOptions = {},
+  ): AsyncGenerator<StoredRecord, void, void> {
+    const deadline = this.deadline(options.timeoutMs);
+    const shards = await this.shardsFor(options.partitionKey);
+    const range = { startInclusive, endExclusive, includeInternalKeys: false };
+    const sources = shards.map((shard) => {
+      const method = OxiaClientService.rangeScan;
+      const pages = this.reader(shard).stream(method, { shard, ...range }, deadline);
+      return flatten(pages, ({ records }) => records.map((record) => recordOf(record, "")));
+    });
+    yield* mergeSorted(sources, ({ key }) => key, this.options.keyOrder);
+  }
+
+  /** Resolves when every shard of the namespace has a leader. Throws UNAVAILABLE after `timeoutMs`. */
+  async ready(timeoutMs = this.options.requestTimeoutMs): Promise<void> {
+    await this.until(
+      () => (this.assignments.routes?.every(({ leader }) => leader !== "") ?? false) || null,
+      performance.now() + timeoutMs,
+    );
+  }
+
+  /** Leader address by shard, as known now. */
+  leaders(): ReadonlyMap<number, string> {
+    return new Map(this.assignments.routes?.map(({ shard, leader }) => [shard, leader]) ?? []);
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+    for (const writer of this.writers.values()) writer.close();
+    for (const reader of this.readers.values()) reader.close();
+    await this.assignments.close();
+    this.channels.close();
+  }
+
+  private async write(shard: number, body: WriteBody, options: WriteOptions): Promise<WriteResult> {
+    options.signal?.throwIfAborted();
+    if (this.closed) throw new StoreError("CLOSED", "the client was closed");
+    if (this.pendingWrites >= this.options.pendingWritesMax) {
+      throw new StoreError("OVERLOADED", `${this.pendingWrites} writes are pending already`);
+    }
+    this.pendingWrites += 1;
+    let onAbort: (() => void) | null = null;
+    try {
+      return await new Promise<WriteResult>((resolve, reject) => {
+        const operation = new WriteOperation(
+          body,
+          {
+            conditional: options.expectedVersionId !== undefined || options.retryUnknown === false,
+            deadlineMs: this.deadline(undefined),
+          },
+          (outcome) => (outcome instanceof StoreError ? reject(outcome) : resolve(outcome)),
+        );
+        onAbort = () => operation.giveUp("ABORTED", "aborted by the caller");
+        options.signal?.addEventListener("abort", onAbort);
+        this.writer(shard).add(operation);
+      });
+    } finally {
+      this.pendingWrites -= 1;
+      if (onAbort !== null) options.signal?.removeEventListener("abort", onAbort);
+    }
+  }
+
+  private deadline(timeoutMs: number | undefined): number {
+    return performance.now() + (timeoutMs ?? this.options.requestTimeoutMs);
+  }
+
+  private async shardOf(routingKey: string): Promise<number> {
+    const routes = this.assignments.routes;
+    const known = routes === null ? null : shardOfKey(routes, routingKey);
+    if (known !== null) return known;
+    return await this.until(() => {
+      const now = this.assignments.routes;
+      return now === null ? null : shardOfKey(now, routingKey);
+    }, this.deadline(undefined));
+  }
+
+  private async shardsFor(partitionKey: string | undefined): Promise<readonly number[]> {
+    if (partitionKey !== undefined) return [await this.shardOf(partitionKey)];
+    return await this.until(() => {
+      const routes = this.assignments.routes;
+      return routes === null || routes.length === 0 ? null : routes.map(({ shard }) => shard);
+    }, this.deadline(undefined));
+  }
+
+  /** Waits until `probe` answers; it is asked again after each change of the assignments. */
+  private async until<T>(probe: () => T | null, deadlineMs: number): Promise<T> {
+    const now = probe();
+    if (now !== null) return now;
+    if (this.closed) throw new StoreError("CLOSED", "the client was closed");
+    return await new Promise<T>((resolve, reject) => {
+      const finish = () => {
+        unsubscribe();
+        clearInterval(timer);
+      };
+      const check = () => {
+        const value = probe();
+        const failure = this.assignments.lastError;
+        if (value !== null) {
+          finish();
+          resolve(value);
+        } else if (this.closed) {
+          finish();
+          reject(new StoreError("CLOSED", "the client was closed"));
+        } else if (failure !== null && !failure.retry) {
+          finish();
+          reject(new StoreError("REFUSED", failure.message, failure));
+        } else if (performance.now() >= deadlineMs) {
+          finish();
+          const why = failure?.message ?? "no server said who leads";
+          reject(new StoreError("UNAVAILABLE", why, failure ?? undefined));
+        }
+      };
+      const unsubscribe = this.assignments.onChange(check);
+      const timer = setInterval(check, 50);
+    });
+  }
+
+  private writer(shard: number): ShardWriter {
+    let writer = this.writers.get(shard);
+    if (writer === undefined) {
+      const { namespace, batch: limits, lingerMs } = this.options;
+      const { channels, assignments } = this;
+      writer = new ShardWriter({ shard, namespace, channels, assignments, limits, lingerMs });
+      this.writers.set(shard, writer);
+    }
+    return writer;
+  }
+
+  private reader(shard: number): ShardReader {
+    let reader = this.readers.get(shard);
+    if (reader === undefined) {
+      reader = new ShardReader({ shard, channels: this.channels, assignments: this.assignments });
+      this.readers.set(shard, reader);
+    }
+    return reader;
+  }
+}
+
+function recordOf(answer: GetResponse, askedKey: string): StoredRecord {
+  // The bytes are a view of the message: copied, since callers keep records for long.
+  const value = answer.value === undefined ? new Uint8Array() : Uint8Array.from(answer.value);
+  return { key: answer.key ?? askedKey, value, version: answer.version ?? NO_VERSION };
+}
+
+async function* flatten<Page, Item>(
+  pages: AsyncIterable<Page>,
+  itemsOf: (page: Page) => readonly Item[],
+): AsyncGenerator<Item, void, void> {
+  for await (const page of pages) yield* itemsOf(page);
+}

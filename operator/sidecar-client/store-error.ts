@@ -1,0 +1,77 @@
+import { type ServiceError, status } from "@grpc/grpc-js";
+import { DETAILS_KEY, refusalOf } from "../../sidecar/protocol/error-detail.ts";
+import { type ProtocolError, REASONS } from "../../sidecar/protocol/errors.ts";
+
+/**
+ * What went wrong, for a caller to decide on:
+ * - UNKNOWN_OUTCOME: a write was sent and no answer came; it may have happened, now or later;
+ * - UNAVAILABLE: nothing was done, no leader could be reached in time;
+ * - REFUSED: nothing was done and trying again will not help (`reason` says why);
+ * - OVERLOADED: nothing was sent, this client holds too many requests already;
+ * - ABORTED: the caller's signal fired before the request was sent;
+ * - CLOSED: the client was closed before the request was sent.
+ */
+export type StoreErrorCode =
+  | "UNKNOWN_OUTCOME"
+  | "UNAVAILABLE"
+  | "REFUSED"
+  | "OVERLOADED"
+  | "ABORTED"
+  | "CLOSED";
+
+/** Every failure of the client. `reason` is the store's refusal, where there was one. */
+export class StoreError extends Error {
+  override readonly name = "StoreError";
+  readonly code: StoreErrorCode;
+  readonly reason: string | null;
+  constructor(code: StoreErrorCode, message: string, cause?: unknown) {
+    super(message, { cause });
+    this.code = code;
+    this.reason = cause instanceof CallError ? (cause.refusal?.reason ?? null) : null;
+  }
+}
+
+/** One call that ended badly: a refusal by name, or (refusal null) the connection or a deadline. */
+export class CallError extends Error {
+  override readonly name = "CallError";
+  readonly refusal: ProtocolError | null;
+  /** The same call may succeed later or elsewhere. */
+  readonly retry: boolean;
+  constructor(message: string, refusal: ProtocolError | null, retry: boolean) {
+    super(message);
+    this.refusal = refusal;
+    this.retry = retry;
+  }
+}
+
+/** Codes that say nothing about the request, only about the way to the server. */
+const TRANSPORT_CODES: readonly number[] = [
+  status.CANCELLED,
+  status.UNKNOWN,
+  status.DEADLINE_EXCEEDED,
+  status.ABORTED,
+  status.INTERNAL,
+  status.UNAVAILABLE,
+];
+
+/** Reads an error of the gRPC library. Anything else becomes a CallError that is not worth a retry. */
+export function callErrorOf(error: unknown): CallError {
+  if (error instanceof CallError) return error;
+  if (!isServiceError(error)) return new CallError(String(error), null, false);
+  const detail = error.metadata.get(DETAILS_KEY)[0];
+  const bytes = typeof detail === "string" ? undefined : detail;
+  const refusal = refusalOf(error.code, error.details, bytes);
+  if (refusal !== null) {
+    return new CallError(
+      `${refusal.reason}: ${refusal.message}`,
+      refusal,
+      REASONS[refusal.reason].retry,
+    );
+  }
+  const name = status[error.code] ?? String(error.code);
+  return new CallError(`${name}: ${error.details}`, null, TRANSPORT_CODES.includes(error.code));
+}
+
+function isServiceError(error: unknown): error is ServiceError {
+  return error instanceof Error && "code" in error && "metadata" in error && "details" in error;
+}

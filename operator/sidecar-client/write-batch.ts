@@ -1,0 +1,142 @@
+import type {
+  DeleteRangeRequest,
+  DeleteRequest,
+  PutRequest,
+  PutResponse,
+  Status,
+  WriteRequest,
+  WriteResponse,
+} from "../../sidecar/protocol/gen/oxia-client.ts";
+import { StoreError } from "./store-error.ts";
+
+/** What one operation of a batch was answered. `put` is set for puts. */
+export interface WriteResult {
+  readonly status: Status;
+  readonly put: PutResponse | null;
+}
+
+/** The request part of one write. */
+export type WriteBody =
+  | { readonly kind: "put"; readonly request: PutRequest }
+  | { readonly kind: "delete"; readonly request: DeleteRequest }
+  | { readonly kind: "deleteRange"; readonly request: DeleteRangeRequest };
+
+/** One write on its way. It is settled exactly once; later answers are ignored. */
+export class WriteOperation {
+  readonly body: WriteBody;
+  /** Size on the wire, nearly. */
+  readonly bytes: number;
+  /** Doing it twice is not the same as once: never sent again once it may have been done. */
+  readonly conditional: boolean;
+  /** Monotonic milliseconds. */
+  readonly deadlineMs: number;
+  /** It was sent and may have been done. */
+  sent = false;
+  /** A batch with this one in it was refused: send it alone, to find which one it was. */
+  alone = false;
+  settled = false;
+  private readonly done: (outcome: WriteResult | StoreError) => void;
+
+  constructor(
+    body: WriteBody,
+    options: { readonly conditional: boolean; readonly deadlineMs: number },
+    done: (outcome: WriteResult | StoreError) => void,
+  ) {
+    this.body = body;
+    this.bytes = bytesOf(body);
+    this.conditional = options.conditional;
+    this.deadlineMs = options.deadlineMs;
+    this.done = done;
+  }
+
+  settle(outcome: WriteResult | StoreError): void {
+    if (this.settled) return;
+    this.settled = true;
+    this.done(outcome);
+  }
+
+  /** Ends it without an answer: what the caller learns depends on whether it was sent. */
+  giveUp(code: "UNAVAILABLE" | "ABORTED" | "CLOSED", message: string, cause?: unknown): void {
+    const error = this.sent
+      ? new StoreError("UNKNOWN_OUTCOME", `the write may have been done: ${message}`, cause)
+      : new StoreError(code, message, cause);
+    this.settle(error);
+  }
+}
+
+function bytesOf(body: WriteBody): number {
+  switch (body.kind) {
+    case "put":
+      return body.request.key.length + body.request.value.length + 32;
+    case "delete":
+      return body.request.key.length + 16;
+    case "deleteRange":
+      return body.request.startInclusive.length + body.request.endExclusive.length + 16;
+  }
+}
+
+/** Bounds of one request: as Oxia's clients have them. */
+export interface BatchLimits {
+  readonly operationsMax: number;
+  readonly bytesMax: number;
+}
+
+const ORDER = { put: 0, delete: 1, deleteRange: 2 } as const;
+
+/**
+ * Takes the next batch from the front of `queue`, dropping settled ones. Within one request puts come
+ * before deletes before ranges, so the batch ends where that would change the caller's order.
+ */
+export function cutBatch(queue: WriteOperation[], limits: BatchLimits): WriteOperation[] {
+  const batch: WriteOperation[] = [];
+  let bytes = 0;
+  let rank = 0;
+  let taken = 0;
+  for (const operation of queue) {
+    if (!operation.settled) {
+      const operationRank = ORDER[operation.body.kind];
+      const full = batch.length >= limits.operationsMax || bytes + operation.bytes > limits.bytesMax;
+      const split = operation.alone || batch[0]?.alone === true || operationRank < rank;
+      if (batch.length > 0 && (full || split)) break;
+      batch.push(operation);
+      bytes += operation.bytes;
+      rank = operationRank;
+    }
+    taken += 1;
+  }
+  queue.splice(0, taken);
+  return batch;
+}
+
+/** The request for a batch of one shard. */
+export function requestOf(shard: number, batch: readonly WriteOperation[]): WriteRequest {
+  const request: WriteRequest = { shard, puts: [], deletes: [], deleteRanges: [] };
+  for (const { body } of batch) {
+    if (body.kind === "put") request.puts.push(body.request);
+    else if (body.kind === "delete") request.deletes.push(body.request);
+    else request.deleteRanges.push(body.request);
+  }
+  return request;
+}
+
+/** Gives each operation of a batch its answer. False: the answer does not fit the batch. */
+export function settleBatch(batch: readonly WriteOperation[], response: WriteResponse): boolean {
+  const puts = batch.filter(({ body }) => body.kind === "put");
+  const deletes = batch.filter(({ body }) => body.kind === "delete");
+  const ranges = batch.filter(({ body }) => body.kind === "deleteRange");
+  const fits =
+    response.puts.length === puts.length &&
+    response.deletes.length === deletes.length &&
+    response.deleteRanges.length === ranges.length;
+  if (!fits) return false;
+  for (const [index, put] of response.puts.entries()) {
+    puts[index]?.settle({ status: put.status, put });
+  }
+  for (const [index, { status }] of response.deletes.entries()) {
+    deletes[index]?.settle({ status, put: null });
+  }
+  for (const [index, { status }] of response.deleteRanges.entries()) {
+    ranges[index]?.settle({ status, put: null });
+  }
+  return true;
+}
