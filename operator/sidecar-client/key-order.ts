@@ -42,6 +42,6 @@ export async function* mergeSorted<T>(
     }
   } finally {
     // Abandoned half way: the servers must not go on sending.
-    await Promise.all(iterators.map((iterator) => iterator.return?.()));
+    await Promise.all(iterators.map(async (iterator) => await iterator.return?.()));
   }
 }

@@ -86,7 +86,8 @@ export class ShardWriter {
   }
 
   private clearTimers(): void {
-    for (const timer of [this.flushTimer, this.retryTimer, this.ticker]) clearTimeout(timer ?? undefined);
+    for (const timer of [this.flushTimer, this.retryTimer, this.ticker])
+      clearTimeout(timer ?? undefined);
     clearImmediate(this.flushTurn ?? undefined);
     this.flushTimer = this.retryTimer = this.ticker = this.flushTurn = null;
   }
@@ -189,7 +190,8 @@ export class ShardWriter {
       }
       return [...batch];
     }
-    for (const operation of batch) operation.settle(new StoreError("REFUSED", error.message, error));
+    for (const operation of batch)
+      operation.settle(new StoreError("REFUSED", error.message, error));
     return [];
   }
 

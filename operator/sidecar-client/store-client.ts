@@ -12,7 +12,12 @@ import { ShardReader } from "./shard-reader.ts";
 import { ShardWriter } from "./shard-writer.ts";
 import { StoreChannels } from "./store-channels.ts";
 import { StoreError } from "./store-error.ts";
-import { type BatchLimits, type WriteBody, WriteOperation, type WriteResult } from "./write-batch.ts";
+import {
+  type BatchLimits,
+  type WriteBody,
+  WriteOperation,
+  type WriteResult,
+} from "./write-batch.ts";
 
 /** How to reach a store. Everything but `servers` has a default. */
 export interface StoreClientOptions {
@@ -116,7 +121,10 @@ export class StoreClient {
   }
 
   /** "absent": there was nothing to delete. "conflict": the version was another one. */
-  async delete(key: string, options: WriteOptions = {}): Promise<"deleted" | "absent" | "conflict"> {
+  async delete(
+    key: string,
+    options: WriteOptions = {},
+  ): Promise<"deleted" | "absent" | "conflict"> {
     const { expectedVersionId, partitionKey } = options;
     const shard = await this.shardOf(partitionKey ?? key);
     const body: WriteBody = { kind: "delete", request: { key, expectedVersionId, partitionKey } };
@@ -160,7 +168,11 @@ export class StoreClient {
     const shards = await this.shardsFor(options.partitionKey);
     const range = { startInclusive, endExclusive, includeInternalKeys: false };
     const sources = shards.map((shard) => {
-      const pages = this.reader(shard).stream(OxiaClientService.list, { shard, ...range }, deadline);
+      const pages = this.reader(shard).stream(
+        OxiaClientService.list,
+        { shard, ...range },
+        deadline,
+      );
       return flatten(pages, ({ keys }) => keys);
     });
     yield* mergeSorted(sources, (key) => key, this.options.keyOrder);

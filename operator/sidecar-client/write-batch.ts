@@ -95,7 +95,8 @@ export function cutBatch(queue: WriteOperation[], limits: BatchLimits): WriteOpe
   for (const operation of queue) {
     if (!operation.settled) {
       const operationRank = ORDER[operation.body.kind];
-      const full = batch.length >= limits.operationsMax || bytes + operation.bytes > limits.bytesMax;
+      const full =
+        batch.length >= limits.operationsMax || bytes + operation.bytes > limits.bytesMax;
       const split = operation.alone || batch[0]?.alone === true || operationRank < rank;
       if (batch.length > 0 && (full || split)) break;
       batch.push(operation);

@@ -1,0 +1,207 @@
+import assert from "node:assert/strict";
+import {
+  StoreClient,
+  type StoreClientOptions,
+} from "../../../operator/sidecar-client/store-client.ts";
+import { StoreError } from "../../../operator/sidecar-client/store-error.ts";
+import { FakeStore, FakeStoreServer } from "../../support/fake-store-server.ts";
+
+const bytes = (text: string) => Buffer.from(text);
+
+async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const found: T[] = [];
+  for await (const item of items) found.push(item);
+  return found;
+}
+
+function failsWith(code: StoreError["code"], reason: string | null = null) {
+  return (error: unknown) => {
+    assert.ok(error instanceof StoreError, String(error));
+    assert.equal(error.code, code, error.message);
+    if (reason !== null) assert.equal(error.reason, reason);
+    return true;
+  };
+}
+
+describe("StoreClient", () => {
+  let store: FakeStore;
+  let first: FakeStoreServer;
+  let second: FakeStoreServer;
+  let clients: StoreClient[];
+
+  beforeEach(async () => {
+    store = new FakeStore(3);
+    first = new FakeStoreServer(store);
+    second = new FakeStoreServer(store);
+    await Promise.all([first.start(), second.start()]);
+    for (const shard of store.shards.keys()) store.setLeader(shard, first.address);
+    clients = [];
+  });
+
+  afterEach(async () => {
+    await Promise.all(clients.map((client) => client.close()));
+    first.stop();
+    second.stop();
+  });
+
+  function connect(options: Partial<StoreClientOptions> = {}): StoreClient {
+    const servers = [first.address, second.address];
+    const client = new StoreClient({ servers, requestTimeoutMs: 5_000, ...options });
+    clients.push(client);
+    return client;
+  }
+
+  it("puts, gets, lists, scans and deletes over several shards", async () => {
+    const client = connect();
+    const keys = Array.from({ length: 200 }, (_, n) => `/k/${String(n).padStart(3, "0")}`);
+    await Promise.all(keys.map((key) => client.put(key, bytes(`v${key}`))));
+    assert.ok(
+      store.shards.every((records) => records.size > 20),
+      "every shard got a share",
+    );
+    assert.ok(store.applied.length < 100, `batched into ${store.applied.length} requests`);
+
+    assert.equal(Buffer.from((await client.get("/k/007"))?.value ?? []).toString(), "v/k/007");
+    assert.equal(await client.get("/absent"), null);
+    assert.deepEqual(await collect(client.list("/k/", "/k//")), keys);
+    const scanned = await collect(client.scan("/k/010", "/k/013"));
+    assert.deepEqual(
+      scanned.map(({ key }) => key),
+      ["/k/010", "/k/011", "/k/012"],
+    );
+
+    assert.equal(await client.delete("/k/000"), "deleted");
+    assert.equal(await client.delete("/k/000"), "absent");
+    await client.deleteRange("/k/", "/k//");
+    assert.deepEqual(await collect(client.list("", "")), []);
+  });
+
+  it("reports a version that does not match", async () => {
+    const client = connect();
+    const put = await client.put("a", bytes("1"), { expectedVersionId: -1 });
+    assert.ok(put.written);
+    assert.deepEqual(await client.put("a", bytes("2"), { expectedVersionId: -1 }), {
+      written: false,
+    });
+    const { versionId } = put.version;
+    assert.ok((await client.put("a", bytes("2"), { expectedVersionId: versionId })).written);
+  });
+
+  it("keeps the order of put, delete and put of one key", async () => {
+    const client = connect();
+    await client.ready();
+    await Promise.all([
+      client.put("a", bytes("1")),
+      client.delete("a"),
+      client.put("a", bytes("2")),
+    ]);
+    assert.equal(Buffer.from((await client.get("a"))?.value ?? []).toString(), "2");
+  });
+
+  it("follows a redirect and a new assignment", async () => {
+    const client = connect();
+    await client.put("a", bytes("1"));
+    // The stream does not tell; only the refusal does.
+    for (const shard of store.shards.keys()) store.leaders[shard] = second.address;
+    await client.put("a", bytes("2"));
+    assert.equal(Buffer.from((await client.get("a"))?.value ?? []).toString(), "2");
+    for (const shard of store.shards.keys()) store.setLeader(shard, first.address);
+    await client.put("a", bytes("3"));
+    assert.equal(client.leaders().get(0), first.address);
+  });
+
+  it("sends an unconditional write again when the stream broke", async () => {
+    const client = connect();
+    await client.put("a", bytes("0"));
+    for (const fault of ["breakFirst", "applyThenBreak"] as const) {
+      first.fault = fault;
+      assert.ok((await client.put("a", bytes(fault))).written);
+    }
+  });
+
+  it("never sends a conditional write again: its outcome is unknown", async () => {
+    const client = connect();
+    await client.put("a", bytes("0"));
+    for (const fault of ["breakFirst", "applyThenBreak", "refuse"] as const) {
+      const before = store.applied.length;
+      first.fault = fault;
+      const put = client.put(`new-${fault}`, bytes("1"), { expectedVersionId: -1 });
+      await assert.rejects(put, failsWith("UNKNOWN_OUTCOME"));
+      await client.put("a", bytes("1"));
+      assert.equal(store.applied.length - before, fault === "applyThenBreak" ? 2 : 1);
+    }
+    first.fault = "breakFirst";
+    const put = client.put("b", bytes("1"), { retryUnknown: false });
+    await assert.rejects(put, failsWith("UNKNOWN_OUTCOME"));
+  });
+
+  it("reports a refusal, and only for the write that was refused", async () => {
+    const client = connect();
+    await client.put("a", bytes("0"));
+    first.fault = "invalid";
+    const puts = ["a", "a", "a"].map((key, n) => client.put(key, bytes(String(n))));
+    // The first answer refuses all three; sent alone each of them is fine.
+    assert.ok((await Promise.all(puts)).every(({ written }) => written));
+    first.fault = "invalid";
+    await assert.rejects(client.put("a", bytes("0")), failsWith("REFUSED", "INVALID_ARGUMENT"));
+  });
+
+  it("gives up at the deadline: unknown when it was sent, unavailable when it was not", async () => {
+    const client = connect({ requestTimeoutMs: 300 });
+    await client.put("a", bytes("0"));
+    first.fault = "silent";
+    await assert.rejects(client.put("a", bytes("1")), failsWith("UNKNOWN_OUTCOME"));
+    for (const shard of store.shards.keys()) store.setLeader(shard, "");
+    const other = connect({ requestTimeoutMs: 300 });
+    await assert.rejects(other.put("a", bytes("1")), failsWith("UNAVAILABLE"));
+    await assert.rejects(other.get("a"), failsWith("UNAVAILABLE"));
+  });
+
+  it("leaves a silent leader when another one is named", async () => {
+    const client = connect();
+    await client.put("a", bytes("0"));
+    first.fault = "silent";
+    const put = client.put("a", bytes("1"));
+    for (const shard of store.shards.keys()) store.setLeader(shard, second.address);
+    assert.ok((await put).written);
+  });
+
+  it("asks another server when the leader is silent", async () => {
+    const client = connect();
+    await client.put("a", bytes("0"));
+    first.fault = "silent";
+    const put = client.put("a", bytes("1"));
+    // Nobody tells the stream of the first server; only the second knows.
+    for (const shard of store.shards.keys()) store.leaders[shard] = second.address;
+    assert.ok((await put).written);
+    assert.ok(second.assignmentStreams > 0);
+  });
+
+  it("bounds what it holds, and ends everything on close", async () => {
+    const client = connect({ pendingWritesMax: 2 });
+    await client.ready();
+    first.fault = "silent";
+    const held = [client.put("a", bytes("1")), client.put("b", bytes("1"))];
+    const outcomes = Promise.allSettled(held);
+    await assert.rejects(client.put("c", bytes("1")), failsWith("OVERLOADED"));
+    await client.close();
+    for (const outcome of await outcomes) assert.equal(outcome.status, "rejected");
+    await assert.rejects(client.put("a", bytes("1")), failsWith("CLOSED"));
+  });
+
+  it("starts with one server down", async () => {
+    first.stop();
+    for (const shard of store.shards.keys()) store.setLeader(shard, second.address);
+    assert.ok((await connect().put("a", bytes("1"))).written);
+  });
+
+  it("an aborted write says whether it was sent", async () => {
+    const client = connect();
+    await client.ready();
+    first.fault = "silent";
+    const abort = new AbortController();
+    const put = client.put("a", bytes("1"), { signal: abort.signal });
+    setImmediate(() => setImmediate(() => abort.abort()));
+    await assert.rejects(put, failsWith("UNKNOWN_OUTCOME"));
+  });
+});
