@@ -29,6 +29,13 @@ export const LIMITS = Object.freeze({
   /** A checkpoint starts at the latest when this much is dirty, or after checkpointIntervalMs. */
   checkpointBytes: 48 * 1024 * 1024,
   checkpointIntervalMs: 2_000,
+  /** One engine transaction of a checkpoint; between two of them other work runs. */
+  checkpointSliceKeys: 1_000,
+  checkpointSliceBytes: 4 * 1024 * 1024,
+  /** Versions remembered by a whole process, so that writes read no disk. */
+  versionCacheBytesMax: 24 * 1024 * 1024,
+  /** A list or scan that takes longer is ended: it keeps old pages and old entries alive. */
+  readViewMsMax: 30_000,
   snapshotChunkBytes: 256 * 1024,
   snapshotSendersMax: 2,
   heartbeatIntervalMs: 100,
