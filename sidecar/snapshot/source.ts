@@ -32,29 +32,28 @@ export async function* rechunk(
   chunkBytes: number,
 ): AsyncGenerator<Uint8Array, void, void> {
   let partial = new Uint8Array(0);
+  let filled = 0;
   let yielded = false;
   for await (const piece of pieces) {
-    let at = 0;
-    if (partial.length > 0) {
-      at = Math.min(chunkBytes - partial.length, piece.length);
-      partial = joined(partial, piece.subarray(0, at));
-      if (partial.length < chunkBytes) continue;
+    for (let at = 0; at < piece.length; ) {
+      const left = piece.length - at;
+      if (filled === 0 && left >= chunkBytes) {
+        yield piece.subarray(at, at + chunkBytes);
+        yielded = true;
+        at += chunkBytes;
+        continue;
+      }
+      // A new buffer each time: the one before may still wait in the transport's queue.
+      if (filled === 0) partial = new Uint8Array(chunkBytes);
+      const taken = Math.min(chunkBytes - filled, left);
+      partial.set(piece.subarray(at, at + taken), filled);
+      filled += taken;
+      at += taken;
+      if (filled < chunkBytes) continue;
       yield partial;
       yielded = true;
-      partial = new Uint8Array(0);
+      filled = 0;
     }
-    for (; piece.length - at >= chunkBytes; at += chunkBytes) {
-      yield piece.subarray(at, at + chunkBytes);
-      yielded = true;
-    }
-    partial = piece.slice(at);
   }
-  if (partial.length > 0 || !yielded) yield partial;
-}
-
-function joined(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
-  const both = new Uint8Array(a.length + b.length);
-  both.set(a);
-  both.set(b, a.length);
-  return both;
+  if (filled > 0 || !yielded) yield partial.subarray(0, filled);
 }
