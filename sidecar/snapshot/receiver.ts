@@ -77,8 +77,7 @@ const RECORDS_EXTRA_PERCENT = 50;
 export class SnapshotReceiver {
   readonly #options: ReceiverOptions;
   #stage: Stage | null = null;
-  /** Ends the stream being served. */
-  #running: { readonly stop: AbortController; readonly ended: Promise<unknown> } | null = null;
+  #running: Running | null = null;
 
   constructor(options: ReceiverOptions) {
     this.#options = options;
@@ -120,7 +119,7 @@ export class SnapshotReceiver {
     await this.#keepOnly(null);
   }
 
-  async #supersede(running: NonNullable<typeof this.#running>): Promise<void> {
+  async #supersede(running: Running): Promise<void> {
     running.stop.abort(new ProtocolError("RESOURCE_CONFLICT", "a newer snapshot stream came"));
     await running.ended;
     if (this.#running === running) this.#running = null;
@@ -302,6 +301,12 @@ export class SnapshotReceiver {
     }
     return error;
   }
+}
+
+/** The stream being served, and how to end it. */
+interface Running {
+  readonly stop: AbortController;
+  readonly ended: Promise<unknown>;
 }
 
 async function nextMessage(
