@@ -1,0 +1,102 @@
+/**
+ * Key order as byte order. An encoded key is a "binary string": one character (0-255) per byte, so that
+ * JavaScript's string order is byte order and the same value serves as map key and sort key.
+ *
+ *   user key      0x10 [count of "/", 2 bytes, hierarchical only] UTF-8
+ *   internal key  0x20 [the same] UTF-8                              (sorts last)
+ *   own records   0x00, 0x01                                         (never seen outside)
+ *
+ * Hierarchical order is therefore: fewer "/" first, then bytes (WIRE.md).
+ */
+
+/** See the file header. */
+export type EncodedKey = string;
+/** Order of the keys of a shard; fixed when it is first opened. */
+export type KeySorting = "hierarchical" | "natural";
+/** `from <= key < to`. */
+export interface KeyRange {
+  readonly from: EncodedKey;
+  readonly to: EncodedKey;
+}
+
+/** Keys with this prefix are the store's own. */
+export const INTERNAL_PREFIX = "__oxia/";
+/** The checkpoint's description. */
+export const META_KEY: EncodedKey = "\x00";
+/** Present while a checkpoint is half written: the redo journal must be finished. */
+export const REDO_KEY: EncodedKey = "\x01";
+
+const USER = "\x10";
+const USER_END = "\x11";
+const INTERNAL = "\x20";
+const INTERNAL_END = "\x21";
+/** First encoded key that can belong to a client's record. */
+export const RECORDS_FROM: EncodedKey = USER;
+/** Beyond every encoded key that can belong to a client's record. */
+export const RECORDS_TO: EncodedKey = INTERNAL_END;
+
+// biome-ignore lint: the range is the point
+const ASCII = /^[\x00-\x7f]*$/;
+const SLASH = 47;
+
+function levelPrefix(start: string, level: number): string {
+  return start + String.fromCharCode((level >> 8) & 0xff, level & 0xff);
+}
+const LEVELS_CACHED = 64;
+const userLevels = Array.from({ length: LEVELS_CACHED }, (_, level) => levelPrefix(USER, level));
+
+function slashesOf(key: string): number {
+  let count = 0;
+  for (let at = 0; at < key.length; at++) if (key.charCodeAt(at) === SLASH) count++;
+  return count;
+}
+
+/** Encodes a key for `sorting`. Order-preserving and one to one for well-formed strings. */
+export function encodeKey(key: string, sorting: KeySorting): EncodedKey {
+  const bytes = ASCII.test(key) ? key : Buffer.from(key, "utf8").toString("latin1");
+  const internal = key.startsWith(INTERNAL_PREFIX);
+  if (sorting === "natural") return (internal ? INTERNAL : USER) + bytes;
+  const level = slashesOf(key);
+  const cached = internal ? undefined : userLevels[level];
+  return (cached ?? levelPrefix(internal ? INTERNAL : USER, level)) + bytes;
+}
+
+/** The key that was encoded. */
+export function decodeKey(encoded: EncodedKey, sorting: KeySorting): string {
+  const bytes = encoded.slice(sorting === "natural" ? 1 : 3);
+  return ASCII.test(bytes) ? bytes : Buffer.from(bytes, "latin1").toString("utf8");
+}
+
+/** The encoded range of a request; an empty `end` means to the end. Internal keys only when asked for. */
+export function encodeRange(
+  start: string,
+  end: string,
+  includeInternal: boolean,
+  sorting: KeySorting,
+): KeyRange {
+  const last = includeInternal ? INTERNAL_END : USER_END;
+  const to = end === "" ? last : encodeKey(end, sorting);
+  return { from: start === "" ? USER : encodeKey(start, sorting), to: to < last ? to : last };
+}
+
+/** All keys a comparison with `encoded` may answer with: user keys, or internal ones for an internal key. */
+export function classRange(encoded: EncodedKey): KeyRange {
+  return encoded >= INTERNAL
+    ? { from: INTERNAL, to: INTERNAL_END }
+    : { from: USER, to: USER_END };
+}
+
+/** The first encoded key after `encoded`. */
+export function successor(encoded: EncodedKey): EncodedKey {
+  return `${encoded}\x00`;
+}
+
+/** The bytes the engine keeps. */
+export function keyBytes(encoded: EncodedKey): Buffer {
+  return Buffer.from(encoded, "latin1");
+}
+
+/** Inverse of {@link keyBytes}. */
+export function keyOfBytes(bytes: Uint8Array): EncodedKey {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
+}

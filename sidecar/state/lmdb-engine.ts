@@ -1,0 +1,228 @@
+import { open, type RootDatabase, type Transaction } from "lmdb";
+import { DiskError, type Disk } from "../lib/ports/disk.ts";
+import type {
+  Engine,
+  EngineBatch,
+  EngineFactory,
+  EnginePin,
+  SnapshotLayout,
+  SnapshotWriter,
+} from "./engine.ts";
+import { LmdbPages, PageWriter } from "./lmdb-pages.ts";
+import { frameRecords, RecordWriter } from "./record-snapshot.ts";
+
+/** Set when an engine is made; part of what PAGES are tied to. */
+const PAGE_BYTES = 16 * 1024;
+/** Address space, not memory or disk: LMDB's file can grow to this. */
+const MAP_BYTES = 2 ** 40;
+/** Concurrent read views of a shard; a view is one transaction. */
+const READERS_MAX = 1022;
+const FILE_NAME = "data.mdb";
+/** lmdb-js's own build of LMDB, by its package version: another build may lay out pages differently. */
+const ENGINE_VERSION = "3.5.6";
+const FORMAT_DETAIL = `lmdb-js ${ENGINE_VERSION} pages=${PAGE_BYTES} ${process.arch}`;
+const ENOSPC = 28;
+
+type Database = RootDatabase<Buffer, Buffer>;
+
+/** Opens LMDB with nothing of lmdb-js that trades safety for speed (see checkpoint.ts). */
+function openDatabase(path: string): Database {
+  return open<Buffer, Buffer>({
+    path,
+    noSubdir: true,
+    pageSize: PAGE_BYTES,
+    mapSize: MAP_BYTES,
+    maxReaders: READERS_MAX,
+    maxDbs: 1,
+    keyEncoding: "binary",
+    encoding: "binary",
+    compression: false,
+    cache: false,
+    overlappingSync: false,
+    eventTurnBatching: false,
+  });
+}
+
+function diskError(path: string, error: unknown): DiskError {
+  const message = error instanceof Error ? error.message : String(error);
+  const code = (error as { code?: unknown } | null)?.code;
+  const full = code === ENOSPC || code === "ENOSPC" || /no space/i.test(message);
+  // Anything else may be a failed sync, after which nothing in the page cache can be trusted (R14).
+  return new DiskError(full ? "NO_SPACE" : "IO", path, `engine: ${message}`, {
+    fatal: !full,
+    cause: error,
+  });
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** The LMDB engine. `disk` reads and writes the file for page snapshots. */
+export function lmdbEngineFactory(disk: Disk): EngineFactory {
+  return {
+    formatDetail: FORMAT_DETAIL,
+    acceptPages: (formatDetail) => formatDetail === FORMAT_DETAIL,
+    async open(dir) {
+      await disk.makeDir(dir);
+      const path = `${dir}/${FILE_NAME}`;
+      const existed = await disk.exists(path);
+      let database: Database;
+      try {
+        database = openDatabase(path);
+      } catch (error) {
+        throw diskError(path, error);
+      }
+      if (!existed) await disk.syncDir(dir);
+      return new LmdbEngine(disk, path, database);
+    },
+    async writer(dir, layout): Promise<SnapshotWriter> {
+      await disk.makeDir(dir);
+      if (layout === "PAGES") return PageWriter.create(disk, dir, FILE_NAME);
+      return new RecordWriter(await this.open(dir));
+    },
+  };
+}
+
+class LmdbEngine implements Engine {
+  readonly #disk: Disk;
+  readonly #path: string;
+  readonly #database: Database;
+
+  constructor(disk: Disk, path: string, database: Database) {
+    this.#disk = disk;
+    this.#path = path;
+    this.#database = database;
+  }
+
+  get(key: Uint8Array): Uint8Array | undefined {
+    return this.#database.getBinary(asBuffer(key));
+  }
+
+  range(
+    start: Uint8Array | null,
+    end: Uint8Array | null,
+    reverse: boolean,
+  ): IterableIterator<[Uint8Array, Uint8Array]> {
+    const transaction = this.#database.useReadTransaction();
+    return rangeOf(this.#database, transaction, start, end, reverse);
+  }
+
+  async write(batch: EngineBatch): Promise<void> {
+    const database = this.#database;
+    const pending: Promise<boolean>[] = [];
+    try {
+      await database.batch(() => {
+        for (const [key, value] of batch.puts) {
+          pending.push(database.put(asBuffer(key), asBuffer(value)));
+        }
+        for (const key of batch.deletes) pending.push(database.remove(asBuffer(key)));
+      });
+      await Promise.all(pending);
+    } catch (error) {
+      await Promise.allSettled(pending);
+      throw diskError(this.#path, error);
+    }
+    database.resetReadTxn();
+  }
+
+  async flushed(): Promise<void> {
+    // Without overlappingSync a commit is two syncs, data first, and resolves after both.
+  }
+
+  async pin(): Promise<EnginePin> {
+    this.#database.resetReadTxn();
+    const transaction = this.#database.useReadTransaction();
+    try {
+      const pages = await LmdbPages.open(this.#disk, this.#path, this.#database.getStats());
+      return this.#pinOf(transaction, pages);
+    } catch (error) {
+      transaction.done();
+      throw error;
+    }
+  }
+
+  #pinOf(transaction: Transaction, pages: LmdbPages | null): EnginePin {
+    let held = true;
+    const format: SnapshotLayout = pages === null ? "RECORDS" : "PAGES";
+    const database = this.#database;
+    return {
+      format,
+      formatDetail: FORMAT_DETAIL,
+      bytes: pages?.bytes ?? this.bytes(),
+      pages: (chunkBytes) => {
+        if (pages === null) throw new Error("this engine build cannot ship pages; take records");
+        return pages.chunks(chunkBytes);
+      },
+      records: (chunkBytes) => {
+        const pairs = rangeOf(database, transaction, null, null, false, false);
+        return frameRecords(pairs, chunkBytes);
+      },
+      release: async () => {
+        if (!held) return;
+        held = false;
+        transaction.done();
+        await pages?.close();
+      },
+    };
+  }
+
+  bytes(): number {
+    const { lastPageNumber, pageSize } = this.#database.getStats() as DatabaseStats;
+    return (lastPageNumber + 1) * pageSize;
+  }
+
+  async close(): Promise<void> {
+    await this.#database.close();
+  }
+}
+
+/** The part of lmdb-js's untyped statistics in use. */
+interface DatabaseStats {
+  readonly lastPageNumber: number;
+  readonly pageSize: number;
+}
+
+/** Iterates one transaction; ends it too unless it is someone else's. */
+function rangeOf(
+  database: Database,
+  transaction: Transaction,
+  start: Uint8Array | null,
+  end: Uint8Array | null,
+  reverse: boolean,
+  owned = true,
+): IterableIterator<[Uint8Array, Uint8Array]> {
+  // Reversed, LMDB starts at or below the upper bound, and its lower bound would be excluded: check both here.
+  const lower = start === null ? undefined : asBuffer(start);
+  const upper = end === null ? undefined : asBuffer(end);
+  const bounds = reverse ? { start: upper, reverse: true } : { start: lower, end: upper };
+  const given = Object.entries(bounds).filter(([, value]) => value !== undefined);
+  const options = { ...Object.fromEntries(given), transaction };
+  const pairs = database.getRange(options)[Symbol.iterator]();
+  let open = true;
+  const finish = (): IteratorReturnResult<undefined> => {
+    if (open) {
+      open = false;
+      pairs.return?.();
+      if (owned) transaction.done();
+    }
+    return { done: true, value: undefined };
+  };
+  const next = (): IteratorResult<[Uint8Array, Uint8Array]> => {
+    while (open) {
+      const { done, value } = pairs.next();
+      if (done === true) break;
+      if (reverse && upper !== undefined && value.key.compare(upper) >= 0) continue;
+      if (reverse && lower !== undefined && value.key.compare(lower) < 0) break;
+      return { done: false, value: [value.key, value.value] };
+    }
+    return finish();
+  };
+  return {
+    next,
+    return: finish,
+    [Symbol.iterator]() {
+      return this;
+    },
+  };
+}

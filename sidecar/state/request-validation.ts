@@ -1,0 +1,115 @@
+import { LIMITS } from "../limits.ts";
+import { ProtocolError } from "../protocol/errors.ts";
+import type {
+  GetRequest,
+  ListRequest,
+  PutRequest,
+  RangeScanRequest,
+  WriteRequest,
+} from "../protocol/gen/oxia-client.ts";
+import { CLIENT_IDENTITY_BYTES_MAX } from "./record.ts";
+import { VERSION_ID_MAX } from "./version-counter.ts";
+
+/** Longest value shown in an error. */
+const SHOWN_CHARACTERS = 64;
+
+function unimplemented(field: string, value: string): ProtocolError {
+  return new ProtocolError(
+    "UNIMPLEMENTED",
+    `${field} is set to ${value}, which this version does not serve; it must be absent`,
+    { field, value, allowed: "absent" },
+  );
+}
+
+function outOfRange(field: string, value: string, allowed: string): ProtocolError {
+  const shown = value.length > SHOWN_CHARACTERS ? `${value.slice(0, SHOWN_CHARACTERS)}...` : value;
+  return new ProtocolError("INVALID_ARGUMENT", `${field} is ${shown}; allowed is ${allowed}`, {
+    field,
+    value: shown,
+    allowed,
+  });
+}
+
+function keyError(field: string, key: string): ProtocolError | null {
+  // A character is at most three bytes of UTF-8 per unit, so most keys need no counting.
+  if (key.length * 3 <= LIMITS.keyBytesMax) return null;
+  const bytes = Buffer.byteLength(key);
+  if (bytes <= LIMITS.keyBytesMax) return null;
+  return outOfRange(field, `${bytes} bytes`, `at most ${LIMITS.keyBytesMax} bytes`);
+}
+
+function putError(put: PutRequest, field: string): ProtocolError | null {
+  if (put.sessionId !== undefined) return unimplemented(`${field}.session_id`, `${put.sessionId}`);
+  if (put.sequenceKeyDelta.length > 0) {
+    return unimplemented(`${field}.sequence_key_delta`, `[${put.sequenceKeyDelta.join(", ")}]`);
+  }
+  if (put.secondaryIndexes.length > 0) {
+    return unimplemented(`${field}.secondary_indexes`, `${put.secondaryIndexes.length} indexes`);
+  }
+  return keyError(`${field}.key`, put.key) ?? putLimitError(put, field);
+}
+
+function putLimitError(put: PutRequest, field: string): ProtocolError | null {
+  if (put.value.byteLength > LIMITS.valueBytesMax) {
+    const found = `${put.value.byteLength} bytes`;
+    return outOfRange(`${field}.value`, found, `at most ${LIMITS.valueBytesMax} bytes`);
+  }
+  const identity = put.clientIdentity;
+  if (identity !== undefined && Buffer.byteLength(identity) > CLIENT_IDENTITY_BYTES_MAX) {
+    const allowed = `at most ${CLIENT_IDENTITY_BYTES_MAX} bytes`;
+    return outOfRange(`${field}.client_identity`, `${identity.length} characters`, allowed);
+  }
+  const overrides = [
+    ["override_version_id", put.overrideVersionId],
+    ["override_modifications_count", put.overrideModificationsCount],
+  ] as const;
+  for (const [name, value] of overrides) {
+    if (value === undefined || (value >= 0 && value <= VERSION_ID_MAX)) continue;
+    return outOfRange(`${field}.${name}`, `${value}`, `0 to ${VERSION_ID_MAX}`);
+  }
+  return null;
+}
+
+/**
+ * What must be refused before a write enters the log: features not served yet (by name), keys and values over the
+ * limit. Null when the request may be logged. `entryBytes`: length of the request on the wire, when known.
+ */
+export function refuseUnsupported(
+  request: WriteRequest,
+  entryBytes: number = 0,
+): ProtocolError | null {
+  if (entryBytes > LIMITS.entryBytesMax) {
+    const allowed = `at most ${LIMITS.entryBytesMax} bytes`;
+    return outOfRange("request", `${entryBytes} bytes`, allowed);
+  }
+  for (const [at, put] of request.puts.entries()) {
+    const error = putError(put, `puts[${at}]`);
+    if (error !== null) return error;
+  }
+  for (const [at, { key }] of request.deletes.entries()) {
+    const error = keyError(`deletes[${at}].key`, key);
+    if (error !== null) return error;
+  }
+  for (const [at, range] of request.deleteRanges.entries()) {
+    const field = `delete_ranges[${at}]`;
+    const error =
+      keyError(`${field}.start_inclusive`, range.startInclusive) ??
+      keyError(`${field}.end_exclusive`, range.endExclusive);
+    if (error !== null) return error;
+  }
+  return null;
+}
+
+/** The same for a read. */
+export function refuseUnsupportedRead(
+  request: GetRequest | ListRequest | RangeScanRequest,
+): ProtocolError | null {
+  if (request.secondaryIndexName !== undefined) {
+    return unimplemented("secondary_index_name", request.secondaryIndexName);
+  }
+  if ("key" in request) return keyError("key", request.key);
+  return (
+    keyError("start_inclusive", request.startInclusive) ??
+    keyError("end_exclusive", request.endExclusive)
+  );
+}

@@ -1,0 +1,438 @@
+import { assert, InvariantError } from "../lib/assert.ts";
+import { crcOf } from "../lib/crc.ts";
+import type { Clock } from "../lib/ports/clock.ts";
+import type { Disk } from "../lib/ports/disk.ts";
+import { LIMITS } from "../limits.ts";
+import { LOG_START, type LogEntry, type LogPosition } from "../protocol/entry.ts";
+import type {
+  GetRequest,
+  GetResponse,
+  ListRequest,
+  RangeScanRequest,
+  WriteRequest,
+  WriteResponse,
+} from "../protocol/gen/oxia-client.ts";
+import { type ControlRequest, LogEntryValue } from "../protocol/gen/resilver.ts";
+import { finishCheckpoint, type PendingCheckpoint, writeCheckpoint } from "./checkpoint.ts";
+import { decodeMeta } from "./checkpoint-meta.ts";
+import type { Engine, EngineFactory, EnginePin } from "./engine.ts";
+import {
+  type EncodedKey,
+  keyBytes,
+  type KeyRange,
+  type KeySorting,
+  META_KEY,
+  RECORDS_FROM,
+  RECORDS_TO,
+} from "./key-order.ts";
+import type { MemoryBudget } from "./memory-budget.ts";
+import { MemoryTable, type TableEntry } from "./memory-table.ts";
+import { readList, readOne, readScan, type RecordSource } from "./read-request.ts";
+import { ReadView } from "./read-view.ts";
+import { type RecordVersion, recordVersion, StateCorrupt, verifyRecord } from "./record.ts";
+import { RedoJournal } from "./redo-journal.ts";
+import { VersionCache } from "./version-cache.ts";
+import { VersionCounter } from "./version-counter.ts";
+import { applyWrite, type WriteTarget } from "./write-request.ts";
+
+/** Keys between two turns of the event loop in long loops. */
+const KEYS_PER_TURN = 1_000;
+
+/** See {@link ShardState.open}. */
+export interface ShardStateOptions {
+  /** The engine's directory; the redo journal is in it too. */
+  readonly dir: string;
+  readonly engine: EngineFactory;
+  readonly disk: Disk;
+  readonly clock: Clock;
+  /** One for the whole process. */
+  readonly budget: MemoryBudget;
+  /** Fixed when the shard is new; must be the same ever after. */
+  readonly keySorting: KeySorting;
+  /** Lowest loss epoch to use (R6); 0 when absent. */
+  readonly lossEpoch?: number;
+}
+
+/** A frozen checkpoint for a snapshot. */
+export interface StatePin {
+  readonly position: LogPosition;
+  readonly records: number;
+  readonly engine: EnginePin;
+  release(): Promise<void>;
+}
+
+/** Figures for status and metrics. Bytes on disk; table bytes in memory, an estimate. */
+export interface StateStats {
+  readonly bytes: number;
+  readonly records: number;
+  readonly tableBytes: number;
+  readonly readOps: number;
+  readonly writeOps: number;
+}
+
+/**
+ * The state machine of one shard. `apply`, `get` and the reads are synchronous and consistent with each other;
+ * checkpoints, pins and close take their turn in one queue. Whatever happens to the process or the power, the
+ * next `open` finds exactly the state of the last finished checkpoint and says where the log goes on.
+ */
+export class ShardState {
+  readonly #options: ShardStateOptions;
+  readonly #engine: Engine;
+  readonly #journal: RedoJournal;
+  readonly #cache = new VersionCache();
+  readonly #counter: VersionCounter;
+  readonly #views = new Set<ReadView>();
+  readonly #target: WriteTarget;
+  readonly #source: RecordSource;
+  #active = new MemoryTable();
+  #pending: PendingCheckpoint | null = null;
+  #applied: LogPosition;
+  #durable: LogPosition;
+  #records: number;
+  #lastCheckpointMs: number;
+  #readOps = 0;
+  #writeOps = 0;
+  #turn: Promise<void> = Promise.resolve();
+  #closed = false;
+
+  /**
+   * Opens the state in a directory, finishing a checkpoint that a crash interrupted.
+   * Throws StateCorrupt when what is stored cannot be trusted, DiskError when it cannot be read.
+   */
+  static async open(options: ShardStateOptions): Promise<ShardState> {
+    const engine = await options.engine.open(options.dir);
+    const journal = new RedoJournal(options.disk, options.dir);
+    try {
+      await finishCheckpoint({ engine, journal, clock: options.clock });
+      return new ShardState(options, engine, journal);
+    } catch (error) {
+      await journal.close();
+      await engine.close();
+      throw error;
+    }
+  }
+
+  private constructor(options: ShardStateOptions, engine: Engine, journal: RedoJournal) {
+    this.#options = options;
+    this.#engine = engine;
+    this.#journal = journal;
+    const stored = engine.get(keyBytes(META_KEY));
+    const meta = stored === undefined ? null : decodeMeta(stored);
+    if (meta !== null && meta.keySorting !== options.keySorting) {
+      throw new StateCorrupt(
+        `keys are stored in ${meta.keySorting} order; the shard's record says ${options.keySorting}`,
+      );
+    }
+    const epoch = Math.max(meta?.lossEpoch ?? 0, options.lossEpoch ?? 0);
+    this.#counter = new VersionCounter(meta?.versionCounter ?? 0, epoch);
+    this.#durable = meta?.position ?? LOG_START;
+    this.#applied = this.#durable;
+    this.#records = meta?.records ?? 0;
+    this.#lastCheckpointMs = options.clock.monotonicMs();
+    this.#target = this.#writeTarget();
+    this.#source = {
+      keySorting: options.keySorting,
+      record: (key) => this.#record(key),
+      view: (range, reverse) => this.#view(range, reverse),
+    };
+    options.budget.countShard(1);
+  }
+
+  /** The last entry applied. */
+  get applied(): LogPosition {
+    return this.#applied;
+  }
+
+  /** The last entry of the last durable checkpoint: the log before it is not needed here (R17). */
+  get durable(): LogPosition {
+    return this.#durable;
+  }
+
+  /** R6: the highest loss epoch seen. */
+  get lossEpoch(): number {
+    return this.#counter.lossEpoch;
+  }
+
+  get stats(): StateStats {
+    return {
+      bytes: this.#engine.bytes(),
+      records: this.#records,
+      tableBytes: this.#active.bytes + (this.#pending?.table.bytes ?? 0),
+      readOps: this.#readOps,
+      writeOps: this.#writeOps,
+    };
+  }
+
+  /**
+   * Applies the next committed entry. Values are copied: the entry's buffer may be reused afterwards.
+   * Returns the response for the writer, null for a control entry. Same entries, same responses, on every replica.
+   */
+  apply(entry: LogEntry): WriteResponse | null {
+    assert(!this.#closed, "apply after close");
+    assert(
+      entry.offset === this.#applied.offset + 1,
+      `entry ${entry.offset} applied after ${this.#applied.offset}`,
+    );
+    const { value } = LogEntryValue.decode(entry.value);
+    this.#applied = { term: entry.term, offset: entry.offset, crc: entry.crc };
+    switch (value?.$case) {
+      case "requests":
+        return this.#applyWrites(value.value.writes, entry.timestampMs);
+      case "controlRequest":
+        this.#applyControl(value.value);
+        return null;
+      default:
+        throw new InvariantError(`entry ${entry.offset} holds neither writes nor a control request`);
+    }
+  }
+
+  #applyWrites(writes: readonly WriteRequest[], timestampMs: number): WriteResponse {
+    assert(writes.length === 1, `an entry holds ${writes.length} write requests instead of one`);
+    const request = writes[0] as WriteRequest;
+    this.#writeOps += request.puts.length + request.deletes.length + request.deleteRanges.length;
+    return applyWrite(this.#target, request, timestampMs);
+  }
+
+  #applyControl(control: ControlRequest): void {
+    if (control.request?.$case === "barrier") {
+      this.#counter.raiseEpoch(control.request.value.lossEpoch);
+    }
+  }
+
+  /** Answers a get of any comparison. */
+  get(request: GetRequest): GetResponse {
+    this.#readOps += 1;
+    return readOne(this.#source, request);
+  }
+
+  /** Pages of keys of one consistent view, taken when iteration starts. Return the iterator to release it early. */
+  list(request: ListRequest): Iterable<readonly string[]> {
+    this.#readOps += 1;
+    return readList(this.#source, request);
+  }
+
+  /** Pages of records of one consistent view, taken when iteration starts. Return the iterator to release it early. */
+  scan(request: RangeScanRequest): Iterable<readonly GetResponse[]> {
+    this.#readOps += 1;
+    return readScan(this.#source, request);
+  }
+
+  /** True when a checkpoint should start: enough is dirty, or it has been dirty for long, or the process needs memory. */
+  checkpointDue(nowMs: number): boolean {
+    if (this.#pending !== null) return false;
+    if (this.#active.bytes >= LIMITS.checkpointBytes) return true;
+    if (this.#options.budget.pressed && this.#active.bytes > 0) return true;
+    const old = nowMs - this.#lastCheckpointMs >= LIMITS.checkpointIntervalMs;
+    return old && this.#applied.offset !== this.#durable.offset;
+  }
+
+  /**
+   * Makes everything applied so far durable in the engine; resolves with the durable position. After a failure
+   * nothing is lost and it may be called again, unless the error is a fatal DiskError (R14).
+   */
+  checkpoint(): Promise<LogPosition> {
+    return this.#inTurn(async () => {
+      this.#closeOldViews();
+      // First what an earlier, failed attempt left.
+      if (this.#pending !== null) await this.#finishPending();
+      if (this.#applied.offset !== this.#durable.offset) {
+        this.#freeze();
+        await this.#finishPending();
+      }
+      return this.#durable;
+    });
+  }
+
+  #freeze(): void {
+    const meta = {
+      position: this.#applied,
+      versionCounter: this.#counter.next,
+      lossEpoch: this.#counter.lossEpoch,
+      records: this.#records,
+      keySorting: this.#options.keySorting,
+    };
+    this.#pending = { table: this.#active, meta, journaled: false };
+    this.#active = new MemoryTable();
+  }
+
+  async #finishPending(): Promise<void> {
+    const pending = this.#pending;
+    assert(pending !== null, "no checkpoint is pending");
+    const { clock } = this.#options;
+    await writeCheckpoint(pending, { engine: this.#engine, journal: this.#journal, clock });
+    await this.#remember(pending.table);
+    this.#pending = null;
+    this.#durable = pending.meta.position;
+    this.#lastCheckpointMs = clock.monotonicMs();
+    this.#options.budget.add(-pending.table.bytes);
+  }
+
+  /** The engine holds these versions now; the table still shadows it meanwhile. */
+  async #remember(table: MemoryTable): Promise<void> {
+    let turn = 0;
+    for (const run of table.runs()) {
+      for (const key of run) {
+        const version = (table.get(key) as TableEntry).version;
+        this.#cache.set(key, version, this.#options.budget.cacheEntriesPerShard);
+        turn += 1;
+        if (turn % KEYS_PER_TURN === 0) await this.#options.clock.yield();
+      }
+    }
+  }
+
+  /** Freezes the last finished checkpoint for a snapshot (makes one when there is none). Release it. */
+  async pin(): Promise<StatePin> {
+    if (this.#durable.offset === LOG_START.offset) await this.checkpoint();
+    return this.#inTurn(async () => {
+      // A failed attempt may have left slices in the engine: finish it, or pin a mixture.
+      if (this.#pending !== null) await this.#finishPending();
+      const stored = this.#engine.get(keyBytes(META_KEY));
+      const meta = stored === undefined ? null : decodeMeta(stored);
+      const engine = await this.#engine.pin();
+      return {
+        position: meta?.position ?? LOG_START,
+        records: meta?.records ?? 0,
+        engine,
+        release: () => engine.release(),
+      };
+    });
+  }
+
+  /**
+   * Checksum of everything that must be equal on replicas that applied the same entries: keys, records, counters.
+   * Reads and verifies every record of one view, a thousand per turn. Independent of what is flushed.
+   */
+  async checksum(
+    signal: AbortSignal,
+  ): Promise<{ appliedOffset: number; checksum: string; records: number }> {
+    const counters = Buffer.alloc(16);
+    counters.writeDoubleBE(this.#counter.next, 0);
+    counters.writeDoubleBE(this.#counter.lossEpoch, 8);
+    const appliedOffset = this.#applied.offset;
+    const view = this.#view({ from: RECORDS_FROM, to: RECORDS_TO }, false);
+    let crc = crcOf(counters);
+    let records = 0;
+    try {
+      for (let item = view.next(); item !== undefined; item = view.next()) {
+        // Without the record's own checksum: it is filled in on the way to the disk.
+        crc = crcOf(item.record().subarray(4), crcOf(keyBytes(item.key), crc));
+        records += 1;
+        if (records % KEYS_PER_TURN === 0) {
+          await this.#options.clock.yield();
+          signal.throwIfAborted();
+        }
+      }
+    } finally {
+      view.close();
+    }
+    return { appliedOffset, checksum: crc.toString(16).padStart(8, "0"), records };
+  }
+
+  /** Waits for the checkpoint in progress, then closes. Makes no checkpoint. Pins must be released before. */
+  close(): Promise<void> {
+    return this.#inTurn(async () => {
+      if (this.#closed) return;
+      this.#closed = true;
+      for (const view of this.#views) view.close();
+      const { budget } = this.#options;
+      budget.add(-this.#active.bytes - (this.#pending?.table.bytes ?? 0));
+      budget.countShard(-1);
+      await this.#journal.close();
+      await this.#engine.close();
+    });
+  }
+
+  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const before = this.#turn;
+    let done = (): void => undefined;
+    this.#turn = new Promise((resolve) => {
+      done = resolve;
+    });
+    await before;
+    try {
+      return await work();
+    } finally {
+      done();
+    }
+  }
+
+  #tables(): readonly MemoryTable[] {
+    return this.#pending === null ? [this.#active] : [this.#active, this.#pending.table];
+  }
+
+  #entry(key: EncodedKey): TableEntry | undefined {
+    return this.#active.get(key) ?? this.#pending?.table.get(key);
+  }
+
+  #record(key: EncodedKey): Uint8Array | null {
+    const entry = this.#entry(key);
+    if (entry !== undefined) return entry.record;
+    if (this.#cache.get(key) === null) return null;
+    return this.#stored(key);
+  }
+
+  #stored(key: EncodedKey): Uint8Array | null {
+    const stored = keyBytes(key);
+    const record = this.#engine.get(stored);
+    if (record === undefined) return null;
+    verifyRecord(stored, record);
+    return record;
+  }
+
+  #version(key: EncodedKey): RecordVersion | null {
+    const entry = this.#entry(key);
+    if (entry !== undefined) return entry.version;
+    const cached = this.#cache.get(key);
+    if (cached !== undefined) return cached;
+    const record = this.#stored(key);
+    return record === null ? null : recordVersion(record);
+  }
+
+  #set(key: EncodedKey, record: Buffer | null, version: RecordVersion | null): void {
+    const keep = this.#views.size > 0;
+    const grown = this.#active.set(key, this.#applied.offset, record, version, keep);
+    this.#options.budget.add(grown);
+  }
+
+  #writeTarget(): WriteTarget {
+    return {
+      keySorting: this.#options.keySorting,
+      version: (key) => this.#version(key),
+      put: (key, record, version) => {
+        if (this.#version(key) === null) this.#records += 1;
+        this.#set(key, record, version);
+      },
+      remove: (key) => {
+        this.#records -= 1;
+        this.#set(key, null, null);
+      },
+      keys: (range) => this.#keysOf(range),
+      takeVersionId: (wanted) => this.#counter.take(wanted),
+    };
+  }
+
+  #keysOf(range: KeyRange): readonly EncodedKey[] {
+    const view = this.#view(range, false);
+    const keys: EncodedKey[] = [];
+    for (let item = view.next(); item !== undefined; item = view.next()) keys.push(item.key);
+    view.close();
+    return keys;
+  }
+
+  #view(range: KeyRange, reverse: boolean): ReadView {
+    assert(!this.#closed, "read after close");
+    const source = { offset: this.#applied.offset, tables: this.#tables(), engine: this.#engine };
+    const nowMs = this.#options.clock.monotonicMs();
+    const view = new ReadView(source, range, reverse, nowMs, (closed) => {
+      this.#views.delete(closed);
+    });
+    this.#views.add(view);
+    return view;
+  }
+
+  /** Views keep old pages and old entries alive: none may be forgotten open. */
+  #closeOldViews(): void {
+    const oldestMs = this.#options.clock.monotonicMs() - LIMITS.readViewMsMax;
+    for (const view of this.#views) if (view.openedMs < oldestMs) view.close();
+  }
+}

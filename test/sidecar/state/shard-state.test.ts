@@ -1,0 +1,234 @@
+import assert from "node:assert/strict";
+import { KeyComparisonType, Status } from "../../../sidecar/protocol/gen/oxia-client.ts";
+import type { ShardState } from "../../../sidecar/state/shard-state.ts";
+import { getRequest, listOf, openState, put, remove, TestLog, textOf, withDir } from "./state-fixture.ts";
+
+async function withState(
+  work: (state: ShardState, log: TestLog, dir: string) => Promise<void> | void,
+): Promise<void> {
+  await withDir(async (dir) => {
+    const state = await openState(dir);
+    try {
+      await work(state, new TestLog(), dir);
+    } finally {
+      await state.close();
+    }
+  });
+}
+
+const EPOCH = 2 ** 45;
+
+describe("ShardState", () => {
+  it("gives versions, counts and timestamps as Oxia does", () =>
+    withState((state, log) => {
+      const first = state.apply(log.write({ puts: [put("a", "1", { clientIdentity: "me" })] }, 50));
+      assert.deepEqual(first?.puts[0], {
+        status: Status.OK,
+        version: {
+          versionId: 0,
+          modificationsCount: 0,
+          createdTimestamp: 50,
+          modifiedTimestamp: 50,
+          clientIdentity: "me",
+        },
+      });
+      const second = state.apply(log.write({ puts: [put("a", "2")] }, 60));
+      const version = {
+        versionId: 1,
+        modificationsCount: 1,
+        createdTimestamp: 50,
+        modifiedTimestamp: 60,
+      };
+      assert.deepEqual(second?.puts[0]?.version, version);
+      const got = state.get(getRequest("a"));
+      assert.deepEqual(got.version, version);
+      assert.equal(textOf(got), "2");
+      assert.equal(got.key, undefined);
+      assert.equal(state.get(getRequest("a", KeyComparisonType.EQUAL, false)).value, undefined);
+      assert.equal(state.get(getRequest("b")).status, Status.KEY_NOT_FOUND);
+    }));
+
+  it("checks expected versions item by item", () =>
+    withState((state, log) => {
+      const response = state.apply(
+        log.write({
+          puts: [
+            put("a", "1", { expectedVersionId: -1 }),
+            put("a", "2", { expectedVersionId: -1 }),
+            put("a", "3", { expectedVersionId: 0 }),
+            put("a", "4", { expectedVersionId: 0 }),
+            put("b", "5", { expectedVersionId: 7 }),
+          ],
+          deletes: [remove("a", 0), remove("a", 1), remove("a"), remove("a", 9), remove("a", -1)],
+        }),
+      );
+      const { OK, UNEXPECTED_VERSION_ID, KEY_NOT_FOUND } = Status;
+      assert.deepEqual(
+        response?.puts.map((each) => each.status),
+        [OK, UNEXPECTED_VERSION_ID, OK, UNEXPECTED_VERSION_ID, UNEXPECTED_VERSION_ID],
+      );
+      assert.deepEqual(
+        response?.deletes.map((each) => each.status),
+        [UNEXPECTED_VERSION_ID, OK, KEY_NOT_FOUND, UNEXPECTED_VERSION_ID, KEY_NOT_FOUND],
+      );
+      assert.equal(state.stats.records, 0);
+    }));
+
+  it("applies puts, then deletes, then delete ranges", () =>
+    withState((state, log) => {
+      state.apply(log.write({ puts: [put("a", "0"), put("b", "0"), put("c", "0"), put("d", "0")] }));
+      state.apply(
+        log.write({
+          puts: [put("b", "1"), put("x", "1")],
+          deletes: [remove("x")],
+          deleteRanges: [{ startInclusive: "b", endExclusive: "d" }],
+        }),
+      );
+      assert.deepEqual(listOf(state), ["a", "d"]);
+      assert.equal(state.stats.records, 2);
+      state.apply(log.write({ deleteRanges: [{ startInclusive: "", endExclusive: "" }] }));
+      assert.deepEqual(listOf(state), []);
+    }));
+
+  it("honours overrides and goes on above them", () =>
+    withState((state, log) => {
+      const over = { overrideVersionId: 500, overrideModificationsCount: 9 };
+      state.apply(log.write({ puts: [put("a", "1", over)] }));
+      const next = state.apply(log.write({ puts: [put("a", "2")] }));
+      assert.equal(next?.puts[0]?.version?.versionId, 501);
+      assert.equal(next?.puts[0]?.version?.modificationsCount, 10);
+    }));
+
+  it("puts the loss epoch into the high bits (R6)", () =>
+    withState((state, log) => {
+      const version = (): number | undefined =>
+        state.apply(log.write({ puts: [put("a", "1")] }))?.puts[0]?.version?.versionId;
+      assert.equal(version(), 0);
+      assert.equal(state.apply(log.barrier(0)), null);
+      assert.equal(version(), 1);
+      state.apply(log.barrier(3));
+      assert.equal(version(), 3 * EPOCH);
+      state.apply(log.barrier(3));
+      assert.equal(version(), 3 * EPOCH + 1);
+      assert.equal(state.lossEpoch, 3);
+    }));
+
+  it("answers all comparisons, before and after a checkpoint, hiding internal keys", () =>
+    withState(async (state, log) => {
+      const keys = ["/a", "/b", "/c", "/a/x", "/a/y", "__oxia/s", "__oxia/t"];
+      state.apply(log.write({ puts: keys.map((key) => put(key, key)) }));
+      const { FLOOR, CEILING, LOWER, HIGHER } = KeyComparisonType;
+      const cases = [
+        [FLOOR, "/b", "/b"],
+        [FLOOR, "/bb", "/b"],
+        [FLOOR, "/", undefined],
+        [CEILING, "/b", "/b"],
+        [CEILING, "/bb", "/c"],
+        [CEILING, "/d", "/a/x"],
+        [CEILING, "/z/z", undefined],
+        [LOWER, "/b", "/a"],
+        [LOWER, "/a", undefined],
+        [LOWER, "/a/x", "/c"],
+        [HIGHER, "/b", "/c"],
+        [HIGHER, "/c", "/a/x"],
+        [HIGHER, "/a/y", undefined],
+        [HIGHER, "__oxia/s", "__oxia/t"],
+        [LOWER, "__oxia/s", undefined],
+      ] as const;
+      const check = (): void => {
+        for (const [comparison, key, expected] of cases) {
+          const got = state.get(getRequest(key, comparison));
+          assert.equal(got.key, expected, `${comparison} of ${key}`);
+          assert.equal(textOf(got), expected);
+        }
+        assert.deepEqual(listOf(state), ["/a", "/b", "/c", "/a/x", "/a/y"]);
+        assert.deepEqual(listOf(state, "/a/", "/a//"), ["/a/x", "/a/y"]);
+        assert.deepEqual(listOf(state, "", "", true).slice(-2), ["__oxia/s", "__oxia/t"]);
+        assert.deepEqual(listOf(state, "__oxia/", "", false), []);
+        assert.deepEqual(listOf(state, "/b", "/c"), ["/b"]);
+        assert.deepEqual(listOf(state, "/c", "/b"), []);
+      };
+      check();
+      await state.checkpoint();
+      assert.equal(state.stats.tableBytes, 0);
+      check();
+      state.apply(log.write({ deletes: [remove("/b")], puts: [put("/c", "/c")] }));
+      assert.equal(state.get(getRequest("/bb", FLOOR)).key, "/a");
+      assert.equal(state.get(getRequest("/aa", CEILING)).key, "/c");
+    }));
+
+  it("keeps pages within their bounds", () =>
+    withState((state, log) => {
+      const many = Array.from({ length: 2_500 }, (_, at) => put(`k${at}`, "v"));
+      state.apply(log.write({ puts: many }));
+      const big = Buffer.alloc(900 * 1024, 1);
+      state.apply(log.write({ puts: [0, 1, 2, 3].map((at) => put(`big${at}`, big)) }));
+      state.apply(log.write({ puts: [put("huge", Buffer.alloc(3 * 1024 * 1024))] }));
+      const all = { startInclusive: "", endExclusive: "", includeInternalKeys: false };
+      const keyPages = [...state.list(all)].map((page) => page.length);
+      assert.deepEqual(keyPages, [1_000, 1_000, 505]);
+      const pages = [...state.scan(all)].map((page) => page.length);
+      assert.deepEqual(pages, [2, 2, 1, 1_000, 1_000, 500]);
+    }));
+
+  it("keeps a scan's view while writes and checkpoints go on", () =>
+    withState(async (state, log) => {
+      const keys = Array.from({ length: 3_000 }, (_, at) => `k${String(at).padStart(5, "0")}`);
+      const putAll = (value: string): void => {
+        state.apply(log.write({ puts: keys.map((key) => put(key, value)) }));
+      };
+      const all = { startInclusive: "", endExclusive: "", includeInternalKeys: false };
+      putAll("old");
+      await state.checkpoint();
+      state.apply(log.write({ puts: [put("k00007", "table")], deletes: [remove("k02999")] }));
+      const pages = state.scan(all)[Symbol.iterator]();
+      const seen = [...(pages.next().value as readonly { key?: string | undefined }[])];
+      putAll("new");
+      state.apply(log.write({ puts: [put("k00007x", "new")], deletes: [remove("k01500")] }));
+      await state.checkpoint();
+      putAll("newer");
+      await state.checkpoint();
+      for (let page = pages.next(); page.done !== true; page = pages.next()) seen.push(...page.value);
+      assert.equal(seen.length, 2_999);
+      const texts = seen.map((each) => textOf(each as never));
+      assert.equal(texts[7], "table");
+      assert.equal(texts.filter((text) => text === "old").length, 2_998);
+    }));
+
+  it("refuses to skip or repeat an entry", () =>
+    withState((state, log) => {
+      const first = log.write({ puts: [put("a", "1")] });
+      log.write({ puts: [put("b", "1")] });
+      const third = log.write({ puts: [put("c", "1")] });
+      state.apply(first);
+      assert.throws(() => state.apply(first), /entry 0 applied after 0/);
+      assert.throws(() => state.apply(third), /entry 2 applied after 0/);
+    }));
+
+  it("copies values: the entry's buffer may be reused", () =>
+    withState((state, log) => {
+      const entry = log.write({ puts: [put("a", "value")] });
+      state.apply(entry);
+      entry.value.fill(0);
+      assert.equal(textOf(state.get(getRequest("a"))), "value");
+    }));
+
+  it("stores keys of the greatest length", () =>
+    withState(async (state, log) => {
+      const keys = [`${"/".repeat(1_024)}`, "é".repeat(512), "k".repeat(1_024)];
+      state.apply(log.write({ puts: keys.map((key) => put(key, "v")) }));
+      await state.checkpoint();
+      assert.deepEqual(listOf(state).sort(), [...keys].sort());
+      for (const key of keys) assert.equal(textOf(state.get(getRequest(key))), "v");
+    }));
+
+  it("is due for a checkpoint by size, by age and by pressure, and not when clean", () =>
+    withState(async (state, log) => {
+      assert.equal(state.checkpointDue(1e15), false);
+      state.apply(log.write({ puts: [put("a", "1")] }));
+      assert.equal(state.checkpointDue(0), false);
+      assert.equal(state.checkpointDue(1e15), true);
+      await state.checkpoint();
+      assert.equal(state.checkpointDue(1e15), false);
+    }));
+});
