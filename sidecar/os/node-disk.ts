@@ -1,0 +1,269 @@
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { tryLock } from "fs-native-extensions";
+import { type Disk, DiskError, type DiskFile, type DiskLock } from "../lib/ports/disk.ts";
+
+/** The Disk port over the file system of this machine (Linux). */
+export function createNodeDisk(): Disk {
+  return new NodeDisk();
+}
+
+class NodeDisk implements Disk {
+  async open(path: string, options: { readonly create: boolean }): Promise<DiskFile> {
+    return new NodeFile(path, await openFd(path, options.create));
+  }
+
+  async readFile(path: string): Promise<Uint8Array | null> {
+    try {
+      return await attempt(path, () => fs.promises.readFile(path));
+    } catch (error) {
+      if (isNotFound(error)) return null;
+      throw error;
+    }
+  }
+
+  async makeDir(path: string): Promise<void> {
+    await attempt(path, () => fs.promises.mkdir(path, { recursive: true }));
+  }
+
+  async list(path: string): Promise<readonly string[]> {
+    try {
+      return (await attempt(path, () => fs.promises.readdir(path))).sort();
+    } catch (error) {
+      if (isNotFound(error)) return [];
+      throw error;
+    }
+  }
+
+  async exists(path: string): Promise<boolean> {
+    try {
+      await attempt(path, () => fs.promises.stat(path));
+      return true;
+    } catch (error) {
+      if (isNotFound(error)) return false;
+      throw error;
+    }
+  }
+
+  async rename(from: string, to: string): Promise<void> {
+    await attempt(from, () => fs.promises.rename(from, to));
+  }
+
+  async remove(path: string): Promise<void> {
+    await attempt(path, () => fs.promises.rm(path, { recursive: true, force: true }));
+  }
+
+  async syncDir(path: string): Promise<void> {
+    const fd = await openDirectory(path);
+    try {
+      await call(path, (done) => fs.fsync(fd, done), true);
+    } finally {
+      await call(path, (done) => fs.close(fd, done));
+    }
+  }
+
+  async freeBytes(path: string): Promise<number> {
+    const { bavail, bsize } = await attempt(path, () => fs.promises.statfs(path));
+    return bavail * bsize;
+  }
+
+  async usedBytes(path: string): Promise<number> {
+    let bytes = 0;
+    const left = [path];
+    for (let dir = left.pop(); dir !== undefined; dir = left.pop()) {
+      for (const entry of await entriesOf(dir)) {
+        const child = join(dir, entry.name);
+        if (entry.isDirectory()) left.push(child);
+        else if (entry.isFile()) bytes += await sizeOf(child);
+      }
+    }
+    return bytes;
+  }
+
+  /** An open file description lock: the kernel drops it with the process, however that ends. */
+  async lock(path: string): Promise<DiskLock | null> {
+    const fd = await openFd(path, true);
+    try {
+      if (tryLock(fd)) return { release: () => call(path, (done) => fs.close(fd, done)) };
+    } catch (error) {
+      await call(path, (done) => fs.close(fd, done));
+      throw diskError(error, path, false);
+    }
+    await call(path, (done) => fs.close(fd, done));
+    return null;
+  }
+}
+
+class NodeFile implements DiskFile {
+  readonly #path: string;
+  readonly #fd: number;
+  #open = true;
+
+  constructor(path: string, fd: number) {
+    this.#path = path;
+    this.#fd = fd;
+  }
+
+  async read(into: Uint8Array, position: number): Promise<number> {
+    this.#checkOpen();
+    let done = 0;
+    while (done < into.byteLength) {
+      const at = done;
+      const count = await this.#transfer((finish) =>
+        fs.read(this.#fd, into, at, into.byteLength - at, position + at, finish),
+      );
+      if (count === 0) break;
+      done += count;
+    }
+    return done;
+  }
+
+  async write(parts: readonly Uint8Array[], position: number): Promise<void> {
+    this.#checkOpen();
+    let left = parts;
+    let at = position;
+    // The kernel may take fewer bytes than offered; the rest is offered again.
+    while (left.length > 0) {
+      const offered = left;
+      const from = at;
+      const count = await this.#transfer((finish) => writeSome(this.#fd, offered, from, finish));
+      left = skipBytes(offered, count);
+      at += count;
+    }
+  }
+
+  /** fdatasync: the data, and the size where it changed. */
+  sync(): Promise<void> {
+    this.#checkOpen();
+    return call(this.#path, (done) => fs.fdatasync(this.#fd, done), true);
+  }
+
+  truncate(bytes: number): Promise<void> {
+    this.#checkOpen();
+    return call(this.#path, (done) => fs.ftruncate(this.#fd, bytes, done));
+  }
+
+  size(): Promise<number> {
+    this.#checkOpen();
+    return new Promise((resolve, reject) => {
+      fs.fstat(this.#fd, (error, stats) => {
+        if (error) reject(diskError(error, this.#path, false));
+        else resolve(stats.size);
+      });
+    });
+  }
+
+  async close(): Promise<void> {
+    if (!this.#open) return;
+    this.#open = false;
+    await call(this.#path, (done) => fs.close(this.#fd, done));
+  }
+
+  #transfer(start: (finish: (error: Error | null, count: number) => void) => void): Promise<number> {
+    return new Promise((resolve, reject) => {
+      start((error, count) => {
+        if (error) reject(diskError(error, this.#path, false));
+        else resolve(count);
+      });
+    });
+  }
+
+  /** A closed descriptor's number may belong to another file by now. */
+  #checkOpen(): void {
+    if (!this.#open) {
+      throw new DiskError("IO", this.#path, `${this.#path} is closed`, { fatal: false });
+    }
+  }
+}
+
+function writeSome(
+  fd: number,
+  parts: readonly Uint8Array[],
+  position: number,
+  finish: (error: Error | null, count: number) => void,
+): void {
+  const only = parts.length === 1 ? parts[0] : undefined;
+  if (only === undefined) fs.writev(fd, parts, position, finish);
+  else fs.write(fd, only, 0, only.byteLength, position, finish);
+}
+
+function skipBytes(parts: readonly Uint8Array[], count: number): readonly Uint8Array[] {
+  let left = count;
+  for (const [index, part] of parts.entries()) {
+    if (left < part.byteLength) return [part.subarray(left), ...parts.slice(index + 1)];
+    left -= part.byteLength;
+  }
+  return [];
+}
+
+async function openFd(path: string, create: boolean): Promise<number> {
+  const flags = fs.constants.O_RDWR | (create ? fs.constants.O_CREAT : 0);
+  return await openWith(path, flags);
+}
+
+function openDirectory(path: string): Promise<number> {
+  return openWith(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+}
+
+function openWith(path: string, flags: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    fs.open(path, flags, 0o640, (error, fd) => {
+      if (error) reject(diskError(error, path, false));
+      else resolve(fd);
+    });
+  });
+}
+
+async function entriesOf(path: string): Promise<readonly fs.Dirent[]> {
+  try {
+    return await attempt(path, () => fs.promises.readdir(path, { withFileTypes: true }));
+  } catch (error) {
+    if (isNotFound(error)) return [];
+    throw error;
+  }
+}
+
+async function sizeOf(path: string): Promise<number> {
+  try {
+    return (await attempt(path, () => fs.promises.stat(path))).size;
+  } catch (error) {
+    if (isNotFound(error)) return 0;
+    throw error;
+  }
+}
+
+function call(path: string, start: (done: fs.NoParamCallback) => void, fatal = false): Promise<void> {
+  return new Promise((resolve, reject) => {
+    start((error) => {
+      if (error) reject(diskError(error, path, fatal));
+      else resolve();
+    });
+  });
+}
+
+async function attempt<T>(path: string, act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    throw diskError(error, path, false);
+  }
+}
+
+function isNotFound(error: unknown): boolean {
+  return error instanceof DiskError && error.code === "NOT_FOUND";
+}
+
+const codes: Readonly<Record<string, DiskError["code"]>> = {
+  ENOSPC: "NO_SPACE",
+  EDQUOT: "NO_SPACE",
+  EACCES: "DENIED",
+  EPERM: "DENIED",
+  EROFS: "DENIED",
+  ENOENT: "NOT_FOUND",
+};
+
+function diskError(error: unknown, path: string, fatal: boolean): DiskError {
+  const cause = error as NodeJS.ErrnoException;
+  const code = codes[cause.code ?? ""] ?? "IO";
+  return new DiskError(code, path, `${path}: ${cause.message}`, { fatal, cause });
+}
