@@ -1,0 +1,274 @@
+/** Operator to sidecar: adapts each rpc to the replica it names. */
+import type {
+  sendUnaryData,
+  ServerReadableStream,
+  ServerWritableStream,
+} from "@grpc/grpc-js";
+import type { Timer } from "../lib/ports/clock.ts";
+import { LIMITS } from "../limits.ts";
+import { ProtocolError } from "../protocol/errors.ts";
+import type { ShardAssignments } from "../protocol/gen/oxia-client.ts";
+import {
+  type AddFollowerRequest,
+  type AddFollowerResponse,
+  type BecomeLeaderRequest,
+  type BecomeLeaderResponse,
+  type ChecksumRequest,
+  type ChecksumResponse,
+  type CoordinationShardAssignmentsResponse,
+  type DeleteShardRequest,
+  type DeleteShardResponse,
+  type EnrolRequest,
+  type EnrolResponse,
+  Feature,
+  type GetInfoRequest,
+  type GetInfoResponse,
+  type GetStatusRequest,
+  type GetStatusResponse,
+  type HandshakeRequest,
+  type HandshakeResponse,
+  HandshakeStatus,
+  type NewTermRequest,
+  type NewTermResponse,
+  type NodeStatus,
+  type OpenShardRequest,
+  type PromoteRequest,
+  type PromoteResponse,
+  type RemoveFollowerRequest,
+  type RemoveFollowerResponse,
+  type ReplicaStatus,
+  type UpdateEnsembleRequest,
+  type UpdateEnsembleResponse,
+  type WatchStatusRequest,
+} from "../protocol/gen/resilver.ts";
+import type { NodeRuntime, ReplicaHandle } from "../runtime/ports.ts";
+import type { Assignments } from "./assignments.ts";
+import { drained, type HandlerContext, measure, serverStream, unary } from "./handlers.ts";
+import { DEFAULT_NAMESPACE } from "./shard-lookup.ts";
+import { serviceErrorOf } from "./status-map.ts";
+
+/** What the service is made of. */
+export interface CoordinationServiceOptions {
+  readonly runtime: NodeRuntime;
+  readonly assignments: Assignments;
+  readonly context: HandlerContext;
+  /** The one store this sidecar may belong to; empty: the first that names a shard. */
+  readonly storeId: string;
+  readonly version: string;
+  readonly stopping: AbortSignal;
+}
+
+/** Handlers of CoordinationService, in the shape that gRPC's addService takes. */
+export function coordinationService(
+  options: CoordinationServiceOptions,
+): Readonly<Record<string, (call: never, answer: never) => void>> {
+  const { runtime, context } = options;
+  const replica = (request: { namespace: string; shard: number }): ReplicaHandle =>
+    runtime.replica(request.namespace, request.shard);
+  return {
+    pushShardAssignments: receiveAssignments(options),
+    handshake: unary<HandshakeRequest, HandshakeResponse>(context, "Handshake", async (request) =>
+      handshake(request, options.storeId),
+    ),
+    getInfo: unary<GetInfoRequest, GetInfoResponse>(context, "GetInfo", async () => ({
+      featuresSupported: [Feature.DB_CHECKSUM],
+      version: options.version,
+      node: runtime.node,
+      bootId: runtime.bootId,
+    })),
+    openShard: unary<OpenShardRequest, ReplicaStatus>(context, "OpenShard", async (request) => {
+      checkStore(request.storeId, options.storeId);
+      return runtime.openShard(request);
+    }),
+    newTerm: unary<NewTermRequest, NewTermResponse>(context, "NewTerm", async (request) => {
+      return replica(request).newTerm(request);
+    }),
+    becomeLeader: unary<BecomeLeaderRequest, BecomeLeaderResponse>(
+      context,
+      "BecomeLeader",
+      async (request, signal) => replica(request).becomeLeader(request, signal),
+    ),
+    addFollower: unary<AddFollowerRequest, AddFollowerResponse>(
+      context,
+      "AddFollower",
+      async (request) => {
+        await replica(request).addFollower(request);
+        return {};
+      },
+    ),
+    removeFollower: unary<RemoveFollowerRequest, RemoveFollowerResponse>(
+      context,
+      "RemoveFollower",
+      async (request) => replica(request).removeFollower(request),
+    ),
+    promote: unary<PromoteRequest, PromoteResponse>(context, "Promote", async (request) => {
+      await replica(request).promote(request);
+      return {};
+    }),
+    updateEnsemble: unary<UpdateEnsembleRequest, UpdateEnsembleResponse>(
+      context,
+      "UpdateEnsemble",
+      async (request, signal) => replica(request).updateEnsemble(request, signal),
+    ),
+    enrol: unary<EnrolRequest, EnrolResponse>(context, "Enrol", async (request) =>
+      replica(request).enrol(request),
+    ),
+    getStatus: unary<GetStatusRequest, GetStatusResponse>(context, "GetStatus", async (request) =>
+      statusResponse(
+        runtime
+          .replica(request.namespace === "" ? DEFAULT_NAMESPACE : request.namespace, request.shard)
+          .status(),
+      ),
+    ),
+    watchStatus: serverStream<WatchStatusRequest, NodeStatus>(context, "WatchStatus", (call) =>
+      new StatusWatch(call, options).run(),
+    ),
+    deleteShard: unary<DeleteShardRequest, DeleteShardResponse>(
+      context,
+      "DeleteShard",
+      async (request) => {
+        await runtime.deleteShard(
+          request.namespace,
+          request.shard,
+          request.term,
+          request.storeId,
+        );
+        return {};
+      },
+    ),
+    checksum: unary<ChecksumRequest, ChecksumResponse>(
+      context,
+      "Checksum",
+      async (request, signal) => replica(request).checksum(request.atLeastOffset, signal),
+    ),
+  };
+}
+
+function checkStore(given: string, expected: string): void {
+  if (expected === "" || given === expected) return;
+  throw new ProtocolError(
+    "WRONG_STORE",
+    `store_id is ${JSON.stringify(given)}, but this sidecar belongs to ${JSON.stringify(expected)}`,
+    { field: "store_id", value: given, allowed: expected },
+  );
+}
+
+function handshake(request: HandshakeRequest, storeId: string): HandshakeResponse {
+  const matches = storeId === "" || request.instanceId === storeId;
+  return {
+    status: matches ? HandshakeStatus.BOUND : HandshakeStatus.MISMATCH,
+    featuresSupported: [Feature.DB_CHECKSUM],
+  };
+}
+
+function statusResponse(replica: ReplicaStatus): GetStatusResponse {
+  return {
+    term: replica.term,
+    status: replica.status,
+    headOffset: replica.head?.offset ?? -1,
+    commitOffset: replica.commitOffset,
+    shardStats: undefined,
+    replica,
+  };
+}
+
+function receiveAssignments(
+  options: CoordinationServiceOptions,
+): (
+  call: ServerReadableStream<ShardAssignments, CoordinationShardAssignmentsResponse>,
+  answer: sendUnaryData<CoordinationShardAssignmentsResponse>,
+) => void {
+  return (call, answer) => {
+    const done = measure(options.context, "PushShardAssignments");
+    const stop = (): void => {
+      answer(
+        serviceErrorOf(
+          new ProtocolError("NOT_INITIALIZED", "the sidecar is shutting down"),
+          options.context.audience,
+        ),
+      );
+    };
+    options.stopping.addEventListener("abort", stop, { once: true });
+    // Emitted at the end of every call, however it ended.
+    call.on("cancelled", () => options.stopping.removeEventListener("abort", stop));
+    call.on("data", (assignments: ShardAssignments) => options.assignments.update(assignments));
+    // The coordinator went away; what it pushed stays valid until another one pushes.
+    call.on("error", () => {});
+    call.on("end", () => {
+      done(null);
+      answer(null, {});
+    });
+  };
+}
+
+/**
+ * One WatchStatus stream: everything first, then each change, and everything again at each heartbeat, so
+ * that a reader needs no memory of what it missed. A slow reader gets the latest of each replica.
+ */
+class StatusWatch {
+  readonly #call: ServerWritableStream<WatchStatusRequest, NodeStatus>;
+  readonly #options: CoordinationServiceOptions;
+  readonly #changed = new Map<string, ReplicaStatus>();
+  #full = true;
+  #wake: () => void = () => {};
+  #timer: Timer | null = null;
+
+  constructor(
+    call: ServerWritableStream<WatchStatusRequest, NodeStatus>,
+    options: CoordinationServiceOptions,
+  ) {
+    this.#call = call;
+    this.#options = options;
+  }
+
+  async run(): Promise<void> {
+    const { runtime, stopping } = this.#options;
+    const wake = (): void => this.#wake();
+    const unwatch = runtime.watch((statuses) => {
+      for (const status of statuses) {
+        this.#changed.set(`${status.shard} ${status.namespace}`, status);
+      }
+      wake();
+    });
+    this.#call.on("cancelled", wake);
+    stopping.addEventListener("abort", wake);
+    this.#beat();
+    try {
+      while (!this.#call.cancelled && !stopping.aborted) {
+        if (!this.#full && this.#changed.size === 0) {
+          await new Promise<void>((resolve) => {
+            this.#wake = resolve;
+          });
+          continue;
+        }
+        this.#call.write(this.#next());
+        await drained(this.#call);
+      }
+    } finally {
+      this.#timer?.cancel();
+      this.#timer = null;
+      unwatch();
+      stopping.removeEventListener("abort", wake);
+    }
+    if (stopping.aborted) {
+      throw new ProtocolError("NOT_INITIALIZED", "the sidecar is shutting down");
+    }
+  }
+
+  #next(): NodeStatus {
+    const { runtime } = this.#options;
+    const full = this.#full;
+    const replicas = full ? runtime.status().replicas : [...this.#changed.values()];
+    this.#full = false;
+    this.#changed.clear();
+    return { node: runtime.node, bootId: runtime.bootId, full, replicas };
+  }
+
+  #beat(): void {
+    this.#timer = this.#options.context.clock.timer(LIMITS.statusHeartbeatMs, () => {
+      this.#full = true;
+      this.#beat();
+      this.#wake();
+    });
+  }
+}

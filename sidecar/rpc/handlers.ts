@@ -1,0 +1,132 @@
+/** What every rpc handler needs: time it, answer errors by the table, and stop when the caller has gone. */
+import type {
+  Metadata,
+  sendUnaryData,
+  ServerUnaryCall,
+  ServerWritableStream,
+} from "@grpc/grpc-js";
+import { InvariantError } from "../lib/assert.ts";
+import type { Clock } from "../lib/ports/clock.ts";
+import type { Logger } from "../lib/ports/logger.ts";
+import type { NodeMetrics } from "../lib/ports/metrics.ts";
+import { ProtocolError } from "../protocol/errors.ts";
+import { type Audience, outcomeName, serviceErrorOf } from "./status-map.ts";
+
+/** What handlers share. `audience` decides the form of refusals. */
+export interface HandlerContext {
+  readonly audience: Audience;
+  readonly clock: Clock;
+  readonly metrics: NodeMetrics;
+  readonly logger: Logger;
+}
+
+/** Gives a refusal what only this layer knows, such as the leader's address. */
+export type Enrich = (error: unknown, shard: number | undefined) => unknown;
+
+/** A unary rpc. The signal aborts when the caller cancels, its deadline passes or its connection breaks. */
+export function unary<Request, Response>(
+  context: HandlerContext,
+  rpc: string,
+  handle: (request: Request, signal: AbortSignal, metadata: Metadata) => Promise<Response>,
+): (call: ServerUnaryCall<Request, Response>, answer: sendUnaryData<Response>) => void {
+  return (call, answer) => {
+    const done = measure(context, rpc);
+    const caller = new AbortController();
+    call.on("cancelled", () => caller.abort(new DOMException("call cancelled", "AbortError")));
+    // Within a promise, so that a handler that throws at once is answered like one that rejects.
+    const response = new Promise<Response>((resolve) => {
+      resolve(handle(call.request, caller.signal, call.metadata));
+    });
+    response.then(
+      (message) => {
+        done(null);
+        answer(null, message);
+      },
+      (error: unknown) => {
+        done(error);
+        answer(serviceErrorOf(error, context.audience));
+      },
+    );
+  };
+}
+
+/** A server-streaming rpc: `handle` writes to the call, and returns when everything is written. */
+export function serverStream<Request, Response>(
+  context: HandlerContext,
+  rpc: string,
+  handle: (call: ServerWritableStream<Request, Response>) => Promise<void>,
+): (call: ServerWritableStream<Request, Response>) => void {
+  return (call) => {
+    const done = measure(context, rpc);
+    const finished = new Promise<void>((resolve) => {
+      resolve(handle(call));
+    });
+    finished.then(
+      () => {
+        done(null);
+        call.end();
+      },
+      (error: unknown) => {
+        done(error);
+        if (!call.cancelled) call.emit("error", serviceErrorOf(error, context.audience));
+      },
+    );
+  };
+}
+
+/** Starts timing one request; call the result once with what it failed with, or null. */
+export function measure(context: HandlerContext, rpc: string): (error: unknown) => void {
+  const startMs = context.clock.monotonicMs();
+  return (error) => {
+    const seconds = (context.clock.monotonicMs() - startMs) / 1_000;
+    const outcome = error === null ? "OK" : outcomeName(error);
+    context.metrics.request(rpc, outcome, seconds);
+    if (outcome === "INTERNAL") logInternal(context.logger, rpc, error);
+  };
+}
+
+/** Resolves when the stream takes more, or nobody reads it any more. */
+export function drained(call: ServerWritableStream<unknown, unknown>): Promise<void> {
+  if (call.cancelled || !call.writableNeedDrain) return Promise.resolve();
+  return new Promise((resolve) => {
+    const settle = (): void => {
+      call.removeListener("drain", settle);
+      call.removeListener("cancelled", settle);
+      call.removeListener("close", settle);
+      resolve();
+    };
+    call.on("drain", settle);
+    call.on("cancelled", settle);
+    call.on("close", settle);
+  });
+}
+
+/** A number of the request's metadata; a clear refusal when it is absent or no number. */
+export function metadataInteger(metadata: Metadata, key: string): number {
+  const text = metadataText(metadata, key);
+  const value = Number(text);
+  if (text === undefined || !/^-?\d{1,16}$/u.test(text) || !Number.isSafeInteger(value)) {
+    throw new ProtocolError(
+      "INVALID_ARGUMENT",
+      `metadata ${key} is ${text === undefined ? "absent" : JSON.stringify(text)}; ` +
+        "allowed: a whole number",
+      { field: key, value: text ?? "", allowed: "a whole number" },
+    );
+  }
+  return value;
+}
+
+/** A text of the request's metadata; undefined when it is absent or empty. */
+export function metadataText(metadata: Metadata, key: string): string | undefined {
+  const value = metadata.get(key)[0];
+  return typeof value === "string" && value !== "" ? value : undefined;
+}
+
+function logInternal(logger: Logger, rpc: string, error: unknown): void {
+  const broken = error instanceof InvariantError;
+  logger.error("request failed for a reason that is not the caller's", {
+    rpc,
+    broken,
+    error: error instanceof Error ? (error.stack ?? error.message) : String(error),
+  });
+}

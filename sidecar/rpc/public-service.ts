@@ -1,0 +1,255 @@
+/**
+ * The public API (Oxia's): redirects by NODE_IS_NOT_LEADER, linearizable reads (R15), writes whose raw
+ * bytes become the log entry. What is not built yet is refused by name, never half done.
+ */
+import type { Metadata, ServerWritableStream } from "@grpc/grpc-js";
+import { LIMITS } from "../limits.ts";
+import { ProtocolError } from "../protocol/errors.ts";
+import {
+  type GetRequest,
+  type GetResponse,
+  type ListRequest,
+  type ListResponse,
+  type RangeScanRequest,
+  type RangeScanResponse,
+  type ReadRequest,
+  type ReadResponse,
+  type ShardAssignments,
+  type ShardAssignmentsRequest,
+  WriteRequest,
+  type WriteResponse,
+} from "../protocol/gen/oxia-client.ts";
+import { OxiaClientService } from "../protocol/service.ts";
+import type { NodeRuntime, ReplicaHandle } from "../runtime/ports.ts";
+import { refuseUnsupported, refuseUnsupportedRead } from "../state/request-validation.ts";
+import type { Assignments } from "./assignments.ts";
+import { drained, type HandlerContext, serverStream, unary } from "./handlers.ts";
+import { DEFAULT_NAMESPACE, ShardLookup } from "./shard-lookup.ts";
+import { handleWriteStream } from "./write-stream.ts";
+
+/** A write with the bytes it came as. */
+export interface RawWrite {
+  readonly request: WriteRequest;
+  /** The bytes of `request`: the log entry's content. */
+  readonly raw: Uint8Array;
+}
+
+/** What the service is made of. */
+export interface PublicServiceOptions {
+  readonly runtime: NodeRuntime;
+  readonly assignments: Assignments;
+  readonly context: HandlerContext;
+  /** Aborts when the process stops: streams that would last for ever end then. */
+  readonly stopping: AbortSignal;
+}
+
+/** The definition to serve: as Oxia's, with writes decoded beside their raw bytes. */
+export const PublicServiceDefinition = {
+  ...OxiaClientService,
+  write: { ...OxiaClientService.write, requestDeserialize: decodeWrite },
+  writeStream: { ...OxiaClientService.writeStream, requestDeserialize: decodeWrite },
+};
+
+function decodeWrite(bytes: Buffer): RawWrite {
+  return { request: WriteRequest.decode(bytes), raw: bytes };
+}
+
+/** Handlers of {@link PublicServiceDefinition}. */
+export function publicService(options: PublicServiceOptions): PublicHandlers {
+  const { context, runtime, assignments } = options;
+  const lookup = new ShardLookup(runtime, assignments);
+  const find = (shard: number | undefined, call: Call): ReplicaHandle =>
+    lookup.find(shard, call.metadata);
+  return {
+    getShardAssignments: serverStream<ShardAssignmentsRequest, ShardAssignments>(
+      context,
+      "GetShardAssignments",
+      (call) => followAssignments(call, assignments, options.stopping),
+    ),
+    write: unary<RawWrite, WriteResponse>(context, "Write", (write, _signal, metadata) =>
+      redirecting(lookup, write.request.shard, () => {
+        const replica = lookup.find(write.request.shard, metadata);
+        checkWrite(write);
+        return replica.write(write.request, write.raw);
+      }),
+    ),
+    writeStream: handleWriteStream({
+      context,
+      lookup,
+      check: checkWrite,
+      stopping: options.stopping,
+    }),
+    read: serverStream<ReadRequest, ReadResponse>(context, "Read", (call) =>
+      redirecting(lookup, call.request.shard, async () => {
+        const replica = find(call.request.shard, call);
+        for (const get of call.request.gets) checkRead(get);
+        await replica.readBarrier();
+        await writePages(call, readPages(replica, call.request.gets));
+      }),
+    ),
+    list: serverStream<ListRequest, ListResponse>(context, "List", (call) =>
+      redirecting(lookup, call.request.shard, async () => {
+        const replica = find(call.request.shard, call);
+        checkRead(call.request);
+        await replica.readBarrier();
+        await writePages(call, mapPages(replica.list(call.request), (keys) => ({ keys })));
+      }),
+    ),
+    rangeScan: serverStream<RangeScanRequest, RangeScanResponse>(context, "RangeScan", (call) =>
+      redirecting(lookup, call.request.shard, async () => {
+        const replica = find(call.request.shard, call);
+        checkRead(call.request);
+        await replica.readBarrier();
+        await writePages(call, mapPages(replica.scan(call.request), (records) => ({ records })));
+      }),
+    ),
+    getSequenceUpdates: serverStream(context, "GetSequenceUpdates", () =>
+      refuse("sequence keys (GetSequenceUpdates)"),
+    ),
+    getNotifications: serverStream(context, "GetNotifications", () =>
+      refuse("notifications (GetNotifications)"),
+    ),
+    createSession: unary(context, "CreateSession", () => refuse("sessions (CreateSession)")),
+    keepAlive: unary(context, "KeepAlive", () => refuse("sessions (KeepAlive)")),
+    closeSession: unary(context, "CloseSession", () => refuse("sessions (CloseSession)")),
+  };
+}
+
+/** The shape that gRPC's addService takes. */
+export interface PublicHandlers {
+  readonly [method: string]: (call: never, answer: never) => void;
+}
+
+type Call = { readonly metadata: Metadata };
+
+async function refuse(feature: string): Promise<never> {
+  throw new ProtocolError("UNIMPLEMENTED", `${feature}: not supported by this version`, {
+    feature,
+  });
+}
+
+async function redirecting<T>(
+  lookup: ShardLookup,
+  shard: number | undefined,
+  run: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    throw lookup.withLeader(error, undefined, shard);
+  }
+}
+
+function checkWrite(write: RawWrite): void {
+  const refusal = refuseUnsupported(write.request, write.raw.byteLength);
+  if (refusal !== null) throw refusal;
+}
+
+function checkRead(request: GetRequest | ListRequest | RangeScanRequest): void {
+  const refusal = refuseUnsupportedRead(request);
+  if (refusal !== null) throw refusal;
+}
+
+function* readPages(replica: ReplicaHandle, gets: readonly GetRequest[]): Generator<ReadResponse> {
+  let page: GetResponse[] = [];
+  let bytes = 0;
+  for (const get of gets) {
+    const response = replica.get(get);
+    const size = response.value?.byteLength ?? 0;
+    if (page.length > 0 && bytes + size > LIMITS.readBytesPerMessageMax) {
+      yield { gets: page };
+      page = [];
+      bytes = 0;
+    }
+    page.push(response);
+    bytes += size;
+  }
+  if (page.length > 0) yield { gets: page };
+}
+
+function* mapPages<In, Out>(pages: Iterable<In>, map: (page: In) => Out): Generator<Out> {
+  for (const page of pages) yield map(page);
+}
+
+/** Writes each page when the one before has left, so that a slow reader holds two pages and no more. */
+async function writePages<Page>(
+  call: ServerWritableStream<unknown, Page>,
+  pages: Iterable<Page>,
+): Promise<void> {
+  let sent: Promise<void> = Promise.resolve();
+  for (const page of pages) {
+    // Returning early ends the iteration, which releases the replica's read view.
+    if (call.cancelled) return;
+    const before = sent;
+    sent = written(call, page);
+    await before;
+  }
+}
+
+/** Resolves when the page was handed to the connection, or nobody reads the call any more. */
+function written<Page>(call: ServerWritableStream<unknown, Page>, page: Page): Promise<void> {
+  return new Promise((resolve) => {
+    const settle = (): void => {
+      call.removeListener("cancelled", settle);
+      resolve();
+    };
+    call.on("cancelled", settle);
+    call.write(page, settle);
+  });
+}
+
+/** Streams a namespace's assignments until the caller goes; a slow caller skips to the latest. */
+async function followAssignments(
+  call: ServerWritableStream<ShardAssignmentsRequest, ShardAssignments>,
+  assignments: Assignments,
+  stopping: AbortSignal,
+): Promise<void> {
+  const name = call.request.namespace === "" ? DEFAULT_NAMESPACE : call.request.namespace;
+  let wake: () => void = () => {};
+  let sent: ShardAssignments | null = null;
+  const unwatch = assignments.watch(() => wake());
+  const onEnd = (): void => wake();
+  call.on("cancelled", onEnd);
+  stopping.addEventListener("abort", onEnd);
+  try {
+    while (!call.cancelled && !stopping.aborted) {
+      if (assignments.latest !== sent) {
+        sent = assignments.latest;
+        call.write(selectNamespace(assignments, name));
+        await drained(call);
+        continue;
+      }
+      if (sent === null) throw notInitialized();
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+    }
+  } finally {
+    unwatch();
+    stopping.removeEventListener("abort", onEnd);
+  }
+  if (stopping.aborted) throw new ProtocolError("NOT_INITIALIZED", "the sidecar is shutting down");
+}
+
+function notInitialized(): ProtocolError {
+  return new ProtocolError(
+    "NOT_INITIALIZED",
+    "no shard assignments yet: the coordinator has not reached this sidecar since it started",
+  );
+}
+
+function selectNamespace(assignments: Assignments, name: string): ShardAssignments {
+  const found = assignments.namespace(name);
+  if (found === undefined) {
+    const known = Object.keys(assignments.latest?.namespaces ?? {}).join(", ");
+    throw new ProtocolError(
+      "NAMESPACE_NOT_FOUND",
+      `namespace ${JSON.stringify(name)} not found; known: ${known === "" ? "none" : known}`,
+      { field: "namespace", value: name, allowed: known },
+    );
+  }
+  return {
+    namespaces: { [name]: found },
+    allowedAuthorities: assignments.latest?.allowedAuthorities ?? [],
+  };
+}

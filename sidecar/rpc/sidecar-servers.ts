@@ -1,0 +1,158 @@
+/** Everything a sidecar listens with: the two gRPC ports and the HTTP port, opened and closed in order. */
+import type { Clock } from "../lib/ports/clock.ts";
+import type { Logger } from "../lib/ports/logger.ts";
+import type { MetricsRegistry } from "../observability/metrics.ts";
+import { notReadyBecause } from "../observability/readiness.ts";
+import { CoordinationService, LogReplicationService } from "../protocol/service.ts";
+import type { NodeRuntime } from "../runtime/ports.ts";
+import { Assignments } from "./assignments.ts";
+import { coordinationService } from "./coordination-service.ts";
+import { GrpcHealth } from "./grpc-health.ts";
+import type { HandlerContext } from "./handlers.ts";
+import { type HealthServer, openHealthServer } from "./health-server.ts";
+import { publicService, PublicServiceDefinition } from "./public-service.ts";
+import { replicationService } from "./replication-service.ts";
+import { RpcServer } from "./server.ts";
+import type { Audience } from "./status-map.ts";
+
+/** What the servers are made of. Addresses are host:port; port 0 takes any free one. */
+export interface SidecarServersOptions {
+  readonly publicAddress: string;
+  readonly internalAddress: string;
+  readonly metricsAddress: { readonly host: string; readonly port: number };
+  /** Empty: any store. */
+  readonly storeId: string;
+  readonly version: string;
+  readonly runtime: NodeRuntime;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: MetricsRegistry;
+}
+
+/** How long clients' calls in flight may take once the process stops. */
+const PUBLIC_GRACE_MS = 1_500;
+/** Peers' streams have ended with the runtime by then. */
+const INTERNAL_GRACE_MS = 250;
+
+/** See the file's header. */
+export class SidecarServers {
+  readonly assignments: Assignments;
+  readonly #public: RpcServer;
+  readonly #internal: RpcServer;
+  readonly #http: HealthServer;
+  readonly #health: GrpcHealth;
+  readonly #stopping: AbortController;
+
+  private constructor(parts: {
+    readonly assignments: Assignments;
+    readonly publicServer: RpcServer;
+    readonly internalServer: RpcServer;
+    readonly http: HealthServer;
+    readonly health: GrpcHealth;
+    readonly stopping: AbortController;
+  }) {
+    this.assignments = parts.assignments;
+    this.#public = parts.publicServer;
+    this.#internal = parts.internalServer;
+    this.#http = parts.http;
+    this.#health = parts.health;
+    this.#stopping = parts.stopping;
+  }
+
+  /** Rejects with ListenError, with nothing left open. */
+  static async open(options: SidecarServersOptions): Promise<SidecarServers> {
+    const { runtime, clock, logger } = options;
+    const assignments = new Assignments();
+    const stopping = new AbortController();
+    const health = new GrpcHealth();
+    const context = (audience: Audience): HandlerContext => ({
+      audience,
+      clock,
+      logger,
+      metrics: options.metrics,
+    });
+    const internalServer = await RpcServer.listen({
+      port: "internal",
+      address: options.internalAddress,
+      clock,
+      services: [
+        {
+          definition: CoordinationService,
+          handlers: coordinationService({
+            runtime,
+            assignments,
+            context: context("peer"),
+            storeId: options.storeId,
+            version: options.version,
+            stopping: stopping.signal,
+          }),
+        },
+        {
+          definition: LogReplicationService,
+          handlers: replicationService(runtime, context("peer")),
+        },
+      ],
+    });
+    let publicServer: RpcServer | null = null;
+    try {
+      publicServer = await RpcServer.listen({
+        port: "public",
+        address: options.publicAddress,
+        clock,
+        services: [
+          {
+            definition: PublicServiceDefinition,
+            handlers: publicService({
+              runtime,
+              assignments,
+              context: context("public"),
+              stopping: stopping.signal,
+            }),
+          },
+        ],
+      });
+      const http = await openHealthServer(options.metricsAddress, {
+        notReadyBecause: () =>
+          stopping.signal.aborted
+            ? "shutting down"
+            : notReadyBecause(runtime.status().replicas, assignments.latest !== null),
+        contentType: options.metrics.contentType,
+        metricsPage: () => options.metrics.page(),
+      });
+      await health.serve([publicServer.raw, internalServer.raw]);
+      return new SidecarServers({
+        assignments,
+        publicServer,
+        internalServer,
+        http,
+        health,
+        stopping,
+      });
+    } catch (error) {
+      await Promise.all([publicServer?.close(0), internalServer.close(0)]);
+      throw error;
+    }
+  }
+
+  /** The ports that are listened on. */
+  get ports(): { readonly public: number; readonly internal: number; readonly metrics: number } {
+    return {
+      public: this.#public.portNumber,
+      internal: this.#internal.portNumber,
+      metrics: this.#http.portNumber,
+    };
+  }
+
+  /**
+   * Ends long-lived streams, lets clients' calls in flight finish, then `closeRuntime` (which ends
+   * peers' streams and syncs), then the rest.
+   */
+  async close(closeRuntime: () => Promise<void>): Promise<void> {
+    this.#health.stop();
+    this.#stopping.abort();
+    await this.#public.close(PUBLIC_GRACE_MS);
+    await closeRuntime();
+    await this.#internal.close(INTERNAL_GRACE_MS);
+    await this.#http.close();
+  }
+}
