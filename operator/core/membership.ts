@@ -59,17 +59,20 @@ export function planMembers(
 ): MemberPlan {
   const actions: MemberAction[] = [];
   const deferrals: Deferral[] = [];
+  // Grows as this plan starts recoveries, so that one plan never starts more than the limit.
+  const recoveringNodes = new Set(observed.recoveringNodes);
   for (const member of record.members) {
     if (member.role === "leaving" || member.replicaUid === leader.replicaUid) continue;
     const step = planMember(record, observed, leader, member);
     if (step === null) continue;
     // A recovery that goes on in a new term passed the gates when it began.
     if (step.kind === "recover" && step.counted) {
-      const closed = closedGate(record, observed, policy, step, true);
+      const closed = closedGate(record, { ...observed, recoveringNodes }, policy, step, true);
       if (closed !== null) {
         deferrals.push(closed);
         continue;
       }
+      recoveringNodes.add(step.node);
     }
     // One replica per step: the next is judged against the record that this one leaves (R16).
     if (step.kind === "promote" && actions.some((other) => other.kind === "promote")) continue;

@@ -89,9 +89,11 @@ function judgeLeaderReplica(
 ): LeaderJudgement {
   if (replica === null) return { state: "lost", why: "LeaderRestarted" };
   if (replica.replicaUid !== leader.uid) return { state: "lost", why: "LeaderWiped" };
-  if (replica.bootCounter !== leader.bootCounter) return { state: "lost", why: "LeaderRestarted" };
+  if (replica.bootCounter > leader.bootCounter) return { state: "lost", why: "LeaderRestarted" };
   if (replica.fault !== "") return { state: "lost", why: "LeaderFaulty" };
-  if (replica.status !== ServingStatus.LEADER || replica.term !== record.term) {
+  const leads = replica.status === ServingStatus.LEADER && replica.term === record.term;
+  // A lower boot counter than the recorded one is a report from before the election.
+  if (!leads || replica.bootCounter !== leader.bootCounter) {
     return settling ? { state: "waiting" } : { state: "lost", why: "LeaderNotLeading" };
   }
   return { state: "steady", replica };

@@ -1,0 +1,55 @@
+/** Keeps one node told of the shard assignments: everything at first, the newest after each change. */
+import type { Clock } from "../../sidecar/lib/ports/clock.ts";
+import type { ShardAssignments } from "../../sidecar/protocol/gen/oxia-client.ts";
+import type { NodeEndpoint, SidecarClient } from "./ports.ts";
+import type { Timings } from "./timings.ts";
+import { pause, Wake } from "./wake.ts";
+
+export class AssignmentFeed {
+  readonly #endpoint: NodeEndpoint;
+  readonly #sidecars: SidecarClient;
+  readonly #clock: Clock;
+  readonly #timings: Timings;
+  readonly #wake: Wake;
+  #latest: ShardAssignments | null = null;
+  #version = 0;
+
+  constructor(endpoint: NodeEndpoint, sidecars: SidecarClient, clock: Clock, timings: Timings) {
+    this.#endpoint = endpoint;
+    this.#sidecars = sidecars;
+    this.#clock = clock;
+    this.#timings = timings;
+    this.#wake = new Wake(clock);
+  }
+
+  /** Replaces what is to be told; versions that were not sent yet are skipped. */
+  set(assignments: ShardAssignments): void {
+    this.#latest = assignments;
+    this.#version += 1;
+    this.#wake.notify();
+  }
+
+  /** Feeds until `signal` aborts; never rejects. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        await this.#sidecars.pushAssignments(this.#endpoint, this.#updates(signal), signal);
+      } catch {
+        // The node is away; whoever watches it says so. The next stream begins with everything.
+      }
+      await pause(this.#clock, this.#timings.reconnectMaxMs, signal);
+    }
+  }
+
+  async *#updates(signal: AbortSignal): AsyncGenerator<ShardAssignments, void> {
+    let sent = 0;
+    while (!signal.aborted) {
+      if (this.#latest !== null && sent !== this.#version) {
+        sent = this.#version;
+        yield this.#latest;
+        continue;
+      }
+      await this.#wake.wait(this.#timings.resyncMs, signal);
+    }
+  }
+}

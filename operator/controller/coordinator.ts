@@ -1,0 +1,296 @@
+/**
+ * The coordinator of one store: watches its nodes, runs a loop per shard, tells nodes who leads. The same code
+ * runs in local mode, on Kubernetes and in the simulator; what differs is behind the ports.
+ *
+ * It may be killed at any time: what counts is in the record, all else is seen again.
+ */
+import type { Clock } from "../../sidecar/lib/ports/clock.ts";
+import { ProtocolError } from "../../sidecar/protocol/errors.ts";
+import type { ShardAssignments } from "../../sidecar/protocol/gen/oxia-client.ts";
+import { shardAssignments, type LeaderAddress } from "../core/assignment.ts";
+import type { CoordinatorEvents } from "../core/events.ts";
+import type { ForceQuorumOrder } from "../core/force-quorum.ts";
+import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
+import type { ObservedNode } from "../core/observed.ts";
+import { countLeaderships, defaultReplicationFactor, placeShard } from "../core/placement.ts";
+import { shardKeyText, type NewRecord, type ShardKey } from "../core/record.ts";
+import type { ShardView } from "../core/status.ts";
+import { AssignmentFeed } from "./assignment-feed.ts";
+import { NodeWatch } from "./node-watch.ts";
+import type { NodeEndpoint, Platform, RecordStore, SidecarClient, StoreSpec } from "./ports.ts";
+import { RecordKeeper } from "./record-keeper.ts";
+import { ShardLoop, type Surroundings } from "./shard-loop.ts";
+import type { StepResult } from "./shard-steps.ts";
+import { DEFAULT_TIMINGS, type Timings } from "./timings.ts";
+
+/** What a coordinator is made of. */
+export interface CoordinatorOptions {
+  readonly spec: StoreSpec;
+  readonly records: RecordStore;
+  readonly sidecars: SidecarClient;
+  readonly platform: Platform;
+  readonly clock: Clock;
+  readonly events: CoordinatorEvents;
+  readonly policy?: RecoveryPolicy;
+  readonly timings?: Timings;
+}
+
+/** One shard and where it stands in its namespace. */
+interface PlacedShard {
+  readonly start: NewRecord;
+  readonly index: number;
+  readonly shards: number;
+}
+
+export class Coordinator {
+  readonly #options: CoordinatorOptions;
+  readonly #timings: Timings;
+  readonly #watches = new Map<string, NodeWatch>();
+  readonly #feeds = new Map<string, AssignmentFeed>();
+  readonly #loops = new Map<string, ShardLoop>();
+  readonly #placed: readonly PlacedShard[];
+  readonly #abort = new AbortController();
+  readonly #claims = new Map<string, number>();
+  /** Last known leader of each shard: clients are sent there until another leads. */
+  readonly #lastLeaders = new Map<string, string>();
+  readonly #refusals = new Map<string, { readonly reason: string; readonly message: string }>();
+  readonly #listeners = new Set<() => void>();
+  #assignments = "";
+  #running: Promise<void> | null = null;
+
+  /** Throws a RangeError for a spec that cannot be right; it names the field. */
+  constructor(options: CoordinatorOptions) {
+    this.#options = options;
+    this.#timings = options.timings ?? DEFAULT_TIMINGS;
+    this.#placed = placeAll(options.spec);
+    for (const endpoint of options.spec.nodes) this.#addNode(endpoint);
+    for (const placed of this.#placed) this.#addShard(placed);
+  }
+
+  /** Starts everything; resolves at {@link close}, rejects when an invariant broke. */
+  run(): Promise<void> {
+    this.#running ??= this.#runAll();
+    return this.#running;
+  }
+
+  /** Stops everything. The store serves on without. */
+  async close(): Promise<void> {
+    this.#abort.abort(new Error("the coordinator is closing"));
+    await this.#running?.catch(() => undefined);
+  }
+
+  /** All shards as people should see them, in the order of the spec. */
+  views(): readonly ShardView[] {
+    return [...this.#loops.values()].map((loop) => loop.view());
+  }
+
+  /** Calls `changed` after anything seen or recorded changed. Returns the unsubscriber. */
+  onChange(changed: () => void): () => void {
+    this.#listeners.add(changed);
+    return () => {
+      this.#listeners.delete(changed);
+    };
+  }
+
+  /** Has the shard led by `node` if it may; an order, not a promise. Throws a RangeError for an unknown shard. */
+  preferLeader(key: ShardKey, node: string): void {
+    this.#loop(key).preferLeader(node);
+  }
+
+  /** Moves the shard to other nodes, one at a time. Resolves when the wish is recorded. */
+  changeEnsemble(key: ShardKey, nodes: readonly string[]): Promise<void> {
+    return this.#loop(key).changeEnsemble(nodes, this.#abort.signal);
+  }
+
+  /** Carries out a person's order to go on with one survivor. Throws a RangeError that says why not. */
+  async forceQuorum(key: ShardKey, order: ForceQuorumOrder): Promise<void> {
+    const loop = this.#loop(key);
+    const stopped = new Set<string>();
+    for (const member of loop.record.members) {
+      const gone = await this.#options.platform.isStopped(member.node, this.#abort.signal);
+      if (gone) stopped.add(member.node);
+    }
+    await loop.forceQuorum(order, stopped, this.#abort.signal);
+  }
+
+  #loop(key: ShardKey): ShardLoop {
+    const loop = this.#loops.get(shardKeyText(key));
+    if (loop !== undefined) return loop;
+    throw new RangeError(`shard: ${shardKeyText(key)} is none of ${[...this.#loops.keys()].join(", ")}`);
+  }
+
+  async #runAll(): Promise<void> {
+    const { signal } = this.#abort;
+    const parts = [
+      ...[...this.#watches.values()].map((watch) => watch.run(signal)),
+      ...[...this.#feeds.values()].map((feed) => feed.run(signal)),
+      ...[...this.#loops.values()].map((loop) => loop.run(signal)),
+    ];
+    try {
+      await Promise.all(parts);
+    } finally {
+      this.#abort.abort(new Error("the coordinator has failed"));
+      await Promise.allSettled(parts);
+    }
+  }
+
+  #addNode(endpoint: NodeEndpoint): void {
+    const { sidecars, clock, events } = this.#options;
+    const changed = (): void => {
+      for (const loop of this.#loops.values()) loop.notify();
+      this.#tellListeners();
+    };
+    const timings = this.#timings;
+    const watch = new NodeWatch({ endpoint, sidecars, clock, events, timings, changed });
+    this.#watches.set(endpoint.node, watch);
+    this.#feeds.set(endpoint.node, new AssignmentFeed(endpoint, sidecars, clock, timings));
+  }
+
+  #addShard(placed: PlacedShard): void {
+    const { records, sidecars, clock, events, policy } = this.#options;
+    const key = { namespace: placed.start.namespace, shard: placed.start.shard };
+    const context = {
+      key,
+      keeper: new RecordKeeper(records, placed.start),
+      sidecars,
+      clock,
+      events,
+      policy: policy ?? DEFAULT_RECOVERY_POLICY,
+      timings: this.#timings,
+      endpoint: (node: string) => this.#watches.get(node)?.endpoint ?? null,
+    };
+    this.#loops.set(shardKeyText(key), new ShardLoop(context, this.#surroundings(key)));
+  }
+
+  #surroundings(key: ShardKey): Surroundings {
+    return {
+      observe: () => ({
+        nodes: this.#observeNodes(key),
+        recoveringNodes: this.#recoveringNodes(),
+      }),
+      leaderships: () =>
+        countLeaderships(
+          [...this.#loops.values()].map((loop) => loop.record.leader?.node ?? null),
+        ),
+      learned: (result) => {
+        this.#learned(key, result);
+      },
+      refused: (node, error) => {
+        this.#refused(key, node, error);
+      },
+      recordChanged: () => {
+        this.#pushAssignments();
+        this.#tellListeners();
+      },
+      claimRecovery: (node) => this.#claimRecovery(node),
+    };
+  }
+
+  #observeNodes(key: ShardKey): ReadonlyMap<string, ObservedNode> {
+    const nodes = new Map<string, ObservedNode>();
+    for (const [node, watch] of this.#watches) {
+      nodes.set(node, {
+        node,
+        reach: watch.reach,
+        replica: watch.replica(key),
+        openRefusal: this.#refusals.get(`${node} ${shardKeyText(key)}`) ?? null,
+        volumeTerminating: false,
+        freeBytes: null,
+      });
+    }
+    return nodes;
+  }
+
+  /** Nodes that are here and being rebuilt; one that is away must not keep the others waiting. */
+  #recoveringNodes(): ReadonlySet<string> {
+    const nodes = new Set(this.#claims.keys());
+    for (const loop of this.#loops.values()) {
+      for (const member of loop.record.members) {
+        if (member.role !== "learner") continue;
+        if (this.#watches.get(member.node)?.reach === "up") nodes.add(member.node);
+      }
+    }
+    return nodes;
+  }
+
+  #claimRecovery(node: string): () => void {
+    this.#claims.set(node, (this.#claims.get(node) ?? 0) + 1);
+    return () => {
+      const left = (this.#claims.get(node) ?? 1) - 1;
+      if (left === 0) this.#claims.delete(node);
+      else this.#claims.set(node, left);
+    };
+  }
+
+  #learned(key: ShardKey, result: StepResult): void {
+    if (result.opened !== undefined) {
+      this.#refusals.delete(`${result.opened.node} ${shardKeyText(key)}`);
+      this.#watches.get(result.opened.node)?.learn(result.opened.replica);
+    }
+    if (result.retired !== undefined) this.#watches.get(result.retired)?.forget(key);
+  }
+
+  #refused(key: ShardKey, node: string, error: unknown): void {
+    if (!(error instanceof ProtocolError)) return;
+    const { reason, message } = error;
+    this.#refusals.set(`${node} ${shardKeyText(key)}`, { reason, message });
+  }
+
+  #pushAssignments(): void {
+    const assignments = this.#currentAssignments();
+    const text = JSON.stringify(assignments);
+    if (text === this.#assignments) return;
+    this.#assignments = text;
+    for (const feed of this.#feeds.values()) feed.set(assignments);
+  }
+
+  #currentAssignments(): ShardAssignments {
+    const leaders = this.#placed.map(({ start, index, shards }): LeaderAddress => {
+      const name = shardKeyText(start);
+      const node = this.#loops.get(name)?.record.leader?.node ?? this.#lastLeaders.get(name);
+      if (node !== undefined) this.#lastLeaders.set(name, node);
+      const address = this.#watches.get(node ?? "")?.endpoint.publicAddress ?? null;
+      return { namespace: start.namespace, shard: start.shard, index, shards, address };
+    });
+    return shardAssignments(leaders);
+  }
+
+  #tellListeners(): void {
+    for (const listener of this.#listeners) listener();
+  }
+}
+
+/**
+ * Every shard of a spec with its place. Shard ids count through all namespaces: most public requests name
+ * only the shard. Hence namespaces may be appended to a spec, not inserted, and keep their shard count.
+ */
+function placeAll(spec: StoreSpec): readonly PlacedShard[] {
+  const nodes = spec.nodes.map((endpoint) => endpoint.node);
+  if (new Set(nodes).size !== nodes.length || nodes.length === 0) {
+    throw new RangeError(`nodes: [${nodes.join(", ")}]: must name at least one node, each once`);
+  }
+  const placed: PlacedShard[] = [];
+  for (const namespace of spec.namespaces) {
+    const { name, shards, keySorting, notifications } = namespace;
+    if (!Number.isSafeInteger(shards) || shards < 1) {
+      throw new RangeError(`namespaces.${name}.shards: ${shards}: allowed: 1 or more`);
+    }
+    const replicationFactor =
+      namespace.replicationFactor ?? defaultReplicationFactor(nodes.length);
+    for (let index = 0; index < shards; index += 1) {
+      const shard = placed.length;
+      const ensemble = placeShard(nodes, shard, replicationFactor);
+      const start = {
+        storeId: spec.storeId,
+        namespace: name,
+        shard,
+        ensemble,
+        replicationFactor,
+        keySorting,
+        notifications,
+      };
+      placed.push({ start, index, shards });
+    }
+  }
+  return placed;
+}

@@ -1,0 +1,214 @@
+/**
+ * One election: save the raised term, fence everybody, tally, save the leader, make it lead. What is decided is
+ * decided in `core/election.ts`; here are the calls and their timing.
+ */
+import type { EntryId } from "../../sidecar/protocol/entry.ts";
+import type { NewTermResponse } from "../../sidecar/protocol/gen/resilver.ts";
+import {
+  hasQuorum,
+  newest,
+  raiseTerm,
+  standingOf,
+  tally,
+  withLeader,
+  type ElectionChoice,
+  type FenceReply,
+  type Tally,
+} from "../core/election.ts";
+import { voterSetsText } from "../core/quorum.ts";
+import { memberOn, voterSets, type RecordMember, type ShardRecord } from "../core/record.ts";
+import {
+  endpointOf,
+  termFields,
+  termOptions,
+  wireMember,
+  type ShardContext,
+} from "./shard-context.ts";
+import { childAbort } from "./wake.ts";
+
+export interface ElectionRequest {
+  readonly choice: ElectionChoice;
+  /** Positions known to be committed, from status reports: raise the floor (R6). */
+  readonly committed: readonly EntryId[];
+  /** Nodes known to be gone: no straggling reply is waited for. */
+  readonly gone: ReadonlySet<string>;
+}
+
+export type ElectionOutcome =
+  | {
+      readonly kind: "elected";
+      readonly leader: string;
+      readonly confirmedSets: { readonly term: number; readonly sets: string };
+    }
+  | { readonly kind: "failed"; readonly message: string }
+  | { readonly kind: "belowFloor"; readonly best: EntryId };
+
+/** Runs one election to its end. Throws what a save threw; failed calls are a failed election. */
+export async function runElection(
+  context: ShardContext,
+  request: ElectionRequest,
+  signal: AbortSignal,
+): Promise<ElectionOutcome> {
+  const { keeper } = context;
+  const raised = await keeper.save(raiseTerm(keeper.record), signal);
+  const replies = await fence(context, raised, request.gone, signal);
+  signal.throwIfAborted();
+  const result = tally(raised, replies, request.choice);
+  if (result.kind === "belowFloor") return { kind: "belowFloor", best: result.best.head };
+  if (result.kind === "noQuorum") {
+    const regressed = result.regressed.length === 0 ? "" : `; went back: ${result.regressed.join(", ")}`;
+    const counted = result.counted.join(", ") || "none";
+    return { kind: "failed", message: `no majority of voters answered: ${counted}${regressed}` };
+  }
+  const record = await keeper.save(withLeader(raised, result, request.committed), signal);
+  return lead(context, record, result, replies, signal);
+}
+
+async function lead(
+  context: ShardContext,
+  record: ShardRecord,
+  result: Extract<Tally, { kind: "elected" }>,
+  replies: readonly FenceReply[],
+  signal: AbortSignal,
+): Promise<ElectionOutcome> {
+  const { leader } = result;
+  const followers = fencedMembers(record, leader, replies);
+  const sets = voterSets(record);
+  const { barrier } = await context.sidecars.becomeLeader(
+    endpointOf(context, leader.node),
+    {
+      ...termFields(record),
+      replicationFactor: record.ensemble.length,
+      followerMaps: Object.fromEntries(
+        followers.map(({ member, reply }) => [member.node, { ...reply.head }]),
+      ),
+      storeId: record.storeId,
+      targetUid: leader.replicaUid,
+      bootCounter: leader.bootCounter,
+      members: followers.map(({ member, reply }) => wireMember(context, member, reply.head)),
+      lossEpoch: record.lossEpoch,
+      voterSets: sets.map((nodes) => ({ nodes: [...nodes] })),
+    },
+    { deadlineMs: context.timings.becomeLeaderDeadlineMs, signal },
+  );
+  // The barrier is committed: nobody without it may ever lead again (R6, R7).
+  if (barrier !== undefined) await raiseFloor(context, barrier, signal);
+  return {
+    kind: "elected",
+    leader: leader.node,
+    confirmedSets: { term: record.term, sets: voterSetsText(sets) },
+  };
+}
+
+async function raiseFloor(
+  context: ShardContext,
+  barrier: EntryId,
+  signal: AbortSignal,
+): Promise<void> {
+  const { keeper } = context;
+  const commitFloor = newest(keeper.record.commitFloor, barrier);
+  await keeper.save({ ...keeper.record, commitFloor }, signal);
+}
+
+interface Fenced {
+  readonly member: RecordMember;
+  readonly reply: FenceReply;
+}
+
+/** Whom the leader feeds from the start: fenced voters. Late ones and learners are added one by one. */
+function fencedMembers(
+  record: ShardRecord,
+  leader: FenceReply,
+  replies: readonly FenceReply[],
+): readonly Fenced[] {
+  const fenced: Fenced[] = [];
+  for (const reply of replies) {
+    const member = memberOn(record, reply.node);
+    if (member === undefined || reply.node === leader.node) continue;
+    if (member.role === "voter" && member.replicaUid === reply.replicaUid) fenced.push({ member, reply });
+  }
+  return fenced;
+}
+
+/**
+ * NewTerm to every member at once. Ends when all have answered or failed, or `electionGraceMs` after a quorum
+ * has. Late replies are lost: those nodes are attached afterwards.
+ */
+async function fence(
+  context: ShardContext,
+  record: ShardRecord,
+  gone: ReadonlySet<string>,
+  signal: AbortSignal,
+): Promise<readonly FenceReply[]> {
+  const { clock, timings } = context;
+  const { controller, unlink } = childAbort(signal);
+  const replies: FenceReply[] = [];
+  const outstanding = new Set(record.members.map((member) => member.node));
+  try {
+    await new Promise<void>((resolve) => {
+      let grace: { cancel(): void } | null = null;
+      const settled = (node: string): void => {
+        outstanding.delete(node);
+        const awaited = [...outstanding].filter((other) => awaits(record, gone, other));
+        if (outstanding.size === 0 || (awaited.length === 0 && hasQuorum(record, replies))) {
+          grace?.cancel();
+          resolve();
+        } else if (grace === null && hasQuorum(record, replies)) {
+          grace = clock.timer(timings.electionGraceMs, resolve);
+        }
+      };
+      for (const member of record.members) {
+        void callNewTerm(context, record, member, controller.signal)
+          .then((reply) => {
+            if (!controller.signal.aborted) replies.push(reply);
+          })
+          .catch(() => undefined)
+          .then(() => {
+            settled(member.node);
+          });
+      }
+    });
+  } finally {
+    unlink();
+    controller.abort(new Error("fencing ended"));
+  }
+  return replies;
+}
+
+/** Only voters that may still answer are worth a grace. */
+function awaits(record: ShardRecord, gone: ReadonlySet<string>, node: string): boolean {
+  return !gone.has(node) && memberOn(record, node)?.role === "voter";
+}
+
+/** Fences one member in the record's term. */
+export async function callNewTerm(
+  context: ShardContext,
+  record: ShardRecord,
+  member: RecordMember,
+  signal: AbortSignal,
+): Promise<FenceReply> {
+  const response: NewTermResponse = await context.sidecars.newTerm(
+    endpointOf(context, member.node),
+    {
+      ...termFields(record),
+      options: { ...termOptions(record) },
+      storeId: record.storeId,
+      targetUid: member.replicaUid,
+      // Only a voter that never acknowledged any term can still be as the bootstrap found it (R11).
+      bootstrap: member.role === "voter" && member.ackedTerm === -1,
+    },
+    { deadlineMs: context.timings.newTermDeadlineMs, signal },
+  );
+  return {
+    node: member.node,
+    replicaUid: response.replicaUid,
+    bootCounter: response.bootCounter,
+    head: response.headEntryId ?? { term: -1, offset: -1 },
+    previousTerm: response.previousTerm,
+  };
+}
+
+/** True when a late reply shows that the replica's durable state went back (R3). */
+export function wentBack(record: ShardRecord, reply: FenceReply): boolean {
+  return standingOf(record, reply) === "regressed";
+}

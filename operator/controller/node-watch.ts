@@ -1,0 +1,169 @@
+/**
+ * Watches one node: a status stream for what it reports, probes for whether it still answers. A broken stream is
+ * noticed at once and confirmed by one quick probe; a silent node within `silentAfterMs`.
+ */
+import type { Clock } from "../../sidecar/lib/ports/clock.ts";
+import type { NodeStatus, ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
+import type { CoordinatorEvents } from "../core/events.ts";
+import type { Reach } from "../core/observed.ts";
+import { shardKeyText, type ShardKey } from "../core/record.ts";
+import type { NodeEndpoint, SidecarClient } from "./ports.ts";
+import type { Timings } from "./timings.ts";
+import { childAbort, pause } from "./wake.ts";
+
+/** What a watch needs. `changed` is called after anything about the node changed; it must not throw. */
+export interface NodeWatchOptions {
+  readonly endpoint: NodeEndpoint;
+  readonly sidecars: SidecarClient;
+  readonly clock: Clock;
+  readonly events: CoordinatorEvents;
+  readonly timings: Timings;
+  readonly changed: () => void;
+}
+
+export class NodeWatch {
+  readonly endpoint: NodeEndpoint;
+  readonly #options: NodeWatchOptions;
+  readonly #replicas = new Map<string, ReplicaStatus>();
+  #reach: Reach = "unknown";
+  #bootId = 0;
+  #heardAtMs: number;
+  /** Ends the stream in use, so that it is opened anew. */
+  #dropStream: (() => void) | null = null;
+
+  constructor(options: NodeWatchOptions) {
+    this.endpoint = options.endpoint;
+    this.#options = options;
+    this.#heardAtMs = options.clock.monotonicMs();
+  }
+
+  get reach(): Reach {
+    return this.#reach;
+  }
+
+  /** The last report about a shard's replica; null when the node has none open. */
+  replica(key: ShardKey): ReplicaStatus | null {
+    return this.#replicas.get(shardKeyText(key)) ?? null;
+  }
+
+  /** Takes a report that came as the answer to a call; the stream may bring it later. */
+  learn(replica: ReplicaStatus): void {
+    this.#replicas.set(shardKeyText(replica), replica);
+    this.#options.changed();
+  }
+
+  /** Forgets a shard that was deleted there. */
+  forget(key: ShardKey): void {
+    this.#replicas.delete(shardKeyText(key));
+  }
+
+  /** Watches until `signal` aborts; never rejects otherwise. */
+  async run(signal: AbortSignal): Promise<void> {
+    await Promise.all([this.#streamLoop(signal), this.#probeLoop(signal)]);
+  }
+
+  async #streamLoop(signal: AbortSignal): Promise<void> {
+    const { timings, clock } = this.#options;
+    let delayMs = timings.reconnectMinMs;
+    while (!signal.aborted) {
+      const received = await this.#stream(signal);
+      if (signal.aborted) return;
+      if (received) delayMs = timings.reconnectMinMs;
+      const alive = await this.#confirm(signal);
+      if (!alive) this.#setReach("down", "connection refused or broken");
+      await pause(clock, delayMs, signal);
+      delayMs = Math.min(delayMs * 2, timings.reconnectMaxMs);
+    }
+  }
+
+  /** Follows one stream to its end; true when it brought anything. */
+  async #stream(signal: AbortSignal): Promise<boolean> {
+    const { controller, unlink } = childAbort(signal);
+    this.#dropStream = () => {
+      controller.abort(new Error("status stream dropped"));
+    };
+    let received = false;
+    try {
+      for await (const status of this.#options.sidecars.watchStatus(
+        this.endpoint,
+        controller.signal,
+      )) {
+        received = true;
+        this.#take(status);
+      }
+    } catch {
+      // Every end of the stream means the same: confirm, then open another.
+    } finally {
+      this.#dropStream = null;
+      unlink();
+      controller.abort();
+    }
+    return received;
+  }
+
+  #take(status: NodeStatus): void {
+    this.#heardAtMs = this.#options.clock.monotonicMs();
+    this.#bootId = status.bootId;
+    if (status.full) this.#replicas.clear();
+    for (const replica of status.replicas) this.#replicas.set(shardKeyText(replica), replica);
+    // Before its first full report nothing is known of a node.
+    if (status.full || this.#reach === "silent") this.#setReach("up", "");
+    this.#options.changed();
+  }
+
+  /** True when the same process still answers: only its stream broke. */
+  async #confirm(signal: AbortSignal): Promise<boolean> {
+    const { sidecars, timings } = this.#options;
+    try {
+      const info = await sidecars.getInfo(this.endpoint, {
+        deadlineMs: timings.confirmDeadlineMs,
+        signal,
+      });
+      return info.bootId === this.#bootId && this.#reach === "up";
+    } catch {
+      return false;
+    }
+  }
+
+  async #probeLoop(signal: AbortSignal): Promise<void> {
+    const { clock, timings } = this.#options;
+    while (!signal.aborted) {
+      const before = clock.monotonicMs();
+      await pause(clock, timings.probeIntervalMs, signal);
+      if (signal.aborted) return;
+      if (this.#reach !== "up" && this.#reach !== "silent") continue;
+      const overslept = clock.monotonicMs() - before - timings.probeIntervalMs;
+      // This process itself was stopped or starved: silence then proves nothing about the node.
+      if (overslept > timings.silentAfterMs / 2) this.#heardAtMs = clock.monotonicMs();
+      await this.#probe(signal);
+    }
+  }
+
+  async #probe(signal: AbortSignal): Promise<void> {
+    const { clock, sidecars, timings } = this.#options;
+    const silence = clock.monotonicMs() - this.#heardAtMs;
+    const left = timings.silentAfterMs - silence;
+    const deadlineMs = Math.min(timings.probeDeadlineMs, Math.max(100, left));
+    try {
+      await sidecars.getInfo(this.endpoint, { deadlineMs, signal });
+      this.#heardAtMs = clock.monotonicMs();
+    } catch {
+      if (signal.aborted || this.#reach !== "up") return;
+      if (clock.monotonicMs() - this.#heardAtMs < timings.silentAfterMs) return;
+      this.#setReach("silent", `no answer for ${timings.silentAfterMs} ms`);
+      // What comes after the silence must begin with a full report.
+      this.#dropStream?.();
+    }
+  }
+
+  #setReach(reach: Reach, message: string): void {
+    if (this.#reach === reach) return;
+    const before = this.#reach;
+    this.#reach = reach;
+    const { events, changed } = this.#options;
+    const { node } = this.endpoint;
+    if (reach === "up") events.emit({ kind: "nodeUp", node });
+    else if (before === "up" || before === "unknown") events.emit({ kind: "nodeDown", node, message });
+    changed();
+  }
+}

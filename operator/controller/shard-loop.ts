@@ -1,0 +1,359 @@
+/**
+ * The loop of one shard: observe, plan, do the first thing of the plan, again. One thing at a time, so that each is
+ * judged against what the one before it left; an election overtakes anything else.
+ */
+import { compareEntryIds, type EntryId } from "../../sidecar/protocol/entry.ts";
+import { judgeForceQuorum, type ForceQuorumOrder } from "../core/force-quorum.ts";
+import { withDesired } from "../core/ensemble.ts";
+import { judgeLeader, voterEvidence, type Observed } from "../core/observed.ts";
+import { plan, type Action, type Plan } from "../core/plan.ts";
+import { memberOn, RecordInvalid, type ShardRecord } from "../core/record.ts";
+import { shardView, type ShardView } from "../core/status.ts";
+import type { StopReason } from "../core/stops.ts";
+import { runElection } from "./election-run.ts";
+import { RecordConflict } from "./ports.ts";
+import { RecoveryTracker } from "./recovery-tracker.ts";
+import { RetryBook } from "./retry-book.ts";
+import type { ShardContext } from "./shard-context.ts";
+import { runStep, type Step, type StepResult } from "./shard-steps.ts";
+import { childAbort, pause, Wake } from "./wake.ts";
+
+/** What the coordinator knows beyond one shard. */
+export interface Surroundings {
+  /** The parts of {@link Observed} that come from nodes and from other shards. */
+  observe(): Pick<Observed, "nodes" | "recoveringNodes">;
+  leaderships(): ReadonlyMap<string, number>;
+  /** A replica's status that came as the answer to a call. */
+  learned(result: StepResult): void;
+  /** A node would not open the shard. */
+  refused(node: string, error: unknown): void;
+  /** Called after the record changed: assignments may have, too. */
+  recordChanged(): void;
+  /** Until the returned function is called, this node counts as recovering. */
+  claimRecovery(node: string): () => void;
+}
+
+type ElectAction = Extract<Action, { kind: "elect" }>;
+
+/** Thrown into a step that an election overtakes. */
+class Overtaken extends Error {
+  override readonly name = "Overtaken";
+}
+
+export class ShardLoop {
+  readonly context: ShardContext;
+  readonly #surroundings: Surroundings;
+  readonly #wake: Wake;
+  readonly #retries: RetryBook;
+  readonly #tracker: RecoveryTracker;
+  #settledAtMs = 0;
+  #confirmedSets: Observed["confirmedSets"] = null;
+  #belowFloor: Observed["belowFloor"] = null;
+  #ordered: { readonly prefer: string } | null = null;
+  #stop: StopReason | null = null;
+  #invalid: string | null = null;
+  /** The step that is running, unless it is an election. */
+  #running: AbortController | null = null;
+  /** People's changes of the record wait for their turn with the loop's own. */
+  readonly #orders: (() => Promise<void>)[] = [];
+
+  constructor(context: ShardContext, surroundings: Surroundings) {
+    this.context = context;
+    this.#surroundings = surroundings;
+    this.#wake = new Wake(context.clock);
+    this.#retries = new RetryBook(context.timings);
+    this.#tracker = new RecoveryTracker(context.key, context.events);
+  }
+
+  get record(): ShardRecord {
+    return this.context.keeper.record;
+  }
+
+  /** To be called after anything that is observed changed. */
+  notify(): void {
+    this.#wake.notify();
+    if (this.#running === null || !this.context.keeper.fresh) return;
+    const urgent = this.#plan().actions.some(
+      (action) => action.kind === "elect" && action.why !== "LeaderLeaving",
+    );
+    if (urgent) this.#running.abort(new Overtaken("an election overtook this step"));
+  }
+
+  view(): ShardView {
+    const view = shardView(this.record, this.#observe(), this.#plan());
+    if (this.#invalid === null) return view;
+    return { ...view, stop: { reason: "RecordInvalid", message: this.#invalid } };
+  }
+
+  /** Elects anew, the given node if it may lead. How it went is in the view. */
+  preferLeader(node: string): void {
+    this.#ordered = { prefer: node };
+    this.#wake.notify();
+  }
+
+  /** Saves the wish for another ensemble; the plan gets there. Throws RangeError or RecordConflict. */
+  changeEnsemble(desired: readonly string[], signal: AbortSignal): Promise<void> {
+    return this.#order(async () => {
+      for (const node of desired) {
+        if (this.context.endpoint(node) === null) {
+          throw new RangeError(`ensemble: ${node} is not a node of this store`);
+        }
+      }
+      await this.context.keeper.save(withDesired(this.record, desired), signal);
+    });
+  }
+
+  /** Forces a quorum of one survivor. Throws a RangeError that says why it is rejected. */
+  forceQuorum(
+    order: ForceQuorumOrder,
+    stopped: ReadonlySet<string>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    return this.#order(async () => {
+      const verdict = judgeForceQuorum(this.record, this.#observe(), stopped, order);
+      if (verdict.kind === "rejected") throw new RangeError(verdict.message);
+      await this.context.keeper.save(verdict.record, signal);
+      this.#belowFloor = null;
+    });
+  }
+
+  /** Runs until `signal` aborts; rejects only for a broken invariant. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, keeper, timings } = this.context;
+    while (!signal.aborted) {
+      if (!keeper.fresh && !(await this.#refresh(signal))) {
+        await pause(clock, timings.retryMaxMs, signal);
+        continue;
+      }
+      const order = this.#orders.shift();
+      if (order !== undefined) {
+        await order();
+        this.#surroundings.recordChanged();
+        continue;
+      }
+      const waitMs = await this.#turn(signal);
+      if (waitMs > 0) await this.#wake.wait(waitMs, signal);
+    }
+  }
+
+  /** One turn: milliseconds to wait for the next unless told of something. */
+  async #turn(signal: AbortSignal): Promise<number> {
+    const { clock, timings } = this.context;
+    const planned = this.#plan();
+    if (await this.#tellStop(planned, signal)) return 0;
+    if (planned.stop !== null) {
+      // A person may have put another record in place.
+      await pause(clock, timings.resyncMs, signal);
+      await this.#refresh(signal);
+      return 0;
+    }
+    this.#tracker.see(this.record, this.#observe(), planned.deferrals, clock.monotonicMs());
+    let waitMs = timings.resyncMs;
+    for (const action of this.#withOrdered(planned)) {
+      const left = this.#retries.waitMs(stepName(this.record, action), clock.monotonicMs());
+      if (left === 0) {
+        await this.#run(action, signal);
+        return 0;
+      }
+      waitMs = Math.min(waitMs, left);
+    }
+    return waitMs;
+  }
+
+  /** A person's wish for another leader is an election like any other, once the shard is steady. */
+  #withOrdered(planned: Plan): readonly Action[] {
+    if (this.#ordered === null || planned.stop !== null) return planned.actions;
+    if (planned.actions.some((action) => action.kind === "elect")) return planned.actions;
+    if (judgeLeader(this.record, this.#observe()).state !== "steady") return planned.actions;
+    return [{ kind: "elect", why: "Requested", exclude: null }, ...planned.actions];
+  }
+
+  async #run(action: Action, signal: AbortSignal): Promise<void> {
+    const { clock, events, key } = this.context;
+    const name = stepName(this.record, action);
+    try {
+      const succeeded =
+        action.kind === "elect"
+          ? await this.#elect(action, signal)
+          : await this.#step(action, signal);
+      // The settling of a new leader is judged by the plan; its loss must be acted upon at once.
+      if (succeeded && action.kind === "elect") this.#retries.forget(name);
+      else if (succeeded) this.#retries.succeeded(name, clock.monotonicMs());
+      else this.#retries.failed(name, clock.monotonicMs());
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error instanceof RecordConflict) {
+        events.emit({ kind: "recordConflict", ...key });
+      } else if (!(error instanceof Overtaken)) {
+        this.#retries.failed(name, clock.monotonicMs());
+        if (action.kind === "openShard") this.#surroundings.refused(action.node, error);
+        events.emit({ kind: "stepFailed", ...key, step: name, message: messageOf(error) });
+      }
+    }
+    this.#surroundings.recordChanged();
+  }
+
+  async #step(action: Step, signal: AbortSignal): Promise<boolean> {
+    const { clock, keeper } = this.context;
+    const { controller, unlink } = childAbort(signal);
+    this.#running = controller;
+    const release =
+      action.kind === "recover" ? this.#surroundings.claimRecovery(action.node) : () => undefined;
+    const judged = judgeLeader(keeper.record, this.#observe());
+    const leader = judged.state === "steady" ? judged.replica : null;
+    try {
+      const input = { leader, nowMs: clock.nowMs() };
+      const result = await runStep(this.context, action, input, controller.signal);
+      if (result.confirmedSets !== undefined) this.#confirmedSets = result.confirmedSets;
+      this.#surroundings.learned(result);
+    } finally {
+      this.#running = null;
+      release();
+      unlink();
+    }
+    return true;
+  }
+
+  async #elect(action: ElectAction, signal: AbortSignal): Promise<boolean> {
+    const { clock, events, key } = this.context;
+    const beganMs = clock.monotonicMs();
+    const prefer = this.#ordered?.prefer ?? null;
+    this.#ordered = null;
+    const term = this.record.term + 1;
+    events.emit({ kind: "electionStarted", ...key, term, why: action.why });
+    const failed = (message: string): false => {
+      const durationMs = clock.monotonicMs() - beganMs;
+      events.emit({ kind: "electionFailed", ...key, term, message, durationMs });
+      return false;
+    };
+    try {
+      const outcome = await runElection(this.context, this.#electionRequest(action, prefer), signal);
+      if (outcome.kind === "failed") return failed(outcome.message);
+      if (outcome.kind === "belowFloor") {
+        const best = `(${outcome.best.term}, ${outcome.best.offset})`;
+        this.#belowFloor = { evidence: voterEvidence(this.record, this.#observe()), best };
+        return failed(`nobody holds what was committed; best head ${best}`);
+      }
+      this.#electionWon(outcome, term, beganMs);
+      return true;
+    } catch (error) {
+      if (!signal.aborted) failed(messageOf(error));
+      throw error;
+    }
+  }
+
+  #electionWon(
+    outcome: { readonly leader: string; readonly confirmedSets: Observed["confirmedSets"] },
+    term: number,
+    beganMs: number,
+  ): void {
+    const { clock, events, key } = this.context;
+    this.#settledAtMs = clock.monotonicMs() + this.context.timings.settleMs;
+    this.#confirmedSets = outcome.confirmedSets;
+    this.#belowFloor = null;
+    const durationMs = clock.monotonicMs() - beganMs;
+    events.emit({ kind: "electionCompleted", ...key, term, leader: outcome.leader, durationMs });
+  }
+
+  #electionRequest(
+    action: ElectAction,
+    prefer: string | null,
+  ): Parameters<typeof runElection>[1] {
+    const observed = this.#observe();
+    const { record } = this;
+    const gone = new Set<string>();
+    const committed: EntryId[] = [];
+    for (const seen of observed.nodes.values()) {
+      if (seen.reach === "down" || seen.reach === "silent") gone.add(seen.node);
+      const member = memberOn(record, seen.node);
+      const known = member?.role === "voter" && member.replicaUid === seen.replica?.replicaUid;
+      const commit = known ? seen.replica?.commit : undefined;
+      if (commit !== undefined && compareEntryIds(commit, record.commitFloor) > 0) {
+        committed.push(commit);
+      }
+    }
+    const choice = {
+      leaderships: this.#surroundings.leaderships(),
+      prefer,
+      exclude: action.exclude,
+    };
+    return { choice, committed, gone };
+  }
+
+  /** Tells of a stop and of its end. True when the record turned out to be another: plan anew. */
+  async #tellStop(planned: Plan, signal: AbortSignal): Promise<boolean> {
+    const { events, key } = this.context;
+    const reason = planned.stop?.reason ?? null;
+    if (reason === this.#stop) return false;
+    // Before such a word is given, the record is read uncached: it may be our belief that is old (R18).
+    if (planned.stop !== null) {
+      if (!(await this.#refresh(signal))) return true;
+      const again = this.#plan().stop;
+      if (again?.reason !== reason) return true;
+      events.emit({ kind: "stopped", ...key, reason: again.reason, message: again.message });
+    } else if (this.#stop !== null) {
+      events.emit({ kind: "resumed", ...key, reason: this.#stop });
+    }
+    this.#stop = reason;
+    return false;
+  }
+
+  /** Reads the record again; false when it could not be read or believed. */
+  async #refresh(signal: AbortSignal): Promise<boolean> {
+    const { events, keeper, key } = this.context;
+    try {
+      if (await keeper.refresh(signal)) this.#surroundings.recordChanged();
+      this.#invalid = null;
+      return true;
+    } catch (error) {
+      if (signal.aborted) return false;
+      const message = messageOf(error);
+      if (!(error instanceof RecordInvalid)) {
+        events.emit({ kind: "stepFailed", ...key, step: "readRecord", message });
+      } else if (this.#invalid !== message) {
+        this.#invalid = message;
+        events.emit({ kind: "stopped", ...key, reason: "RecordInvalid", message });
+      }
+      return false;
+    }
+  }
+
+  #plan(): Plan {
+    return plan(this.record, this.#observe(), this.context.policy);
+  }
+
+  #observe(): Observed {
+    const { clock } = this.context;
+    return {
+      ...this.#surroundings.observe(),
+      nowMs: clock.nowMs(),
+      leaderSettling: clock.monotonicMs() < this.#settledAtMs,
+      confirmedSets: this.#confirmedSets,
+      belowFloor: this.#belowFloor,
+    };
+  }
+
+  #order(change: () => Promise<void>): Promise<void> {
+    return new Promise<void>((resolve, reject) => {
+      if (this.#orders.length >= 16) {
+        reject(new RangeError("too many orders are waiting; try again"));
+        return;
+      }
+      this.#orders.push(() => change().then(resolve, reject));
+      this.#wake.notify();
+    });
+  }
+}
+
+/** Names a step for back-off: the same thing in another term, or for another uid, starts afresh. */
+function stepName(record: ShardRecord, action: Action): string {
+  // Elections are one step whatever the term: a failed one must slow down the next.
+  if (action.kind === "elect") return "elect";
+  const node = "node" in action ? ` ${action.node}` : "";
+  const uid = "uid" in action ? ` ${action.uid}` : "newUid" in action ? ` ${action.newUid}` : "";
+  return `${action.kind}${node}${uid} term ${record.term}`;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

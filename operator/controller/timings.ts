@@ -1,0 +1,46 @@
+/** Every wait and bound of the coordinator, in milliseconds unless named otherwise. */
+export interface Timings {
+  /** Between two probes of a node. */
+  readonly probeIntervalMs: number;
+  readonly probeDeadlineMs: number;
+  /** A broken status stream is confirmed by one probe with this deadline. */
+  readonly confirmDeadlineMs: number;
+  /** No word from a connected node for this long: silent. */
+  readonly silentAfterMs: number;
+  readonly reconnectMinMs: number;
+  readonly reconnectMaxMs: number;
+  readonly callDeadlineMs: number;
+  readonly newTermDeadlineMs: number;
+  /** Waited for further replies once a quorum has answered; longer would show in every failover. */
+  readonly electionGraceMs: number;
+  readonly becomeLeaderDeadlineMs: number;
+  readonly openShardDeadlineMs: number;
+  readonly updateEnsembleDeadlineMs: number;
+  readonly deleteShardDeadlineMs: number;
+  /** Status reports may lag behind an answered call for this long. */
+  readonly settleMs: number;
+  readonly retryMinMs: number;
+  readonly retryMaxMs: number;
+  /** A shard is planned anew at least this often. */
+  readonly resyncMs: number;
+}
+
+export const DEFAULT_TIMINGS: Timings = Object.freeze({
+  probeIntervalMs: 400,
+  probeDeadlineMs: 1_000,
+  confirmDeadlineMs: 150,
+  silentAfterMs: 1_500,
+  reconnectMinMs: 50,
+  reconnectMaxMs: 500,
+  callDeadlineMs: 2_000,
+  newTermDeadlineMs: 1_000,
+  electionGraceMs: 50,
+  becomeLeaderDeadlineMs: 3_000,
+  openShardDeadlineMs: 10_000,
+  updateEnsembleDeadlineMs: 5_000,
+  deleteShardDeadlineMs: 10_000,
+  settleMs: 500,
+  retryMinMs: 50,
+  retryMaxMs: 2_000,
+  resyncMs: 1_000,
+});

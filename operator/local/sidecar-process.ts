@@ -1,0 +1,49 @@
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { ReplicaPaths } from "./directory.ts";
+import type { ReplicaEndpoint } from "./settings.ts";
+
+const HERE = fileURLToPath(import.meta.url);
+/** This file is `operator/local/...` below the sources, or below `dist`. */
+const ROOT = resolve(dirname(HERE), "..", "..");
+
+/** The command line that runs a sidecar with these arguments: compiled, or from its sources as this file is. */
+export function sidecarCommand(args: readonly string[]): readonly [string, ...string[]] {
+  const fromSources = HERE.endsWith(".ts");
+  const main = join(ROOT, "sidecar", fromSources ? "main.ts" : "main.js");
+  const flags = fromSources ? ["--import", "tsx"] : ["--enable-source-maps"];
+  return [process.execPath, ...flags, main, ...args];
+}
+
+/** The settings of one replica, under the sidecar's names. */
+export function sidecarSettings(
+  storeId: string,
+  endpoint: ReplicaEndpoint,
+  paths: ReplicaPaths,
+): Readonly<Record<string, string | number>> {
+  return {
+    node: endpoint.node,
+    storeId,
+    publicAddress: endpoint.publicAddress,
+    internalAddress: endpoint.internalAddress,
+    metricsAddress: endpoint.metricsAddress,
+    walDir: paths.wal,
+    stateDir: paths.state,
+  };
+}
+
+/** Settings as flags: `walDir` becomes `--wal-dir`. Flags, not a file, since reading one slows every start. */
+export function sidecarFlags(
+  settings: Readonly<Record<string, string | number>>,
+): readonly string[] {
+  return Object.entries(settings).flatMap(([name, value]) => [
+    `--${name.replaceAll(/[A-Z]/gu, (letter) => `-${letter.toLowerCase()}`)}`,
+    String(value),
+  ]);
+}
+
+/** This process's environment without settings: what `up` is told must not reach its sidecars by accident. */
+export function sidecarEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const kept = Object.entries(env).filter(([name]) => !name.startsWith("RESILVER_"));
+  return { ...Object.fromEntries(kept), NODE_ENV: "production" };
+}

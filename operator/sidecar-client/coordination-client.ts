@@ -1,0 +1,263 @@
+/**
+ * Calls to sidecars over gRPC: the only place of the operator that knows it. One channel per node; an
+ * AbortSignal becomes a cancelled call, a refusal becomes a ProtocolError, all else a CallFailed.
+ */
+import {
+  Client,
+  credentials,
+  Metadata,
+  status,
+  type CallOptions as GrpcCallOptions,
+  type ChannelCredentials,
+  type ClientReadableStream,
+  type ServiceError,
+} from "@grpc/grpc-js";
+import { DETAILS_KEY, refusalOf } from "../../sidecar/protocol/error-detail.ts";
+import type { ShardAssignments } from "../../sidecar/protocol/gen/oxia-client.ts";
+import type { NodeStatus } from "../../sidecar/protocol/gen/resilver.ts";
+import {
+  CoordinationService as Service,
+  type MethodDefinition,
+} from "../../sidecar/protocol/service.ts";
+import {
+  CallFailed,
+  type CallOptions,
+  type NodeEndpoint,
+  type SidecarClient,
+} from "../controller/ports.ts";
+
+/** As the sidecar's own bound: a status report of very many shards is the largest message here. */
+const MESSAGE_BYTES_MAX = 8 * 1024 * 1024;
+
+const CHANNEL_OPTIONS = {
+  "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
+  "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
+  // A restarted sidecar must be found again at once: the default of a second is longer than a failover.
+  "grpc.initial_reconnect_backoff_ms": 50,
+  "grpc.min_reconnect_backoff_ms": 50,
+  "grpc.max_reconnect_backoff_ms": 500,
+  // Finds half-open connections of streams that carry nothing.
+  "grpc.keepalive_time_ms": 2_000,
+  "grpc.keepalive_timeout_ms": 2_000,
+  "grpc.keepalive_permit_without_calls": 1,
+};
+
+/** How to reach sidecars. */
+export interface CoordinationClientOptions {
+  /** Absent: no transport security (local mode). */
+  readonly credentials?: ChannelCredentials;
+}
+
+/** The gRPC {@link SidecarClient}. */
+export class CoordinationClient implements SidecarClient {
+  readonly #credentials: ChannelCredentials;
+  readonly #channels = new Map<string, Client>();
+
+  constructor(options: CoordinationClientOptions = {}) {
+    this.#credentials = options.credentials ?? credentials.createInsecure();
+  }
+
+  openShard: SidecarClient["openShard"] = (to, request, call) =>
+    this.#unary(to, Service.openShard, request, call);
+
+  newTerm: SidecarClient["newTerm"] = (to, request, call) =>
+    this.#unary(to, Service.newTerm, request, call);
+
+  becomeLeader: SidecarClient["becomeLeader"] = (to, request, call) =>
+    this.#unary(to, Service.becomeLeader, request, call);
+
+  addFollower: SidecarClient["addFollower"] = async (to, request, call) => {
+    await this.#unary(to, Service.addFollower, request, call);
+  };
+
+  removeFollower: SidecarClient["removeFollower"] = (to, request, call) =>
+    this.#unary(to, Service.removeFollower, request, call);
+
+  promote: SidecarClient["promote"] = async (to, request, call) => {
+    await this.#unary(to, Service.promote, request, call);
+  };
+
+  updateEnsemble: SidecarClient["updateEnsemble"] = (to, request, call) =>
+    this.#unary(to, Service.updateEnsemble, request, call);
+
+  enrol: SidecarClient["enrol"] = async (to, request, call) => {
+    await this.#unary(to, Service.enrol, request, call);
+  };
+
+  deleteShard: SidecarClient["deleteShard"] = async (to, request, call) => {
+    await this.#unary(to, Service.deleteShard, request, call);
+  };
+
+  getInfo: SidecarClient["getInfo"] = (to, call) => this.#unary(to, Service.getInfo, {}, call);
+
+  async *watchStatus(to: NodeEndpoint, signal: AbortSignal): AsyncGenerator<NodeStatus, void> {
+    signal.throwIfAborted();
+    const method = Service.watchStatus;
+    const stream: ClientReadableStream<NodeStatus> = this.#channel(to).makeServerStreamRequest(
+      method.path,
+      method.requestSerialize,
+      method.responseDeserialize,
+      {},
+    );
+    const cancel = (): void => {
+      stream.cancel();
+    };
+    signal.addEventListener("abort", cancel, { once: true });
+    try {
+      for await (const message of stream) yield message as NodeStatus;
+      throw new CallFailed(to.node, `${to.node}: WatchStatus ended`, false);
+    } catch (error) {
+      throw failureOf(to, signal, error);
+    } finally {
+      signal.removeEventListener("abort", cancel);
+      stream.cancel();
+    }
+  }
+
+  async pushAssignments(
+    to: NodeEndpoint,
+    updates: AsyncIterable<ShardAssignments>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    signal.throwIfAborted();
+    const method = Service.pushShardAssignments;
+    // Stops waiting for the next update when the call ends for another reason.
+    const ended = new AbortController();
+    const { stream, done } = this.#clientStream(to, method, ended);
+    const cancel = (): void => {
+      stream.cancel();
+    };
+    signal.addEventListener("abort", cancel, { once: true });
+    try {
+      await Promise.all([done, writeAll(stream, updates, ended.signal)]);
+    } catch (error) {
+      throw failureOf(to, signal, error);
+    } finally {
+      signal.removeEventListener("abort", cancel);
+      stream.cancel();
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const client of this.#channels.values()) client.close();
+    this.#channels.clear();
+    await Promise.resolve();
+  }
+
+  #clientStream(
+    to: NodeEndpoint,
+    method: typeof Service.pushShardAssignments,
+    ended: AbortController,
+  ): { readonly stream: AssignmentStream; readonly done: Promise<void> } {
+    let finish: (error: ServiceError | null) => void = () => undefined;
+    const done = new Promise<void>((resolve, reject) => {
+      finish = (error) => {
+        ended.abort();
+        if (error === null) resolve();
+        else reject(error);
+      };
+    });
+    const stream = this.#channel(to).makeClientStreamRequest(
+      method.path,
+      method.requestSerialize,
+      method.responseDeserialize,
+      (error) => {
+        finish(error);
+      },
+    );
+    return { stream, done };
+  }
+
+  #unary<Request, Response>(
+    to: NodeEndpoint,
+    method: MethodDefinition<Request, Response, false, false>,
+    request: Request,
+    call: CallOptions,
+  ): Promise<Response> {
+    return new Promise<Response>((resolve, reject) => {
+      if (call.signal.aborted) {
+        reject(call.signal.reason as Error);
+        return;
+      }
+      const options: GrpcCallOptions = { deadline: new Date(Date.now() + call.deadlineMs) };
+      const cancel = (): void => {
+        running.cancel();
+      };
+      const running = this.#channel(to).makeUnaryRequest(
+        method.path,
+        method.requestSerialize,
+        method.responseDeserialize,
+        request,
+        new Metadata(),
+        options,
+        (error, response) => {
+          call.signal.removeEventListener("abort", cancel);
+          if (error !== null) reject(failureOf(to, call.signal, error));
+          else if (response === undefined) reject(new CallFailed(to.node, "no answer", false));
+          else resolve(response);
+        },
+      );
+      call.signal.addEventListener("abort", cancel, { once: true });
+    });
+  }
+
+  #channel(to: NodeEndpoint): Client {
+    const present = this.#channels.get(to.internalAddress);
+    if (present !== undefined) return present;
+    const client = new Client(to.internalAddress, this.#credentials, CHANNEL_OPTIONS);
+    this.#channels.set(to.internalAddress, client);
+    return client;
+  }
+}
+
+interface AssignmentStream {
+  write(message: ShardAssignments): boolean;
+  once(event: "drain", listener: () => void): unknown;
+  end(): void;
+  cancel(): void;
+}
+
+async function writeAll(
+  stream: AssignmentStream,
+  updates: AsyncIterable<ShardAssignments>,
+  ended: AbortSignal,
+): Promise<void> {
+  const iterator = updates[Symbol.asyncIterator]();
+  const stop = new Promise<null>((resolve) => {
+    ended.addEventListener("abort", () => resolve(null), { once: true });
+  });
+  try {
+    for (;;) {
+      const next = await Promise.race([iterator.next(), stop]);
+      if (next === null) return;
+      if (next.done === true) break;
+      if (stream.write(next.value)) continue;
+      await Promise.race([new Promise<void>((go) => void stream.once("drain", go)), stop]);
+    }
+    stream.end();
+  } finally {
+    // Not awaited: a source that waits for its next update may answer only then.
+    void iterator.return?.();
+  }
+}
+
+function failureOf(to: NodeEndpoint, signal: AbortSignal, error: unknown): Error {
+  if (signal.aborted) {
+    return signal.reason instanceof Error ? signal.reason : new Error("aborted", { cause: error });
+  }
+  if (error instanceof CallFailed) return error;
+  if (!isServiceError(error)) {
+    const text = error instanceof Error ? error.message : String(error);
+    return new CallFailed(to.node, `${to.node}: ${text}`, false, error);
+  }
+  const detail = error.metadata?.get(DETAILS_KEY)[0];
+  const bytes = typeof detail === "string" ? undefined : detail;
+  const refusal = refusalOf(error.code, `${to.node}: ${error.details}`, bytes);
+  if (refusal !== null) return refusal;
+  const timedOut = error.code === status.DEADLINE_EXCEEDED;
+  return new CallFailed(to.node, `${to.node}: ${error.details}`, timedOut, error);
+}
+
+function isServiceError(error: unknown): error is ServiceError {
+  return error instanceof Error && "code" in error && typeof error.code === "number";
+}
