@@ -74,6 +74,7 @@ export class CursorFlow {
       previous: previous ?? state.log.last,
       commitOffset: state.commit,
       round: reads.round,
+      targetVotes: cursor.voter,
     });
   }
 

@@ -63,7 +63,7 @@ export type Effect =
   | { readonly kind: "closeCursor"; readonly cursorId: number }
   /** Send every entry from `next` on, as the log grows; `previous` is the position before it. */
   | { readonly kind: "streamFrom"; readonly cursorId: number; readonly next: Offset }
-  | { readonly kind: "heartbeat"; readonly cursorId: number; readonly previous: LogPosition; readonly commitOffset: Offset; readonly round: number }
+  | { readonly kind: "heartbeat"; readonly cursorId: number; readonly previous: LogPosition; readonly commitOffset: Offset; readonly round: number; readonly targetVotes: boolean }
   | { readonly kind: "startSnapshot"; readonly cursorId: number }
   | { readonly kind: "ack"; readonly streamId: number; readonly offset: Offset; readonly round: number; readonly synced: boolean; readonly mismatch: LogPosition | null }
   /** End an incoming stream: with the refusal, or quietly. */
@@ -71,5 +71,7 @@ export type Effect =
   /** Accept the snapshot stream; answered with `installed` or `installEnded`. */
   | { readonly kind: "acceptInstall"; readonly streamId: number }
   | { readonly kind: "abortInstall"; readonly streamId: number }
+  /** The leader counts this replica: what was set aside may go. */
+  | { readonly kind: "votes" }
   /** This replica must stop: going on would lose data (R9, R14). */
   | { readonly kind: "fault"; readonly message: string };

@@ -20,6 +20,7 @@ export class Follower {
   #leaderUid = "";
   /** Everything up to here equals the leader's log. */
   #matched: Offset = INVALID_OFFSET;
+  #votes = false;
   /** An ack is owed up to `matched` once it is durable. */
   #ackOwed = false;
   /** The snapshot stream that is being installed. */
@@ -32,6 +33,11 @@ export class Follower {
 
   get leaderUid(): string {
     return this.#leaderUid;
+  }
+
+  /** True once the leader of the present term said that it counts this replica. */
+  get votes(): boolean {
+    return this.#votes;
   }
 
   get installing(): boolean {
@@ -49,6 +55,7 @@ export class Follower {
     }
     this.#streamId = null;
     this.#leaderUid = "";
+    this.#votes = false;
     this.#matched = INVALID_OFFSET;
     this.#ackOwed = false;
   }
@@ -86,6 +93,10 @@ export class Follower {
       return;
     }
     this.#becomeFollower();
+    if (append.targetVotes && !this.#votes) {
+      this.#votes = true;
+      this.#state.emit({ kind: "votes" });
+    }
     if (append.entry === undefined) {
       this.#matched = Math.max(this.#matched, previous.offset);
       this.#takeCommit(append.commitOffset);

@@ -1,0 +1,156 @@
+/**
+ * A sidecar process: the only reader of arguments and environment, and the only place where adapters are
+ * made. Exit status: 0 stopped as asked, 1 failed, 2 usage.
+ */
+import { readFile } from "node:fs/promises";
+import type { Logger } from "./lib/ports/logger.ts";
+import { LIMITS } from "./limits.ts";
+import { advertised, ConfigError, loadConfig, parseAddress, type SidecarConfig } from "./config.ts";
+import { openLogger } from "./observability/logger.ts";
+import { openMetrics } from "./observability/metrics.ts";
+import { NodeClock } from "./os/node-clock.ts";
+import { createNodeDisk } from "./os/node-disk.ts";
+import { NodeRandom } from "./os/node-random.ts";
+import { anonymousMemoryBytes } from "./os/process-memory.ts";
+import { stopSignal } from "./os/signals.ts";
+import { GrpcPeerTransport } from "./rpc/peer-client.ts";
+import { SidecarServers } from "./rpc/sidecar-servers.ts";
+import { openNode } from "./runtime/node.ts";
+import type { NodeRuntime } from "./runtime/ports.ts";
+import { DEFAULT_REPLICA_OPTIONS } from "./runtime/replica-options.ts";
+import { lmdbEngineFactory } from "./state/lmdb-engine.ts";
+
+const VERSION = "0.1.0";
+
+async function main(): Promise<number> {
+  let config: SidecarConfig;
+  try {
+    const loaded = await loadConfig({
+      argv: process.argv.slice(2),
+      env: process.env,
+      version: VERSION,
+      readFile: readTextFile,
+    });
+    if ("kind" in loaded) {
+      process.stdout.write(loaded.text);
+      return 0;
+    }
+    config = loaded;
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`sidecar: ${error.message}\n`);
+    return 2;
+  }
+  const logger = openLogger(config.logLevel, { node: config.node });
+  try {
+    return await serve(config, logger);
+  } catch (error) {
+    // One line for people beside the log's: a wrong directory or a used port is theirs to mend.
+    const message = error instanceof Error ? error.message : String(error);
+    logger.error("sidecar failed", { error: message });
+    process.stderr.write(`sidecar: ${message}\n`);
+    return 1;
+  } finally {
+    await logger.close();
+  }
+}
+
+async function serve(config: SidecarConfig, logger: Logger): Promise<number> {
+  const clock = new NodeClock();
+  let runtime: NodeRuntime | null = null;
+  const metrics = openMetrics({
+    node: config.node,
+    statuses: () => runtime?.status().replicas ?? [],
+    anonymousMemoryBytes,
+  });
+  const transport = new GrpcPeerTransport();
+  const disk = createNodeDisk();
+  runtime = await openNode({
+    ...config,
+    disk,
+    clock,
+    random: new NodeRandom(),
+    engine: lmdbEngineFactory(disk),
+    replica: { ...DEFAULT_REPLICA_OPTIONS, ...config },
+    transport,
+    metrics,
+    logger,
+  });
+  const opened = runtime;
+  const stop = stopSignal();
+  let servers: SidecarServers;
+  try {
+    servers = await SidecarServers.open({
+      ...config,
+      metricsAddress: parseAddress(config.metricsAddress),
+      version: VERSION,
+      runtime: opened,
+      clock,
+      logger,
+      metrics,
+    });
+  } catch (error) {
+    await opened.close();
+    await transport.close();
+    throw error;
+  }
+  logger.info("serving", listening(config, servers.ports));
+  const end = await Promise.race([stop, opened.fatal]);
+  // From here on the process ends, one way or the other.
+  const deadline = clock.timer(LIMITS.shutdownMs, () => process.exit(1));
+  if (end instanceof Error) {
+    // What failed may be the disk or an invariant: nothing of this process is to be trusted (R14).
+    logger.error("stopping: a replica cannot go on", { error: end.stack ?? end.message });
+    deadline.cancel();
+    return 1;
+  }
+  logger.info("stopping", { signal: end });
+  await servers.close(() => opened.close());
+  await transport.close();
+  deadline.cancel();
+  logger.info("stopped");
+  return 0;
+}
+
+function listening(
+  config: SidecarConfig,
+  ports: SidecarServers["ports"],
+): Record<string, string | number> {
+  const publicAt = parseAddress(config.publicAddress);
+  const internalAt = parseAddress(config.internalAddress);
+  return {
+    public: ports.public,
+    internal: ports.internal,
+    metrics: ports.metrics,
+    publicAddress: advertised(
+      config.advertisedPublicAddress,
+      publicAt,
+      ports.public,
+      config.node,
+    ),
+    internalAddress: advertised(
+      config.advertisedInternalAddress,
+      internalAt,
+      ports.internal,
+      config.node,
+    ),
+    startMs: Math.round(performance.now()),
+  };
+}
+
+async function readTextFile(path: string): Promise<string | null> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw new ConfigError(`--config ${path} cannot be read: ${(error as Error).message}`);
+  }
+}
+
+main().then(
+  (code) => process.exit(code),
+  (error: unknown) => {
+    process.stderr.write(`sidecar: ${error instanceof Error ? error.stack : String(error)}\n`);
+    process.exit(1);
+  },
+);

@@ -1,0 +1,73 @@
+import type { Input } from "../core/input.ts";
+import type { Refusal } from "../core/effect.ts";
+import type { DuplexCall } from "../lib/ports/duplex-call.ts";
+import type { LogPosition, Offset } from "../protocol/entry.ts";
+import type { Ack, Append, Peer } from "../protocol/gen/resilver.ts";
+import { protocolError } from "./pending-requests.ts";
+
+/** The Replicate streams that leaders opened to this replica. */
+export class IncomingStreams {
+  readonly #uid: string;
+  readonly #feed: (input: Input) => void;
+  readonly #admit: () => Promise<void> | undefined;
+  readonly #streams = new Map<number, DuplexCall<Ack, Append>>();
+
+  constructor(
+    uid: string,
+    feed: (input: Input) => void,
+    /** A promise while the log has too much that is not yet durable: the stream waits. */
+    admit: () => Promise<void> | undefined,
+  ) {
+    this.#uid = uid;
+    this.#feed = feed;
+    this.#admit = admit;
+  }
+
+  /** Serves one stream until it ends. */
+  async serve(streamId: number, peer: Peer, call: DuplexCall<Ack, Append>): Promise<void> {
+    this.#streams.set(streamId, call);
+    this.#feed({ kind: "streamOpened", streamId, peer });
+    try {
+      for await (const append of call.messages) {
+        if (!this.#streams.has(streamId)) break;
+        this.#feed({ kind: "append", streamId, append });
+        await this.#admit();
+      }
+    } catch {
+      // The leader's connection broke: it opens a new stream, nothing here depends on why.
+    } finally {
+      if (this.#streams.delete(streamId)) {
+        this.#feed({ kind: "streamClosed", streamId });
+        call.end();
+      }
+    }
+  }
+
+  ack(
+    streamId: number,
+    ack: {
+      readonly offset: Offset;
+      readonly round: number;
+      readonly synced: boolean;
+      readonly mismatch: LogPosition | null;
+    },
+  ): void {
+    const { offset, round, synced, mismatch } = ack;
+    this.#streams
+      .get(streamId)
+      ?.write({ offset, round, synced, observedUid: this.#uid, mismatch: mismatch ?? undefined });
+  }
+
+  close(streamId: number, refusal: Refusal | null): void {
+    const call = this.#streams.get(streamId);
+    if (call === undefined) return;
+    this.#streams.delete(streamId);
+    if (refusal === null) call.end();
+    else call.fail(protocolError(refusal));
+  }
+
+  closeAll(): void {
+    for (const call of this.#streams.values()) call.cancel();
+    this.#streams.clear();
+  }
+}

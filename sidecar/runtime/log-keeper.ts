@@ -1,0 +1,97 @@
+import type { Clock } from "../lib/ports/clock.ts";
+import type { Disk } from "../lib/ports/disk.ts";
+import type { Logger } from "../lib/ports/logger.ts";
+import type { Offset } from "../protocol/entry.ts";
+import type { MemoryBudget } from "../state/memory-budget.ts";
+import type { ShardState } from "../state/shard-state.ts";
+import type { Wal } from "../wal/wal.ts";
+import type { ReplicaOptions } from "./replica-options.ts";
+
+/** How often the keeper looks. */
+const PERIOD_MS = 250;
+/** How often it asks for free space. */
+const SPACE_PERIOD_MS = 1_000;
+
+/** What the keeper looks after. */
+export interface LogKeeperOptions {
+  readonly wal: Wal;
+  /** The log's directory, whose volume is watched. */
+  readonly dir: string;
+  readonly state: ShardState;
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly budget: MemoryBudget;
+  readonly logger: Logger;
+  readonly options: ReplicaOptions;
+  readonly signal: AbortSignal;
+  /** Entries up to here need not be kept for transfers under way (R17). */
+  readonly transferFloor: () => Offset;
+  readonly trimmed: (offset: Offset) => void;
+}
+
+/**
+ * The background duties of a replica's storage: checkpoints, trimming (R17) and the watch on free space.
+ * One loop; its failure is the replica's.
+ */
+export class LogKeeper {
+  readonly #o: LogKeeperOptions;
+  #checkpointAtMs = 0;
+  #spaceAtMs = 0;
+  /** Why writes are refused; null while there is room. */
+  noSpace: { readonly path: string; readonly freeBytes: number } | null = null;
+
+  constructor(options: LogKeeperOptions) {
+    this.#o = options;
+  }
+
+  async run(): Promise<void> {
+    const { clock, signal } = this.#o;
+    this.#checkpointAtMs = clock.monotonicMs();
+    while (!signal.aborted) {
+      try {
+        await clock.sleep(PERIOD_MS, signal);
+      } catch {
+        return;
+      }
+      await this.#watchSpace();
+      await this.#checkpoint();
+      await this.#trim();
+    }
+  }
+
+  async #checkpoint(): Promise<void> {
+    const { clock, state, budget, options } = this.#o;
+    const nowMs = clock.monotonicMs();
+    const dirty = state.applied.offset > state.durable.offset;
+    const due = nowMs - this.#checkpointAtMs >= options.checkpointIntervalMs;
+    if (!dirty || !(due || budget.pressed || state.checkpointDue(nowMs))) return;
+    await state.checkpoint();
+    this.#checkpointAtMs = clock.monotonicMs();
+  }
+
+  /** Never beyond the durable state, the base, or a transfer in progress (R17). */
+  async #trim(): Promise<void> {
+    const { wal, state, clock, options, transferFloor, trimmed } = this.#o;
+    const { walRetentionMs, walRetentionBytes } = options;
+    const expired = wal.retentionOffset(clock.nowMs(), walRetentionMs, walRetentionBytes);
+    const limit = Math.min(expired, state.durable.offset, transferFloor());
+    if (limit < wal.first) return;
+    await wal.trim(limit);
+    trimmed(wal.base.offset);
+  }
+
+  async #watchSpace(): Promise<void> {
+    const { clock, disk, options, dir, logger } = this.#o;
+    const nowMs = clock.monotonicMs();
+    if (nowMs < this.#spaceAtMs) return;
+    this.#spaceAtMs = nowMs + SPACE_PERIOD_MS;
+    const freeBytes = await disk.freeBytes(dir);
+    const short = freeBytes < options.freeBytesMin;
+    if (short !== (this.noSpace !== null)) {
+      const fields = { path: dir, freeBytes, needed: options.freeBytesMin };
+      if (short) logger.error("volume nearly full, writes are refused", fields);
+      else logger.info("volume has room again, writes are accepted", fields);
+    }
+    this.noSpace = short ? { path: dir, freeBytes } : null;
+  }
+}

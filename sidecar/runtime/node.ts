@@ -1,0 +1,263 @@
+import type { Disk, DiskLock } from "../lib/ports/disk.ts";
+import type { Clock } from "../lib/ports/clock.ts";
+import type { Logger } from "../lib/ports/logger.ts";
+import type { NodeMetrics } from "../lib/ports/metrics.ts";
+import type { Random } from "../lib/ports/random.ts";
+import { LIMITS } from "../limits.ts";
+import { ProtocolError } from "../protocol/errors.ts";
+import type { NodeStatus, OpenShardRequest, ReplicaStatus } from "../protocol/gen/resilver.ts";
+import { SnapshotPins } from "../snapshot/pins.ts";
+import { RateLimiter } from "../snapshot/rate-limiter.ts";
+import type { EngineFactory } from "../state/engine.ts";
+import { MemoryBudget } from "../state/memory-budget.ts";
+import type { NodeRuntime, PeerTransport, ReplicaHandle } from "./ports.ts";
+import { ReplicaDriver } from "./replica-driver.ts";
+import { ReplicaMetaStore } from "./replica-meta.ts";
+import type { NodeEnvironment, ReplicaOptions } from "./replica-options.ts";
+import { openStorage, StorageCorrupt } from "./replica-storage.ts";
+import type { ReplicaStorage } from "./replica-storage.ts";
+import { openDirectories } from "./shard-directories.ts";
+import type { OpenDirectoriesOptions } from "./shard-directories.ts";
+import { listShards, lockDataDirectories, removeShard, shardPaths } from "./shard-paths.ts";
+import { StatusWatchers } from "./status-watchers.ts";
+
+/** How long the pinned snapshot of a broken transfer is kept, in milliseconds. */
+const PIN_GRACE_MS = 10_000;
+const SNAPSHOTS_WAITING_MAX = 64;
+
+/** What a node is made of. */
+export interface NodeOptions {
+  readonly node: string;
+  /** The store this node belongs to; a shard of any other is refused (R1). */
+  readonly storeId: string;
+  readonly walDir: string;
+  readonly stateDir: string;
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly engine: EngineFactory;
+  readonly transport: PeerTransport;
+  readonly metrics: NodeMetrics;
+  readonly logger: Logger;
+  readonly memoryTableBytes: number;
+  /** 0: unlimited. */
+  readonly snapshotBytesPerSecond: number;
+  readonly replica: ReplicaOptions;
+}
+
+/**
+ * Takes the data directories and opens every shard they hold, so that a restarted process reports at once
+ * what it has. Throws DirectoryInUseError, ProtocolError WRONG_STORE, DiskError.
+ */
+export async function openNode(options: NodeOptions): Promise<NodeRuntime> {
+  const { disk, walDir, stateDir } = options;
+  const lock = await lockDataDirectories(disk, walDir, stateDir);
+  const node = new Node(options, lock);
+  try {
+    for (const { namespace, shard, storeId } of await listShards(disk, walDir, stateDir)) {
+      await node.openKnown(namespace, shard, storeId);
+    }
+    return node;
+  } catch (error) {
+    await node.close();
+    throw error;
+  }
+}
+
+class Node implements NodeRuntime {
+  readonly node: string;
+  readonly bootId: number;
+  readonly fatal: Promise<Error>;
+  readonly #options: NodeOptions;
+  readonly #env: NodeEnvironment;
+  readonly #lock: DiskLock;
+  readonly #replicas = new Map<string, ReplicaDriver>();
+  readonly #opening = new Map<string, Promise<ReplicaDriver>>();
+  readonly #watchers: StatusWatchers;
+  #reportFatal: (error: Error) => void = () => {};
+  #closed = false;
+
+  constructor(options: NodeOptions, lock: DiskLock) {
+    this.#options = options;
+    this.#lock = lock;
+    this.node = options.node;
+    this.bootId = Math.floor(options.random.unit() * 2 ** 40) + 1;
+    this.fatal = new Promise((resolve) => {
+      this.#reportFatal = resolve;
+    });
+    const { clock, random, replica } = options;
+    this.#watchers = new StatusWatchers(clock);
+    this.#env = {
+      ...options,
+      options: replica,
+      budget: new MemoryBudget(options.memoryTableBytes),
+      rateLimiter: new RateLimiter(clock, options.snapshotBytesPerSecond),
+      pins: new SnapshotPins({
+        clock,
+        random,
+        graceMs: PIN_GRACE_MS,
+        sendersMax: LIMITS.snapshotSendersMax,
+        waitingMax: SNAPSHOTS_WAITING_MAX,
+      }),
+    };
+  }
+
+  /** Opens a shard that the disks hold. */
+  async openKnown(namespace: string, shard: number, storeId: string): Promise<void> {
+    await this.#openOnce({ namespace, shard, storeId, options: undefined });
+  }
+
+  async openShard(request: OpenShardRequest): Promise<ReplicaStatus> {
+    return (await this.#openOnce(request)).status();
+  }
+
+  replica(namespace: string, shard: number): ReplicaHandle {
+    const found = this.#replicas.get(keyOf(namespace, shard));
+    if (found !== undefined) return found;
+    const known = [...this.#replicas.values()];
+    if (known.length > 0 && known.every((replica) => replica.namespace !== namespace)) {
+      throw new ProtocolError("NAMESPACE_NOT_FOUND", `namespace "${namespace}" is not known here`, {
+        field: "namespace",
+        value: namespace,
+        allowed: [...new Set(known.map((replica) => replica.namespace))].join(", "),
+      });
+    }
+    throw new ProtocolError("SHARD_NOT_FOUND", `shard ${shard} of "${namespace}" is not on this node`, {
+      field: "shard",
+      value: String(shard),
+      shard: String(shard),
+    });
+  }
+
+  replicas(): readonly ReplicaHandle[] {
+    return [...this.#replicas.values()];
+  }
+
+  async deleteShard(
+    namespace: string,
+    shard: number,
+    term: number,
+    storeId: string,
+  ): Promise<void> {
+    const key = keyOf(namespace, shard);
+    const replica = this.#replicas.get(key);
+    this.#checkStore(storeId);
+    if (replica === undefined) return;
+    const own = replica.status().term;
+    if (term < own) {
+      throw new ProtocolError("INVALID_TERM", `term ${term}: this replica is in term ${own}`, {
+        field: "term",
+        value: String(term),
+        allowed: `>= ${own}`,
+        term: String(own),
+      });
+    }
+    this.#replicas.delete(key);
+    await replica.close();
+    const { walDir, stateDir, disk } = this.#options;
+    await removeShard(disk, shardPaths({ walDir, stateDir, namespace, shard }));
+    this.#watchers.changed(this.status().replicas);
+  }
+
+  status(): NodeStatus {
+    return {
+      node: this.node,
+      bootId: this.bootId,
+      full: true,
+      replicas: [...this.#replicas.values()].map((replica) => replica.status()),
+    };
+  }
+
+  watch(changed: (statuses: readonly ReplicaStatus[]) => void): () => void {
+    return this.#watchers.add(changed);
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await Promise.allSettled([...this.#opening.values()]);
+    const closing = [...this.#replicas.values()].map((replica) => replica.close());
+    const failed = (await Promise.allSettled(closing)).find((one) => one.status === "rejected");
+    this.#watchers.close();
+    await this.#env.pins.close();
+    await this.#lock.release();
+    if (failed !== undefined) throw failed.reason;
+  }
+
+  #checkStore(storeId: string): void {
+    if (storeId === this.#options.storeId) return;
+    throw new ProtocolError(
+      "WRONG_STORE",
+      `store_id ${storeId}: this node belongs to ${this.#options.storeId}`,
+      { field: "store_id", value: storeId, allowed: this.#options.storeId },
+    );
+  }
+
+  async #openOnce(request: OpenShardRequest): Promise<ReplicaDriver> {
+    if (this.#closed) throw new ProtocolError("RESOURCE_UNAVAILABLE", "this node is closing");
+    this.#checkStore(request.storeId);
+    const key = keyOf(request.namespace, request.shard);
+    const open = this.#replicas.get(key) ?? this.#opening.get(key);
+    if (open !== undefined) return open;
+    const opening = this.#openReplica(request).finally(() => this.#opening.delete(key));
+    this.#opening.set(key, opening);
+    const replica = await opening;
+    this.#replicas.set(key, replica);
+    this.#watchers.changed([replica.status()]);
+    return replica;
+  }
+
+  async #openReplica(request: OpenShardRequest): Promise<ReplicaDriver> {
+    const { walDir, stateDir, disk, random, logger } = this.#options;
+    const { namespace, shard, storeId } = request;
+    const where = { disk, random, walDir, stateDir, storeId, namespace, shard };
+    try {
+      return await this.#openDirectories(where, request);
+    } catch (error) {
+      if (!(error instanceof StorageCorrupt)) throw error;
+      // The replica gives up its identity and recovers like a wiped one; the files stay until then (R14).
+      logger.error("replica is faulty and takes a new identity", {
+        namespace,
+        shard,
+        reason: error.message,
+      });
+      return this.#openDirectories({ ...where, replace: "CORRUPT" }, request);
+    }
+  }
+
+  async #openDirectories(
+    where: OpenDirectoriesOptions,
+    request: OpenShardRequest,
+  ): Promise<ReplicaDriver> {
+    const directories = await openDirectories(where);
+    const { disk, logger } = this.#options;
+    const meta = await ReplicaMetaStore.open(disk, directories.walDir, directories.uid);
+    const keySorting = request.options?.keySorting ?? 0;
+    if (keySorting !== 0 && meta.current.keySorting === 0) await meta.update({ keySorting });
+    let storage: ReplicaStorage | null = null;
+    if (!directories.setAsidePending) storage = await openStorage(this.#env, directories, meta.current);
+    const { namespace, shard, storeId } = request;
+    logger.info("replica opened", {
+      namespace,
+      shard,
+      uid: directories.uid,
+      identity: directories.formatted,
+      head: storage?.wal.last.offset ?? -1,
+    });
+    const driver: ReplicaDriver = new ReplicaDriver(this.#env, {
+      storeId,
+      namespace,
+      shard,
+      directories,
+      meta,
+      storage,
+      changed: () => this.#watchers.changed([driver.status()]),
+      fatal: (error) => this.#reportFatal(error),
+    });
+    return driver;
+  }
+}
+
+function keyOf(namespace: string, shard: number): string {
+  return `${namespace}/${shard}`;
+}

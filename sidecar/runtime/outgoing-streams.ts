@@ -1,0 +1,208 @@
+import type { Effect } from "../core/effect.ts";
+import type { Input } from "../core/input.ts";
+import type { Replica } from "../core/replica.ts";
+import type { Offset } from "../protocol/entry.ts";
+import type { Peer } from "../protocol/gen/resilver.ts";
+import { sendSnapshot } from "../snapshot/sender.ts";
+import { CursorStream } from "./cursor-stream.ts";
+import type { ReplicaIdentity } from "./replica-driver.ts";
+import type { NodeEnvironment } from "./replica-options.ts";
+import type { TransferBytes } from "./replica-status.ts";
+import type { ReplicaStorage } from "./replica-storage.ts";
+import { pinnedSource } from "./snapshot-source.ts";
+
+/** What the leader's side of replication works on. */
+interface OutgoingOptions {
+  readonly env: NodeEnvironment;
+  readonly id: ReplicaIdentity;
+  readonly core: Replica;
+  readonly feed: (input: Input) => void;
+}
+
+/** One follower's streams: entries always, a snapshot at times. */
+interface Outgoing {
+  stream: CursorStream | null;
+  node: string;
+  uid: string;
+  address: string;
+  transfer: { readonly stop: AbortController; readonly done: Promise<void> } | null;
+}
+
+/** The leader's streams to its followers, by cursor id. */
+export class OutgoingStreams {
+  readonly #o: OutgoingOptions;
+  readonly #cursors = new Map<number, Outgoing>();
+  readonly #closing = new Set<Promise<void>>();
+  readonly transfers = new Map<number, TransferBytes>();
+  #storage: ReplicaStorage | null = null;
+
+  constructor(options: OutgoingOptions) {
+    this.#o = options;
+  }
+
+  useStorage(storage: ReplicaStorage): void {
+    this.#storage = storage;
+  }
+
+  perform(effect: Effect): void {
+    switch (effect.kind) {
+      case "openCursor":
+        this.#open(effect);
+        break;
+      case "closeCursor":
+        this.#close(effect.cursorId);
+        break;
+      case "streamFrom":
+        this.#cursors.get(effect.cursorId)?.stream?.streamFrom(effect.next);
+        break;
+      case "heartbeat":
+        this.#cursors.get(effect.cursorId)?.stream?.heartbeat(effect);
+        break;
+      case "startSnapshot":
+        this.#startSnapshot(effect.cursorId);
+        break;
+      default:
+        break;
+    }
+  }
+
+  /** The log may have grown. */
+  notify(): void {
+    for (const { stream } of this.#cursors.values()) stream?.notify();
+  }
+
+  /** Entries up to here need not be kept for a transfer, under way or to be resumed (R17). */
+  transferFloor(): Offset {
+    const { core, env } = this.#o;
+    let floor = core.leader?.transferFloor() ?? core.state.log.last.offset;
+    for (const { uid } of this.#cursors.values()) {
+      const held = env.pins.heldOffset(this.#target(uid));
+      if (held !== null) floor = Math.min(floor, held);
+    }
+    return floor;
+  }
+
+  async close(): Promise<void> {
+    for (const cursorId of [...this.#cursors.keys()]) this.#close(cursorId);
+    await Promise.all(this.#closing);
+  }
+
+  #open(effect: Effect & { kind: "openCursor" }): void {
+    const { cursorId, node, uid, address } = effect;
+    const storage = this.#storage;
+    if (storage === null) return;
+    this.#close(cursorId);
+    const { env, core, feed } = this.#o;
+    const { state } = core;
+    const cursor: Outgoing = { stream: null, node, uid, address, transfer: null };
+    this.#cursors.set(cursorId, cursor);
+    const opened = new CursorStream({
+      cursorId,
+      term: state.promised.term,
+      leaderUid: state.uid,
+      targetUid: uid,
+      reader: storage.reader,
+      open: () => env.transport.replicate(address, this.#peer(uid)),
+      // Only the present stream of the cursor may speak for it.
+      feed: (input) => {
+        if (cursor.stream === opened) feed(input);
+      },
+      nowMs: () => env.clock.monotonicMs(),
+      head: () => state.log.last.offset,
+      commit: () => state.commit,
+      positionAt: (offset) => state.log.positionAt(offset),
+    });
+    cursor.stream = opened;
+    feed({ kind: "cursorOpened", cursorId });
+  }
+
+  #close(cursorId: number): void {
+    const cursor = this.#cursors.get(cursorId);
+    if (cursor === undefined) return;
+    this.#cursors.delete(cursorId);
+    this.transfers.delete(cursorId);
+    cursor.transfer?.stop.abort(new Error("the cursor was closed"));
+    const closing = Promise.all([cursor.stream?.close(), cursor.transfer?.done])
+      .then(() => undefined)
+      .finally(() => this.#closing.delete(closing));
+    this.#closing.add(closing);
+  }
+
+  #startSnapshot(cursorId: number): void {
+    const cursor = this.#cursors.get(cursorId);
+    const storage = this.#storage;
+    if (cursor === undefined || storage === null) return;
+    cursor.transfer?.stop.abort(new Error("a new transfer begins"));
+    const stop = new AbortController();
+    const done = this.#transfer(cursorId, cursor, storage, stop.signal);
+    cursor.transfer = { stop, done };
+  }
+
+  /** Sends one snapshot; never rejects: the core hears how it went. */
+  async #transfer(
+    cursorId: number,
+    cursor: Outgoing,
+    storage: ReplicaStorage,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { env, id, core, feed } = this.#o;
+    const { clock, options, rateLimiter, logger, metrics } = env;
+    const term = core.state.promised.term;
+    const target = this.#target(cursor.uid);
+    const fields = { namespace: id.namespace, shard: id.shard, to: cursor.node, uid: cursor.uid };
+    let lease: Awaited<ReturnType<typeof env.pins.acquire>> | null = null;
+    let installed = false;
+    try {
+      lease = await env.pins.acquire(target, () => pinnedSource(storage.state), signal);
+      const { source, snapshotId } = lease;
+      feed({ kind: "snapshotPinned", cursorId, offset: source.position.offset });
+      logger.info("snapshot transfer begins", { ...fields, snapshotId, records: source.records });
+      let counted = 0;
+      const base = await sendSnapshot({
+        source,
+        snapshotId,
+        call: env.transport.sendSnapshot(cursor.address, this.#peer(cursor.uid)),
+        term,
+        chunkBytes: options.snapshotChunkBytes,
+        rateLimiter,
+        clock,
+        signal,
+        onProgress: ({ bytesSent, bytesVerified, bytesTotal }) => {
+          metrics.snapshotBytes("sent", Math.max(0, bytesSent - counted));
+          counted = Math.max(counted, bytesSent);
+          this.transfers.set(cursorId, { done: bytesVerified, total: bytesTotal });
+        },
+      });
+      installed = true;
+      logger.info("snapshot transfer is done", { ...fields, snapshotId, offset: base.offset });
+      if (!signal.aborted) feed({ kind: "snapshotDone", cursorId, base });
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      logger.warn("snapshot transfer failed", { ...fields, reason });
+      if (!signal.aborted) {
+        feed({ kind: "snapshotFailed", cursorId, reason, nowMs: clock.monotonicMs() });
+      }
+    } finally {
+      this.transfers.delete(cursorId);
+      await lease?.release({ keep: !installed });
+    }
+  }
+
+  #target(uid: string): string {
+    return `${this.#o.id.namespace}/${this.#o.id.shard}/${uid}`;
+  }
+
+  #peer(targetUid: string): Peer {
+    const { id, core } = this.#o;
+    const { promised, uid } = core.state;
+    return {
+      namespace: id.namespace,
+      shard: id.shard,
+      term: promised.term,
+      leaderUid: uid,
+      targetUid,
+      storeId: id.storeId,
+      generation: promised.generation,
+    };
+  }
+}

@@ -1,0 +1,111 @@
+import type { Effect } from "../core/effect.ts";
+import type { Input } from "../core/input.ts";
+import type { Replica } from "../core/replica.ts";
+
+/**
+ * Feeds one core, one input at a time, and performs its effects in order. An effect that returns a promise
+ * holds back everything behind it. Re-entrant feeds are queued, so a step never runs inside another.
+ *
+ * The queue is bounded by its producers: each client request, stream and timer has at most a bounded number
+ * of inputs under way.
+ */
+export class ReplicaLoop {
+  readonly #core: Replica;
+  readonly #perform: (effect: Effect) => Promise<void> | undefined;
+  readonly #afterDrain: () => void;
+  readonly #failed: (error: unknown) => void;
+  #queue: Input[] = [];
+  #draining = false;
+  #blocked: Promise<void> | null = null;
+  #stopped = false;
+
+  constructor(options: {
+    readonly core: Replica;
+    readonly perform: (effect: Effect) => Promise<void> | undefined;
+    /** Called whenever the queue ran empty. */
+    readonly afterDrain: () => void;
+    readonly failed: (error: unknown) => void;
+  }) {
+    this.#core = options.core;
+    this.#perform = options.perform;
+    this.#afterDrain = options.afterDrain;
+    this.#failed = options.failed;
+  }
+
+  feed(input: Input): void {
+    if (this.#stopped) return;
+    this.#queue.push(input);
+    this.#drain();
+  }
+
+  /**
+   * Runs `job` while no other input is taken: what it checked stays true until it is done. It may step the
+   * core itself. Waits for its turn.
+   */
+  async exclusive(job: (step: (input: Input) => void) => Promise<void>): Promise<void> {
+    while (this.#blocked !== null) await this.#blocked;
+    const work = job((input) => this.#performFrom(this.#core.step(input), 0));
+    const hold = work
+      .catch(() => undefined)
+      .then(() => {
+        if (this.#blocked === hold) this.#blocked = null;
+        this.#drain();
+      });
+    this.#blocked = hold;
+    await work;
+  }
+
+  /** No input is taken any more; resolves when the effect under way is done. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#queue = [];
+    await this.#blocked;
+  }
+
+  #drain(): void {
+    if (this.#draining || this.#blocked !== null) return;
+    this.#draining = true;
+    try {
+      let batch = this.#queue;
+      while (batch.length > 0 && this.#blocked === null) {
+        this.#queue = [];
+        for (const [index, input] of batch.entries()) {
+          this.#performFrom(this.#core.step(input), 0);
+          if (this.#blocked !== null) {
+            this.#queue = [...batch.slice(index + 1), ...this.#queue];
+            break;
+          }
+        }
+        batch = this.#queue;
+      }
+      if (this.#blocked === null) this.#afterDrain();
+    } catch (error) {
+      this.#stopped = true;
+      this.#queue = [];
+      this.#failed(error);
+    } finally {
+      this.#draining = false;
+    }
+  }
+
+  #performFrom(effects: readonly Effect[], start: number): void {
+    for (let i = start; i < effects.length; i++) {
+      const wait = this.#perform(effects[i] as Effect);
+      if (wait === undefined) continue;
+      this.#blocked = wait.then(
+        () => {
+          this.#blocked = null;
+          if (this.#stopped) return;
+          this.#performFrom(effects, i + 1);
+          this.#drain();
+        },
+        (error: unknown) => {
+          this.#blocked = null;
+          this.#stopped = true;
+          this.#failed(error);
+        },
+      );
+      return;
+    }
+  }
+}

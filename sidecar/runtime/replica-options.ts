@@ -1,0 +1,56 @@
+import type { Clock } from "../lib/ports/clock.ts";
+import type { Disk } from "../lib/ports/disk.ts";
+import type { Logger } from "../lib/ports/logger.ts";
+import type { NodeMetrics } from "../lib/ports/metrics.ts";
+import type { Random } from "../lib/ports/random.ts";
+import { LIMITS } from "../limits.ts";
+import type { RateLimiter } from "../snapshot/rate-limiter.ts";
+import type { SnapshotPins } from "../snapshot/pins.ts";
+import type { EngineFactory } from "../state/engine.ts";
+import type { MemoryBudget } from "../state/memory-budget.ts";
+import type { PeerTransport } from "./ports.ts";
+
+/** What people may set; defaults are {@link DEFAULT_REPLICA_OPTIONS}. Times in milliseconds. */
+export interface ReplicaOptions {
+  readonly heartbeatMs: number;
+  readonly segmentBytes: number;
+  readonly entryCacheBytes: number;
+  readonly walRetentionMs: number;
+  readonly walRetentionBytes: number;
+  readonly snapshotChunkBytes: number;
+  readonly checkpointIntervalMs: number;
+  /** An empty follower gets the tail, not a snapshot, up to this many entries (R10). */
+  readonly tailEntriesMax: number;
+  /** Below this much free space on a volume, writes are refused. */
+  readonly freeBytesMin: number;
+}
+
+export const DEFAULT_REPLICA_OPTIONS: ReplicaOptions = Object.freeze({
+  heartbeatMs: LIMITS.heartbeatIntervalMs,
+  segmentBytes: LIMITS.segmentBytes,
+  entryCacheBytes: LIMITS.entryCacheBytesMax,
+  walRetentionMs: 3_600_000,
+  walRetentionBytes: 4 * 1024 ** 3,
+  snapshotChunkBytes: LIMITS.snapshotChunkBytes,
+  checkpointIntervalMs: LIMITS.checkpointIntervalMs,
+  tailEntriesMax: 64,
+  freeBytesMin: 2 * LIMITS.segmentBytes,
+});
+
+/** What all replicas of a process share. */
+export interface NodeEnvironment {
+  readonly node: string;
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly engine: EngineFactory;
+  readonly transport: PeerTransport;
+  readonly metrics: NodeMetrics;
+  readonly logger: Logger;
+  readonly budget: MemoryBudget;
+  readonly pins: SnapshotPins;
+  readonly rateLimiter: RateLimiter;
+  readonly options: ReplicaOptions;
+  readonly walDir: string;
+  readonly stateDir: string;
+}

@@ -1,0 +1,110 @@
+import type { FollowerCursor } from "../core/follower-cursor.ts";
+import type { Replica } from "../core/replica.ts";
+import { MemberRole } from "../protocol/gen/resilver.ts";
+import type { FollowerProgress, RecoveryProgress, ReplicaStatus } from "../protocol/gen/resilver.ts";
+import { ServingStatus } from "../protocol/status.ts";
+import type { ReplicaMeta } from "./replica-meta.ts";
+
+const STATE_NAMES = {
+  connecting: "Connecting",
+  probe: "Probe",
+  stream: "Stream",
+  snapshot: "Snapshot",
+  notMember: "NotMember",
+  down: "Down",
+} as const;
+
+/** Bytes of a snapshot on its way to one follower. */
+export interface TransferBytes {
+  readonly done: number;
+  readonly total: number;
+}
+
+/** What goes into a status beside the core. */
+export interface StatusParts {
+  readonly node: string;
+  readonly namespace: string;
+  readonly shard: number;
+  readonly meta: ReplicaMeta;
+  readonly formattedBefore: boolean;
+  readonly durableOffset: number;
+  readonly recovery: RecoveryProgress | undefined;
+  readonly fault: string;
+  readonly transfers: ReadonlyMap<number, TransferBytes>;
+}
+
+/** True when the leader counts this replica, as far as it knows (R2). */
+export function votes(core: Replica): boolean {
+  return core.leader !== null || core.follower.votes;
+}
+
+/** One replica's status as the coordinator and people see it. */
+export function replicaStatus(core: Replica, parts: StatusParts): ReplicaStatus {
+  const { state, leader } = core;
+  const { promised, log } = state;
+  return {
+    namespace: parts.namespace,
+    shard: parts.shard,
+    storeId: state.storeId,
+    replicaUid: state.uid,
+    status: state.status,
+    term: promised.term,
+    bootCounter: state.bootCounter,
+    generation: promised.generation,
+    head: log.last,
+    commitOffset: state.commit,
+    appliedOffset: state.applied,
+    durableOffset: parts.durableOffset,
+    logFirstOffset: log.base.offset + 1,
+    wipeReason: parts.meta.wipeReason as ReplicaStatus["wipeReason"],
+    formattedBefore: parts.formattedBefore,
+    leaderUid: leader === null ? core.follower.leaderUid : state.uid,
+    recovery: parts.recovery,
+    followers:
+      leader === null
+        ? []
+        : [...leader.cursors.values()].map((cursor) => followerProgress(cursor, parts.transfers)),
+    serving: leader?.serving ?? false,
+    fault: parts.fault,
+    lossEpoch: promised.lossEpoch,
+    previousTerm: promised.previousTerm,
+    enrolledTerm: promised.enrolled?.term ?? -1,
+    commit: log.positionAt(state.commit) ?? undefined,
+    votes: votes(core),
+    node: parts.node,
+  };
+}
+
+function followerProgress(
+  cursor: FollowerCursor,
+  transfers: ReadonlyMap<number, TransferBytes>,
+): FollowerProgress {
+  const transfer = transfers.get(cursor.id);
+  return {
+    node: cursor.node,
+    replicaUid: cursor.uid,
+    role: cursor.voter ? MemberRole.VOTER : MemberRole.LEARNER,
+    state: cursor.regressed ? "Regressed" : STATE_NAMES[cursor.state],
+    ackOffset: cursor.ackOffset,
+    observedUid: cursor.observedUid ?? "",
+    reachedTarget: cursor.reachedTarget,
+    snapshotBytesDone: transfer?.done ?? 0,
+    snapshotBytesTotal: transfer?.total ?? 0,
+    silentMs: 0,
+  };
+}
+
+/** A short text that differs when something changed which watchers must learn at once. */
+export function statusSignature(core: Replica, fault: string): string {
+  const { state, leader } = core;
+  const { promised, status } = state;
+  let text = `${status}|${promised.term}|${promised.member}|${promised.enrolled?.term ?? -1}|`;
+  text += `${votes(core)}|${core.follower.leaderUid}|${fault}|`;
+  if (leader === null || status !== ServingStatus.LEADER) return text;
+  text += leader.serving;
+  for (const cursor of leader.cursors.values()) {
+    const { id, voter, observedUid, reachedTarget, regressed } = cursor;
+    text += `|${id}${cursor.state}${voter}${observedUid}${reachedTarget}${regressed}`;
+  }
+  return text;
+}

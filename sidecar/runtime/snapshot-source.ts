@@ -1,0 +1,53 @@
+import { SnapshotFormat } from "../protocol/gen/resilver.ts";
+import type { Manifest } from "../snapshot/manifest.ts";
+import type { PinnedSource } from "../snapshot/pins.ts";
+import type { SnapshotForm } from "../snapshot/source.ts";
+import type { SnapshotWriter, SnapshotWriters } from "../snapshot/stage.ts";
+import type { EngineFactory } from "../state/engine.ts";
+import type { ShardState } from "../state/shard-state.ts";
+
+/** What records are called on the wire; a new framing gets a new name. */
+const RECORDS_DETAIL = "records-1";
+
+/** Pins the newest durable checkpoint of a state for sending: pages first, records always (DESIGN section 6). */
+export async function pinnedSource(state: ShardState): Promise<PinnedSource> {
+  await state.checkpoint();
+  const pin = await state.pin();
+  const { engine, position, records } = pin;
+  const pages: SnapshotForm[] =
+    engine.format === "PAGES"
+      ? [{ format: SnapshotFormat.PAGES, formatDetail: engine.formatDetail, bytes: engine.bytes, exact: true }]
+      : [];
+  const sorted: SnapshotForm = {
+    format: SnapshotFormat.RECORDS,
+    formatDetail: RECORDS_DETAIL,
+    bytes: engine.bytes,
+    exact: false,
+  };
+  return {
+    position,
+    records,
+    forms: [...pages, sorted],
+    chunks: (format, chunkBytes) =>
+      format === SnapshotFormat.PAGES ? engine.pages(chunkBytes) : engine.records(chunkBytes),
+    release: () => pin.release(),
+  };
+}
+
+/** Writes received content with the state engine. A stage of an earlier process cannot be gone on with. */
+export function engineWriters(engine: EngineFactory): SnapshotWriters {
+  return {
+    accepts: ({ format, formatDetail }) =>
+      format === SnapshotFormat.PAGES
+        ? engine.acceptPages(formatDetail)
+        : formatDetail === RECORDS_DETAIL,
+    open: async (
+      dir: string,
+      manifest: Manifest,
+      resumeBytes: number,
+    ): Promise<SnapshotWriter | null> => {
+      if (resumeBytes > 0) return null;
+      return engine.writer(dir, manifest.format === SnapshotFormat.PAGES ? "PAGES" : "RECORDS");
+    },
+  };
+}
