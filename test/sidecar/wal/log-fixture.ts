@@ -1,4 +1,6 @@
+import assert from "node:assert/strict";
 import { chainCrc, LOG_START, type LogEntry, type LogPosition } from "../../../sidecar/protocol/entry.ts";
+import type { Wal } from "../../../sidecar/wal/wal.ts";
 import type { Clock } from "../../../sidecar/lib/ports/clock.ts";
 
 /** Builds entries that continue a log. */
@@ -47,5 +49,21 @@ export class StillClock implements Clock {
   }
   yield(): Promise<void> {
     return Promise.resolve();
+  }
+}
+
+/** Reads the whole log in small steps and compares. */
+export async function assertHolds(wal: Wal, expected: readonly LogEntry[]): Promise<void> {
+  assert.equal(wal.last.offset, wal.base.offset + expected.length);
+  const found: LogEntry[] = [];
+  while (found.length < expected.length) {
+    const entries = await wal.read(wal.first + found.length, 1000);
+    assert.ok(entries.length > 0);
+    found.push(...entries);
+  }
+  for (const [index, entry] of found.entries()) {
+    const wanted = expected[index];
+    assert.ok(wanted !== undefined && Buffer.compare(entry.value, wanted.value) === 0);
+    assert.deepEqual({ ...entry, value: null }, { ...wanted, value: null });
   }
 }

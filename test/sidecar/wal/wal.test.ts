@@ -6,7 +6,7 @@ import { LOG_START, type LogEntry } from "../../../sidecar/protocol/entry.ts";
 import { createNodeDisk } from "../../../sidecar/os/node-disk.ts";
 import { WalBeyondEnd, WalTrimmed } from "../../../sidecar/wal/errors.ts";
 import { Wal, type WalOptions } from "../../../sidecar/wal/wal.ts";
-import { EntryMaker, StillClock } from "./log-fixture.ts";
+import { assertHolds, EntryMaker, StillClock } from "./log-fixture.ts";
 
 describe("Wal on a real disk", () => {
   let dir: string;
@@ -124,19 +124,3 @@ describe("Wal on a real disk", () => {
     await wal.close();
   });
 });
-
-/** Reads the whole log in small steps and compares. */
-export async function assertHolds(wal: Wal, expected: readonly LogEntry[]): Promise<void> {
-  assert.equal(wal.last.offset, wal.base.offset + expected.length);
-  const found: LogEntry[] = [];
-  while (found.length < expected.length) {
-    const entries = await wal.read(wal.first + found.length, 1000);
-    assert.ok(entries.length > 0);
-    found.push(...entries);
-  }
-  for (const [index, entry] of found.entries()) {
-    const wanted = expected[index];
-    assert.ok(wanted !== undefined && Buffer.compare(entry.value, wanted.value) === 0);
-    assert.deepEqual({ ...entry, value: null }, { ...wanted, value: null });
-  }
-}

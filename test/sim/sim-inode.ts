@@ -1,0 +1,225 @@
+import type { Chance } from "./chance.ts";
+
+const SECTOR_BYTES = 512;
+
+type Change =
+  | { readonly kind: "write"; readonly position: number; readonly bytes: Uint8Array }
+  | { readonly kind: "truncate"; readonly bytes: number };
+
+/** Bytes that grow in place. */
+class Contents {
+  #bytes = new Uint8Array(0);
+  #length = 0;
+
+  get view(): Uint8Array {
+    return this.#bytes.subarray(0, this.#length);
+  }
+
+  apply(change: Change): void {
+    if (change.kind === "truncate") {
+      this.#resize(change.bytes);
+      return;
+    }
+    const end = change.position + change.bytes.byteLength;
+    if (end > this.#length) this.#resize(end);
+    this.#bytes.set(change.bytes, change.position);
+  }
+
+  #resize(length: number): void {
+    if (length > this.#bytes.byteLength) {
+      const grown = new Uint8Array(Math.max(length, this.#bytes.byteLength * 2));
+      grown.set(this.view);
+      this.#bytes = grown;
+    }
+    if (length < this.#length) this.#bytes.fill(0, length, this.#length);
+    this.#length = length;
+  }
+}
+
+/** A file's contents, durable and as read. */
+export class SimFile {
+  #durable = new Contents();
+  #volatile = new Contents();
+  #unsynced: Change[] = [];
+
+  /** What a read sees; valid until the next change. */
+  bytes(): Uint8Array {
+    return this.#volatile.view;
+  }
+
+  write(bytes: Uint8Array, position: number): void {
+    this.#change({ kind: "write", position, bytes: bytes.slice() });
+  }
+
+  truncate(bytes: number): void {
+    this.#change({ kind: "truncate", bytes });
+  }
+
+  sync(): void {
+    for (const change of this.#unsynced) this.#durable.apply(change);
+    this.#unsynced = [];
+  }
+
+  /** A failed sync marks the pages clean: they are read back, and never written again. */
+  loseUnsynced(): void {
+    this.#unsynced = [];
+  }
+
+  /** Keeps any subset of the unsynced changes, of writes any prefix or subset of sectors. */
+  losePower(chance: Chance): void {
+    for (const change of this.#unsynced) {
+      for (const kept of survivors(change, chance)) this.#durable.apply(kept);
+    }
+    this.#unsynced = [];
+    this.#volatile = new Contents();
+    this.#volatile.apply({ kind: "write", position: 0, bytes: this.#durable.view });
+  }
+
+  corrupt(offset: number, mask: number): void {
+    for (const contents of [this.#durable, this.#volatile]) {
+      const { view } = contents;
+      if (offset < view.byteLength) view[offset] = (view[offset] ?? 0) ^ mask;
+    }
+  }
+
+  usedBytes(): number {
+    return this.#volatile.view.byteLength;
+  }
+
+  copy(): SimFile {
+    const file = new SimFile();
+    file.write(this.bytes(), 0);
+    file.sync();
+    return file;
+  }
+
+  #change(change: Change): void {
+    this.#volatile.apply(change);
+    this.#unsynced.push(change);
+  }
+}
+
+function survivors(change: Change, chance: Chance): readonly Change[] {
+  const fate = chance.below(4);
+  if (fate === 0) return [];
+  if (fate === 1 || change.kind === "truncate") return [change];
+  const sectors = sectorsOf(change.position, change.bytes);
+  if (fate === 2) return sectors.slice(0, chance.below(sectors.length + 1));
+  return sectors.filter(() => chance.happens(0.5));
+}
+
+function sectorsOf(position: number, bytes: Uint8Array): Change[] {
+  const sectors: Change[] = [];
+  for (let at = 0; at < bytes.byteLength; ) {
+    const room = SECTOR_BYTES - ((position + at) % SECTOR_BYTES);
+    const part = bytes.subarray(at, at + room);
+    sectors.push({ kind: "write", position: position + at, bytes: part });
+    at += part.byteLength;
+  }
+  return sectors;
+}
+
+type SimNode = SimFile | SimDirectory;
+
+/** One change of a directory's names. Changes with one `move` are kept or lost together while unsynced. */
+interface NameChange {
+  readonly name: string;
+  readonly node: SimNode | null;
+  readonly move: { kept: boolean | null } | null;
+}
+
+/** A directory's names, durable and as listed. */
+export class SimDirectory {
+  readonly #durable = new Map<string, SimNode>();
+  #volatile = new Map<string, SimNode>();
+  #unsynced: NameChange[] = [];
+
+  get(name: string): SimNode | undefined {
+    return this.#volatile.get(name);
+  }
+
+  names(): readonly string[] {
+    return [...this.#volatile.keys()].sort();
+  }
+
+  link(name: string, node: SimNode): void {
+    this.#change({ name, node, move: null });
+  }
+
+  unlink(name: string): void {
+    this.#change({ name, node: null, move: null });
+  }
+
+  /** Unlinks everything below. */
+  clear(): void {
+    for (const name of this.names()) {
+      const node = this.#volatile.get(name);
+      if (node instanceof SimDirectory) node.clear();
+      this.unlink(name);
+    }
+  }
+
+  move(name: string, target: SimDirectory, targetName: string, node: SimNode): void {
+    const move = { kept: null };
+    target.#change({ name: targetName, node, move });
+    this.#change({ name, node: null, move });
+  }
+
+  sync(): void {
+    // Of a move between directories only this half: the other one may still be lost (see Disk.rename).
+    for (const change of this.#unsynced) apply(this.#durable, change);
+    this.#unsynced = [];
+  }
+
+  loseUnsynced(): void {
+    this.#unsynced = [];
+  }
+
+  losePower(chance: Chance): void {
+    for (const change of this.#unsynced) {
+      const { move } = change;
+      const kept = move?.kept ?? chance.happens(0.5);
+      if (move !== null) move.kept = kept;
+      if (kept) apply(this.#durable, change);
+    }
+    this.#unsynced = [];
+    this.#volatile = new Map(this.#durable);
+    for (const name of this.names()) this.#volatile.get(name)?.losePower(chance);
+  }
+
+  /** Removes a name at once and for good. */
+  wipe(name: string): void {
+    this.#unsynced = this.#unsynced.filter((change) => change.name !== name);
+    this.#durable.delete(name);
+    this.#volatile.delete(name);
+  }
+
+  usedBytes(): number {
+    let bytes = 0;
+    for (const node of this.#volatile.values()) bytes += node.usedBytes();
+    return bytes;
+  }
+
+  copyInto(target: SimDirectory): void {
+    for (const [name, node] of this.#volatile) {
+      if (node instanceof SimFile) {
+        target.link(name, node.copy());
+      } else {
+        const child = new SimDirectory();
+        node.copyInto(child);
+        target.link(name, child);
+      }
+    }
+    target.sync();
+  }
+
+  #change(change: NameChange): void {
+    apply(this.#volatile, change);
+    this.#unsynced.push(change);
+  }
+}
+
+function apply(names: Map<string, SimNode>, { name, node }: NameChange): void {
+  if (node === null) names.delete(name);
+  else names.set(name, node);
+}
