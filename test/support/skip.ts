@@ -1,4 +1,4 @@
-import type { Context } from "mocha";
+import { type Context, Test } from "mocha";
 
 /**
  * Skips the running test, or from a hook all tests of its suite, and notes why: the reason is printed
@@ -6,7 +6,8 @@ import type { Context } from "mocha";
  */
 export function skip(context: Context, reason: string): never {
   const runnable = context.runnable();
-  const noted = runnable.type === "hook" ? runnable.parent : context.test;
-  Object.assign(noted ?? runnable, { skipReason: reason });
+  // In a hook the skipped tests are those of its suite; the reporter looks there too.
+  const isTest = runnable === context.test && runnable instanceof Test;
+  Object.assign(isTest ? runnable : (runnable.parent ?? runnable), { skipReason: reason });
   return context.skip();
 }

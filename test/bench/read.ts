@@ -1,0 +1,58 @@
+import { EtcdCluster, etcdInstalled } from "./etcd-cluster.ts";
+import { loadRow } from "./load.ts";
+import type { BenchOptions } from "./options.ts";
+import { profiled } from "./profile.ts";
+import { medianRows, type Report, type Row } from "./report.ts";
+import { BenchStore } from "./store.ts";
+import { etcdLeaderClient, etcdTargets, preload, saturate, storeTarget } from "./target.ts";
+
+const VALUE_BYTES = [128, 1024] as const;
+
+/** Linearizable gets of keys that are there: 1,000 under way. */
+export async function read(options: BenchOptions): Promise<Report> {
+  const notes: string[] = [];
+  const runs: Row[][] = [];
+  for (let run = 0; run < options.runs; run += 1) {
+    const rows: Row[] = [];
+    for (const bytes of VALUE_BYTES) {
+      rows.push(await measureStore(options, bytes, notes));
+      if (options.peers && etcdInstalled()) rows.push(...(await measureEtcd(options, bytes)));
+    }
+    runs.push(rows);
+  }
+  if (!etcdInstalled()) notes.push("etcd is not installed: not measured");
+  return { bench: "read", runs: options.runs, rows: medianRows(runs), raw: runs, notes };
+}
+
+async function measureStore(options: BenchOptions, bytes: number, notes: string[]): Promise<Row> {
+  const store = await BenchStore.start({ profile: options.profile !== null });
+  try {
+    const target = storeTarget(store.client, options.keys, bytes);
+    await preload(target, options.keys);
+    const measure = async () => {
+      const result = await saturate(target, target.get, options.seconds);
+      return loadRow(`${target.name}, ${bytes} B, 1,000 outstanding`, result);
+    };
+    if (options.profile === null) return await measure();
+    return await profiled(store, `${options.profile}/read-${bytes}`, notes, measure);
+  } finally {
+    await store.stop();
+  }
+}
+
+async function measureEtcd(options: BenchOptions, bytes: number): Promise<Row[]> {
+  const cluster = await EtcdCluster.start();
+  const client = etcdLeaderClient(cluster);
+  try {
+    const rows: Row[] = [];
+    for (const target of [...etcdTargets(client, options.keys, bytes)].reverse()) {
+      if (rows.length === 0) await preload(target, options.keys);
+      const result = await saturate(target, target.get, options.seconds);
+      rows.push(loadRow(`${target.name}, ${bytes} B, 1,000 outstanding`, result));
+    }
+    return rows;
+  } finally {
+    client.close();
+    await cluster.stop();
+  }
+}
