@@ -1,11 +1,12 @@
 import { LIMITS } from "../limits.ts";
 import { ProtocolError } from "../protocol/errors.ts";
-import type {
-  GetRequest,
-  ListRequest,
-  PutRequest,
-  RangeScanRequest,
-  WriteRequest,
+import {
+  type GetRequest,
+  KeyComparisonType,
+  type ListRequest,
+  type PutRequest,
+  type RangeScanRequest,
+  type WriteRequest,
 } from "../protocol/gen/oxia-client.ts";
 import { CLIENT_IDENTITY_BYTES_MAX } from "./record.ts";
 import { VERSION_ID_MAX } from "./version-counter.ts";
@@ -100,6 +101,13 @@ export function refuseUnsupported(
   return null;
 }
 
+function comparisonError({ comparisonType }: GetRequest): ProtocolError | null {
+  if (comparisonType >= KeyComparisonType.EQUAL && comparisonType <= KeyComparisonType.HIGHER) {
+    return null;
+  }
+  return outOfRange("comparison_type", `${comparisonType}`, "0 (EQUAL) to 4 (HIGHER)");
+}
+
 /** The same for a read. */
 export function refuseUnsupportedRead(
   request: GetRequest | ListRequest | RangeScanRequest,
@@ -107,7 +115,7 @@ export function refuseUnsupportedRead(
   if (request.secondaryIndexName !== undefined) {
     return unimplemented("secondary_index_name", request.secondaryIndexName);
   }
-  if ("key" in request) return keyError("key", request.key);
+  if ("key" in request) return comparisonError(request) ?? keyError("key", request.key);
   return (
     keyError("start_inclusive", request.startInclusive) ??
     keyError("end_exclusive", request.endExclusive)

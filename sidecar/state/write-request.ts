@@ -8,7 +8,7 @@ import type {
 } from "../protocol/gen/oxia-client.ts";
 import { Status } from "../protocol/gen/oxia-client.ts";
 import type { EncodedKey, KeyRange, KeySorting } from "./key-order.ts";
-import { encodeKey, encodeRange, INTERNAL_PREFIX } from "./key-order.ts";
+import { encodeKey, encodeRange } from "./key-order.ts";
 import { clientVersion, encodeRecord, type RecordVersion } from "./record.ts";
 
 /** What a write request is applied to. */
@@ -38,9 +38,8 @@ export function applyWrite(
   const puts = request.puts.map((put) => applyPut(target, put, timestampMs));
   const deletes = request.deletes.map((remove) => applyDelete(target, remove));
   const deleteRanges = request.deleteRanges.map(({ startInclusive, endExclusive }) => {
-    // A range without an end stays among the user's keys unless it starts beyond them.
-    const internal = startInclusive.startsWith(INTERNAL_PREFIX);
-    const range = encodeRange(startInclusive, endExclusive, internal, target.keySorting);
+    // Internal keys are never in a client's range, even one without an end.
+    const range = encodeRange(startInclusive, endExclusive, false, target.keySorting);
     for (const key of target.keys(range)) target.remove(key);
     return { status: Status.OK };
   });
