@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { cp, mkdtemp, open, readdir, rm, stat } from "node:fs/promises";
+import { mkdtemp, open, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
 
@@ -20,29 +20,5 @@ export async function syncRate(folder: string, bytes: number, durationMs: number
   } finally {
     await file.close();
     await rm(scratch, { recursive: true, force: true });
-  }
-}
-
-/** Milliseconds to copy a folder beside itself and to sync every file of the copy. */
-export async function copyAndSyncMs(folder: string): Promise<{ ms: number; bytes: number }> {
-  const target = `${folder}.copy`;
-  const startedMs = performance.now();
-  try {
-    await cp(folder, target, { recursive: true });
-    let bytes = 0;
-    for (const name of await readdir(target, { recursive: true })) {
-      const path = join(target, name);
-      const { size } = await stat(path);
-      const file = await open(path, "r");
-      try {
-        await file.sync();
-        if ((await file.stat()).isFile()) bytes += size;
-      } finally {
-        await file.close();
-      }
-    }
-    return { ms: performance.now() - startedMs, bytes };
-  } finally {
-    await rm(target, { recursive: true, force: true });
   }
 }

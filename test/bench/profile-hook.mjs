@@ -1,6 +1,6 @@
 /**
  * Loaded into every process of a measured store: the first SIGUSR2 starts a CPU profile, the second ends it and
- * writes it to RESILVER_PROFILE_DIR/PID.cpuprofile.
+ * writes it to BENCH_PROFILE_DIR/PID.cpuprofile.
  */
 import { renameSync, writeFileSync } from "node:fs";
 import { Session } from "node:inspector";
@@ -19,7 +19,7 @@ process.on("SIGUSR2", () => {
   running = false;
   session.post("Profiler.stop", (error, result) => {
     if (error !== null) throw error;
-    const path = `${process.env.RESILVER_PROFILE_DIR}/${process.pid}.cpuprofile`;
+    const path = `${process.env.BENCH_PROFILE_DIR}/${process.pid}.cpuprofile`;
     writeFileSync(`${path}.new`, JSON.stringify(result.profile));
     renameSync(`${path}.new`, path);
   });

@@ -56,7 +56,7 @@ export async function profiled<T>(
 }
 
 /** Self time by what `label` calls a frame, the biggest first. */
-export function costs(
+function costs(
   profile: CpuProfile,
   label: (frame: CpuProfile["nodes"][number]["callFrame"]) => string | null,
 ): readonly Cost[] {

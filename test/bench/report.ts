@@ -46,7 +46,7 @@ export function writeReport(path: string, report: Report): void {
 }
 
 /** The middle value; the mean of the two middle ones for an even count. Null for none. */
-export function median(values: readonly number[]): number | null {
+function median(values: readonly number[]): number | null {
   const sorted = [...values].sort((a, b) => a - b);
   const high = sorted[Math.floor(sorted.length / 2)];
   const low = sorted[Math.ceil(sorted.length / 2) - 1];

@@ -125,5 +125,5 @@ export class BenchStore {
 function profileEnv(profileDir: string | null): NodeJS.ProcessEnv {
   if (profileDir === null) return {};
   const hook = pathToFileURL(join(root, "test/bench/profile-hook.mjs")).href;
-  return { NODE_OPTIONS: `--import=${hook}`, RESILVER_PROFILE_DIR: profileDir };
+  return { NODE_OPTIONS: `--import=${hook}`, BENCH_PROFILE_DIR: profileDir };
 }

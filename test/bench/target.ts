@@ -13,7 +13,7 @@ export interface Target {
 }
 
 /** How many records a load keeps under way, in all targets. */
-export const OUTSTANDING = 1_000;
+const OUTSTANDING = 1_000;
 /** etcd takes at most 128 operations in one transaction. */
 const ETCD_BATCH = 125;
 
@@ -66,7 +66,7 @@ export function etcdTargets(
 }
 
 /** How many operations to keep under way, so that `OUTSTANDING` records are. */
-export function outstandingOf(target: Target): number {
+function outstandingOf(target: Target): number {
   return OUTSTANDING / target.perOperation;
 }
 
