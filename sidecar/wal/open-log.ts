@@ -80,6 +80,9 @@ async function repair(
 ): Promise<OpenedLog> {
   const { disk, dir } = options;
   const { recovered, segments, control } = analysis;
+  // What was read may only be in the page cache of a killed process: before anything is removed because
+  // of it, it must be durable.
+  await marks.writeControl(control);
   for (const path of analysis.discardable) await disk.remove(path);
   for (const segment of segments.slice(0, -1)) await syncFile(options, segment.path);
   const newest = segments.at(-1);
@@ -89,7 +92,7 @@ async function repair(
       : await SegmentWriter.reopen(options, newest, analysis.tailDirty);
   await disk.syncDir(dir);
   assert(control.mark <= recovered.last.offset, "a log without a fault reaches its mark");
-  await marks.writeControl({ ...control, mark: recovered.last.offset });
+  await marks.writeMark(recovered.last.offset);
   return { recovered, marks, segments, writer };
 }
 
