@@ -48,7 +48,7 @@ export function writePointer(disk: Disk, stateDir: string, pointer: StatePointer
 }
 
 /**
- * Opens the state directory of replica `uid`: makes the first, empty state where there is none, and removes
+ * Opens the state directory of replica `uid` at the start of a process, before any receiver: makes the first, empty state where there is none, and removes
  * what a crash left: stages that cannot be resumed, installs that were not committed, and, when `dropOld`
  * (the replica votes), states before the current one. Throws GarbledFileError when the pointer is damaged,
  * of another replica, or points nowhere: the replica must then give up its identity (R14).
