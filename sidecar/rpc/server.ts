@@ -1,6 +1,12 @@
 /** A gRPC server on one port: limits, flow-control windows, health, and a shutdown with a deadline. */
 import type { Http2Server, ServerHttp2Session } from "node:http2";
-import { Server, type ServiceDefinition, type UntypedServiceImplementation } from "@grpc/grpc-js";
+import {
+  logVerbosity,
+  Server,
+  type ServiceDefinition,
+  setLogVerbosity,
+  type UntypedServiceImplementation,
+} from "@grpc/grpc-js";
 import type { Clock } from "../lib/ports/clock.ts";
 import { LIMITS } from "../limits.ts";
 import { type Port, serverCredentials } from "./credentials.ts";
@@ -43,6 +49,8 @@ export class RpcServer {
 
   /** Rejects with {@link ListenError}. */
   static async listen(options: RpcServerOptions): Promise<RpcServer> {
+    // The library would print lines of its own to standard error; every failure is told to its caller.
+    setLogVerbosity(logVerbosity.NONE);
     const server = new Server({
       "grpc.max_receive_message_length": LIMITS.messageBytesMax,
       "grpc.max_send_message_length": LIMITS.messageBytesMax,
