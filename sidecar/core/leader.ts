@@ -1,4 +1,3 @@
-import { assert } from "../lib/assert.ts";
 import { LogEntryValue, MemberRole } from "../protocol/gen/resilver.ts";
 import type { BecomeLeaderRequest, Member, VoterSet } from "../protocol/gen/resilver.ts";
 import type { LogPosition, Offset } from "../protocol/entry.ts";
@@ -59,10 +58,8 @@ export class Leader {
     this.state = state;
     this.term = request.term;
     this.#nextCursorId = nextCursorId;
-    const others = new Set(request.members.map((member) => member.node));
-    const own = request.voterSets.flatMap((set) => set.nodes).find((node) => !others.has(node));
-    assert(own !== undefined, "leader: the voter sets name no node that could be this one");
-    this.node = own;
+    // Not whoever `members` leaves out: it names only those that were fenced so far.
+    this.node = state.node;
     this.tracker = new QuorumAckTracker(NODES_OF(request.voterSets));
     this.tracker.addVoter(this.node, state.synced);
     this.flow = new CursorFlow(this);

@@ -19,6 +19,8 @@ export interface CoreOptions {
 
 /** What a replica starts from, read back from its disk. */
 export interface InitialState {
+  /** The node this replica is on, as ensembles and members name it. */
+  readonly node: string;
   readonly storeId: string;
   readonly uid: string;
   readonly bootCounter: number;
@@ -36,6 +38,7 @@ export interface InitialState {
  */
 export class ReplicaState {
   readonly options: CoreOptions;
+  readonly node: string;
   readonly storeId: string;
   readonly uid: string;
   readonly bootCounter: number;
@@ -57,6 +60,7 @@ export class ReplicaState {
 
   constructor(initial: InitialState, options: CoreOptions) {
     this.options = options;
+    this.node = initial.node;
     this.storeId = initial.storeId;
     this.uid = initial.uid;
     this.bootCounter = initial.bootCounter;

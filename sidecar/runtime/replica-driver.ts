@@ -113,6 +113,7 @@ export class ReplicaDriver implements ReplicaHandle {
     const meta = id.meta.current;
     this.#core = new Replica(
       {
+        node: env.node,
         storeId: id.storeId,
         uid: id.directories.uid,
         bootCounter: meta.bootCounter,
