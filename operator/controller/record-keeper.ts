@@ -29,6 +29,7 @@ export class RecordKeeper {
   /** Reads the record, uncached; true when it differs from what was believed. */
   async refresh(signal: AbortSignal): Promise<boolean> {
     const key = { namespace: this.#start.namespace, shard: this.#start.shard };
+    this.#fresh = false;
     const stored = await this.#store.read(key, signal);
     const changed = stored?.version !== this.#stored?.version;
     this.#believe(stored);

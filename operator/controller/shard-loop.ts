@@ -35,7 +35,7 @@ export interface Surroundings {
 
 type ElectAction = Extract<Action, { kind: "elect" }>;
 
-/** Thrown into a step that an election overtakes. */
+/** Thrown into a step that an election overtakes, and into an election whose candidate is gone. */
 class Overtaken extends Error {
   override readonly name = "Overtaken";
 }
@@ -54,6 +54,8 @@ export class ShardLoop {
   #invalid: string | null = null;
   /** The step that is running, unless it is an election. */
   #running: AbortController | null = null;
+  /** The election that is running. */
+  #electing: AbortController | null = null;
   /** People's changes of the record wait for their turn with the loop's own. */
   readonly #orders: (() => Promise<void>)[] = [];
 
@@ -72,11 +74,23 @@ export class ShardLoop {
   /** To be called after anything that is observed changed. */
   notify(): void {
     this.#wake.notify();
-    if (this.#running === null || !this.context.keeper.fresh) return;
+    if (!this.context.keeper.fresh) return;
+    if (this.#electing !== null && this.#candidateGone()) {
+      // BecomeLeader would wait for its deadline, the shard with it.
+      this.#electing.abort(new Overtaken("the candidate is gone"));
+    }
+    if (this.#running === null) return;
     const urgent = this.#plan().actions.some(
       (action) => action.kind === "elect" && action.why !== "LeaderLeaving",
     );
     if (urgent) this.#running.abort(new Overtaken("an election overtook this step"));
+  }
+
+  #candidateGone(): boolean {
+    const { leader } = this.record;
+    if (leader === null) return false;
+    const reach = this.#surroundings.observe().nodes.get(leader.node)?.reach;
+    return reach === "down" || reach === "silent";
   }
 
   view(): ShardView {
@@ -143,9 +157,8 @@ export class ShardLoop {
     if (await this.#tellStop(planned, signal)) return 0;
     if (planned.stop !== null) {
       // A person may have put another record in place.
-      await pause(clock, timings.resyncMs, signal);
       await this.#refresh(signal);
-      return 0;
+      return timings.resyncMs;
     }
     this.#tracker.see(this.record, this.#observe(), planned.deferrals, clock.monotonicMs());
     let waitMs = timings.resyncMs;
@@ -226,8 +239,11 @@ export class ShardLoop {
       events.emit({ kind: "electionFailed", ...key, term, message, durationMs });
       return false;
     };
+    const { controller, unlink } = childAbort(signal);
+    this.#electing = controller;
     try {
-      const outcome = await runElection(this.context, this.#electionRequest(action, prefer), signal);
+      const request = this.#electionRequest(action, prefer);
+      const outcome = await runElection(this.context, request, controller.signal);
       if (outcome.kind === "failed") return failed(outcome.message);
       if (outcome.kind === "belowFloor") {
         const best = `(${outcome.best.term}, ${outcome.best.offset})`;
@@ -239,6 +255,9 @@ export class ShardLoop {
     } catch (error) {
       if (!signal.aborted) failed(messageOf(error));
       throw error;
+    } finally {
+      this.#electing = null;
+      unlink();
     }
   }
 

@@ -1,0 +1,149 @@
+import assert from "node:assert/strict";
+import type { Coordinator } from "../../../operator/controller/coordinator.ts";
+import { FakeCluster, KEY } from "./fake-cluster.ts";
+
+const NODES = ["a", "b", "c"];
+
+async function withCluster(
+  names: readonly string[],
+  test: (cluster: FakeCluster, coordinator: Coordinator) => Promise<void>,
+): Promise<void> {
+  const cluster = new FakeCluster(names);
+  const coordinator = cluster.coordinator();
+  const running = coordinator.run();
+  try {
+    await test(cluster, coordinator);
+  } catch (error) {
+    if (process.env["DEBUG"] !== undefined) {
+      for (const event of cluster.events) console.log(JSON.stringify(event));
+      console.log(JSON.stringify(coordinator.views(), null, 1));
+    }
+    throw error;
+  } finally {
+    await coordinator.close();
+    await cluster.close();
+    await running.catch(() => undefined);
+  }
+}
+
+function holds(cluster: FakeCluster, node: string, ...values: readonly string[]): void {
+  const log = cluster.replica(node).log.map((entry) => entry.value);
+  for (const value of values) assert.ok(log.includes(value), `${node} lacks ${value}: ${log.join()}`);
+}
+
+describe("Coordinator", () => {
+  it("bootstraps, elects, and tells every node", async () => {
+    await withCluster(NODES, async (cluster) => {
+      await cluster.untilSteady();
+      await cluster.write("w1");
+      assert.equal(cluster.record.initialized, true);
+      await cluster.clock.until("assignments", 2_000, () =>
+        NODES.every((name) => {
+          const namespace = cluster.node(name).assignments?.namespaces["default"];
+          return namespace?.assignments[0]?.leader === `${cluster.leader() ?? ""}:6648`;
+        }),
+      );
+    });
+  });
+
+  it("replaces a killed leader within 250 ms", async () => {
+    await withCluster(NODES, async (cluster) => {
+      await cluster.untilSteady();
+      await cluster.write("w1");
+      const old = cluster.leader();
+      cluster.kill(old ?? "");
+      const ms = await cluster.clock.until("another leader", 250, () => {
+        const now = cluster.leader();
+        return now !== null && now !== old && cluster.replica(now).commit >= 0;
+      });
+      assert.ok(ms <= 250);
+      await cluster.write("w2");
+      cluster.start(old ?? "");
+      await cluster.clock.until("all fed", 5_000, () =>
+        NODES.every((name) => cluster.replica(name).log.some((entry) => entry.value === "w2")),
+      );
+      await cluster.untilSteady();
+    });
+  });
+
+  it("replaces a silent leader within 3 s", async () => {
+    await withCluster(NODES, async (cluster) => {
+      await cluster.untilSteady();
+      const old = cluster.leader() ?? "";
+      cluster.node(old).frozen = true;
+      await cluster.clock.until("another leader", 3_000, () => {
+        const others = NODES.filter((name) => name !== old);
+        return others.some((name) => cluster.replica(name).status === 3);
+      });
+      cluster.node(old).frozen = false;
+      await cluster.untilSteady();
+    });
+  });
+
+  it("rebuilds a wiped follower and a wiped leader, in turn", async () => {
+    await withCluster(NODES, async (cluster) => {
+      await cluster.untilSteady();
+      await cluster.write("w1");
+      for (let round = 0; round < 3; round += 1) {
+        for (const victim of NODES) {
+          const uid = cluster.wipe(victim);
+          await cluster.clock.until("the new uid votes", 20_000, () =>
+            cluster.record.members.some((m) => m.replicaUid === uid && m.role === "voter"),
+          );
+          await cluster.untilSteady();
+          await cluster.write(`after ${victim} ${round}`);
+          holds(cluster, victim, "w1");
+        }
+      }
+      const completed = cluster.events.filter((event) => event.kind === "recoveryCompleted");
+      assert.equal(completed.length, 9);
+      assert.ok(completed.every((event) => event.reason === "VolumeEmpty"));
+    });
+  });
+
+  it("rebuilds two wiped followers under a leader that never restarted (R16)", async () => {
+    await withCluster(NODES, async (cluster) => {
+      await cluster.untilSteady();
+      await cluster.write("w1");
+      const leader = cluster.leader();
+      const followers = NODES.filter((name) => name !== leader);
+      for (const name of followers) cluster.wipe(name);
+      await cluster.untilSteady();
+      assert.equal(cluster.leader(), leader);
+      for (const name of NODES) holds(cluster, name, "w1");
+    });
+  });
+
+  it("stops with QuorumLost when the leader is among a wiped majority, and goes on by order", async () => {
+    await withCluster(NODES, async (cluster, coordinator) => {
+      await cluster.untilSteady();
+      await cluster.write("w1");
+      const leader = cluster.leader() ?? "";
+      const [other = "", survivor = ""] = NODES.filter((name) => name !== leader);
+      cluster.kill(other);
+      cluster.wipe(leader);
+      cluster.wipe(other);
+      const stopped = (): boolean => coordinator.views()[0]?.stop?.reason === "QuorumLost";
+      await cluster.clock.until("QuorumLost", 5_000, stopped);
+      const { term } = cluster.record;
+      await cluster.clock.pass(5_000);
+      assert.equal(cluster.record.term, term, "no election while stopped");
+      const force = (acknowledgeDataLoss: string): Promise<void> =>
+        cluster.clock.during(coordinator.forceQuorum(KEY, { survivor, acknowledgeDataLoss }));
+      await assert.rejects(force("yes"), /stop first/u);
+      cluster.kill(leader);
+      cluster.kill(other);
+      await cluster.clock.pass(100);
+      await assert.rejects(force("yes"), /must be exactly/u);
+      const offset = cluster.replica(survivor).head.offset;
+      await force(`lose everything after offset ${offset}`);
+      await cluster.clock.until("survivor leads", 3_000, () => cluster.leader() === survivor);
+      assert.equal(cluster.replica(survivor).lossEpoch, 1);
+      cluster.start(leader);
+      cluster.start(other);
+      await cluster.clock.until("three again", 20_000, () => cluster.record.ensemble.length === 3);
+      await cluster.untilSteady();
+      for (const name of NODES) holds(cluster, name, "w1");
+    });
+  });
+});

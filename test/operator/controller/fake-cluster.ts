@@ -1,0 +1,393 @@
+import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
+import {
+  MemberRole,
+  ServingStatus,
+  WipeReason,
+  type NodeStatus,
+  type ReplicaStatus,
+} from "../../../sidecar/protocol/gen/resilver.ts";
+import type { ShardAssignments } from "../../../sidecar/protocol/gen/oxia-client.ts";
+import { Coordinator } from "../../../operator/controller/coordinator.ts";
+import {
+  CallFailed,
+  RecordConflict,
+  type CallOptions,
+  type NodeEndpoint,
+  type RecordStore,
+  type SidecarClient,
+  type StoredRecord,
+} from "../../../operator/controller/ports.ts";
+import type { CoordinatorEvent } from "../../../operator/core/events.ts";
+import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../../../operator/core/gates.ts";
+import { parseRecord, type ShardKey, type ShardRecord } from "../../../operator/core/record.ts";
+import { FakeReplica } from "./fake-replica.ts";
+import { VirtualClock } from "./virtual-clock.ts";
+
+export const KEY: ShardKey = { namespace: "default", shard: 0 };
+
+/** A process that can be killed, stopped and wiped. */
+export class FakeNode {
+  readonly endpoint: NodeEndpoint;
+  up = true;
+  frozen = false;
+  bootId = 1;
+  replica: FakeReplica | null = null;
+  /** Ends open streams. */
+  readonly streams = new Set<() => void>();
+  assignments: ShardAssignments | null = null;
+
+  constructor(node: string) {
+    this.endpoint = { node, internalAddress: `${node}:6649`, publicAddress: `${node}:6648` };
+  }
+}
+
+/** Records in memory, kept as text as a real store would. */
+export class MemoryRecords implements RecordStore {
+  text: string | null = null;
+  version = 0;
+  saves = 0;
+  /** Called with each record about to be saved; may throw. */
+  beforeSave: (record: ShardRecord) => void = () => undefined;
+
+  async read(): Promise<StoredRecord | null> {
+    await Promise.resolve();
+    if (this.text === null) return null;
+    return { record: parseRecord(JSON.parse(this.text)), version: String(this.version) };
+  }
+
+  create(record: ShardRecord): Promise<StoredRecord> {
+    return this.#save(record, this.text === null);
+  }
+
+  replace(record: ShardRecord, version: string): Promise<StoredRecord> {
+    return this.#save(record, this.text !== null && version === String(this.version));
+  }
+
+  async #save(record: ShardRecord, expected: boolean): Promise<StoredRecord> {
+    await Promise.resolve();
+    if (!expected) throw new RecordConflict("changed meanwhile");
+    this.beforeSave(record);
+    this.saves += 1;
+    this.version += 1;
+    this.text = JSON.stringify(parseRecord(record));
+    return { record: parseRecord(JSON.parse(this.text)), version: String(this.version) };
+  }
+}
+
+export class FakeCluster implements SidecarClient {
+  readonly clock = new VirtualClock();
+  readonly nodes = new Map<string, FakeNode>();
+  readonly records = new MemoryRecords();
+  readonly events: CoordinatorEvent[] = [];
+  readonly calls: string[] = [];
+  /** Called before each call is carried out; may throw to fail it. */
+  onCall: (name: string, node: string) => void = () => undefined;
+  policy: RecoveryPolicy = { ...DEFAULT_RECOVERY_POLICY, cooldownMs: 0 };
+  #uid = 0;
+  #ticking = true;
+
+  constructor(names: readonly string[]) {
+    for (const name of names) this.nodes.set(name, new FakeNode(name));
+    this.#tick();
+  }
+
+  coordinator(nodes: readonly string[] = [...this.nodes.keys()]): Coordinator {
+    return new Coordinator({
+      spec: {
+        storeId: "store",
+        nodes: nodes.map((name) => this.node(name).endpoint),
+        namespaces: [
+          {
+            name: "default",
+            shards: 1,
+            replicationFactor: 3,
+            keySorting: "hierarchical",
+            notifications: false,
+          },
+        ],
+      },
+      records: this.records,
+      sidecars: this,
+      platform: { isStopped: (node) => Promise.resolve(!this.node(node).up) },
+      clock: this.clock,
+      events: { emit: (event) => void this.events.push(event) },
+      policy: this.policy,
+    });
+  }
+
+  node(name: string): FakeNode {
+    const node = this.nodes.get(name);
+    if (node === undefined) throw new Error(`no node ${name}`);
+    return node;
+  }
+
+  replica(name: string): FakeReplica {
+    const { replica } = this.node(name);
+    if (replica === null) throw new Error(`no replica on ${name}`);
+    return replica;
+  }
+
+  get record(): ShardRecord {
+    return parseRecord(JSON.parse(this.records.text ?? "null"));
+  }
+
+  kill(name: string): void {
+    const node = this.node(name);
+    node.up = false;
+    for (const end of [...node.streams]) end();
+  }
+
+  start(name: string): void {
+    const node = this.node(name);
+    node.up = true;
+    node.bootId += 1;
+    node.replica?.restart();
+  }
+
+  wipe(name: string): string {
+    this.#uid += 1;
+    const uid = `${name}-u${this.#uid}`;
+    this.kill(name);
+    this.replica(name).wipe(uid);
+    this.replica(name).wipeReason = WipeReason.VOLUME_EMPTY;
+    this.start(name);
+    this.replica(name).bootCounter = 1;
+    return uid;
+  }
+
+  /** The node that leads the highest term by its own account. */
+  leader(): string | null {
+    let best: FakeReplica | null = null;
+    for (const node of this.nodes.values()) {
+      const { replica } = node;
+      if (!node.up || replica?.status !== ServingStatus.LEADER) continue;
+      if (best === null || replica.term > best.term) best = replica;
+    }
+    return best?.node ?? null;
+  }
+
+  /** Appends at the leader and waits for the commit, as a client would. */
+  async write(value: string): Promise<void> {
+    const leader = this.replica(this.leader() ?? "");
+    const offset = leader.log.push({ term: leader.term, value }) - 1;
+    await this.clock.until(`write ${value}`, 5_000, () => leader.commit >= offset);
+  }
+
+  steady(): boolean {
+    const { record } = this;
+    return (
+      record.leader !== null &&
+      record.next === undefined &&
+      record.commitFloor.term === record.term &&
+      record.members.length === record.ensemble.length &&
+      record.members.every(
+        (member) =>
+          member.role === "voter" && this.node(member.node).replica?.uid === member.replicaUid,
+      ) &&
+      record.leader.node === this.leader()
+    );
+  }
+
+  /** Waits for a leader and three votes. */
+  untilSteady(withinMs = 20_000): Promise<number> {
+    return this.clock.until("all vote", withinMs, () => this.records.text !== null && this.steady());
+  }
+
+  async close(): Promise<void> {
+    this.#ticking = false;
+    await Promise.resolve();
+  }
+
+  #tick(): void {
+    this.clock.timer(5, () => {
+      if (!this.#ticking) return;
+      for (const node of this.#live()) node.replica?.replicate(this.#replicas());
+      this.#tick();
+    });
+  }
+
+  *#live(): Generator<FakeNode> {
+    for (const node of this.nodes.values()) if (node.up && !node.frozen) yield node;
+  }
+
+  #replicas(): ReadonlyMap<string, FakeReplica | null> {
+    return new Map([...this.#live()].map((node) => [node.endpoint.node, node.replica]));
+  }
+
+  async #call<T>(
+    name: string,
+    to: NodeEndpoint,
+    call: CallOptions,
+    act: (replica: FakeReplica, node: FakeNode) => T | Promise<T>,
+  ): Promise<T> {
+    call.signal.throwIfAborted();
+    const node = this.node(to.node);
+    if (name !== "getInfo") this.calls.push(`${name} ${to.node}`);
+    this.onCall(name, to.node);
+    await this.clock.sleep(1, call.signal);
+    const until = this.clock.monotonicMs() + call.deadlineMs;
+    while (node.frozen) {
+      if (this.clock.monotonicMs() >= until) throw new CallFailed(to.node, "deadline", true);
+      await this.clock.sleep(10, call.signal);
+    }
+    if (!node.up) throw new CallFailed(to.node, "connection refused", false);
+    if (node.replica === null && name !== "openShard" && name !== "getInfo") {
+      throw new ProtocolError("SHARD_NOT_FOUND", "not open");
+    }
+    return act(node.replica as FakeReplica, node);
+  }
+
+  openShard: SidecarClient["openShard"] = (to, request, call) =>
+    this.#call("openShard", to, call, (_replica, node): ReplicaStatus => {
+      if (node.replica === null) {
+        this.#uid += 1;
+        node.replica = new FakeReplica(to.node, `${to.node}-u${this.#uid}`);
+      }
+      node.replica.storeId = request.storeId;
+      return node.replica.status2(this.#replicas());
+    });
+
+  newTerm: SidecarClient["newTerm"] = (to, request, call) =>
+    this.#call("newTerm", to, call, (replica) => {
+      replica.check(request.targetUid, request.generation);
+      replica.newTerm(request.term, request.bootstrap);
+      return {
+        headEntryId: { ...replica.head },
+        replicaUid: replica.uid,
+        bootCounter: replica.bootCounter,
+        previousTerm: replica.previousTerm,
+        headCrc: 0,
+        commitOffset: replica.commit,
+        learner: false,
+      };
+    });
+
+  becomeLeader: SidecarClient["becomeLeader"] = (to, request, call) =>
+    this.#call("becomeLeader", to, call, async (replica) => {
+      replica.check(request.targetUid, request.generation);
+      replica.lossEpoch = request.lossEpoch;
+      const sets = request.voterSets.map((set) => set.nodes);
+      replica.lead(request.term, request.bootCounter, request.members, sets);
+      const offset = replica.log.length - 1;
+      await this.#committed(to, replica, offset, call);
+      return { barrier: { term: request.term, offset, crc: 0 } };
+    });
+
+  async #committed(
+    to: NodeEndpoint,
+    replica: FakeReplica,
+    offset: number,
+    call: CallOptions,
+  ): Promise<void> {
+    const until = this.clock.monotonicMs() + call.deadlineMs;
+    while (replica.commit < offset) {
+      const node = this.node(to.node);
+      if (!node.up) throw new CallFailed(to.node, "connection broken", false);
+      if (this.clock.monotonicMs() > until) throw new CallFailed(to.node, "deadline", true);
+      await this.clock.sleep(2, call.signal);
+    }
+  }
+
+  addFollower: SidecarClient["addFollower"] = (to, request, call) =>
+    this.#call("addFollower", to, call, (replica) => {
+      this.#asLeader(replica, request);
+      const { member } = request;
+      if (member === undefined) throw new ProtocolError("INVALID_ARGUMENT", "member");
+      if (replica.fed.get(member.node)?.uid !== member.replicaUid) replica.feed(member);
+    });
+
+  removeFollower: SidecarClient["removeFollower"] = (to, request, call) =>
+    this.#call("removeFollower", to, call, (replica) => {
+      this.#asLeader(replica, request);
+      if (replica.fed.get(request.node)?.uid === request.replicaUid) replica.fed.delete(request.node);
+      return { lastAppended: { ...replica.head, crc: 7 } };
+    });
+
+  promote: SidecarClient["promote"] = (to, request, call) =>
+    this.#call("promote", to, call, (replica) => {
+      this.#asLeader(replica, request);
+      const fed = replica.fed.get(request.node);
+      if (fed?.uid === request.replicaUid) fed.role = MemberRole.VOTER;
+    });
+
+  updateEnsemble: SidecarClient["updateEnsemble"] = (to, request, call) =>
+    this.#call("updateEnsemble", to, call, async (replica) => {
+      this.#asLeader(replica, request);
+      replica.voterSets = request.voterSets.map((set) => set.nodes);
+      const offset = replica.log.push({ term: replica.term, value: "sets" }) - 1;
+      await this.#committed(to, replica, offset, call);
+      return { committed: { term: replica.term, offset, crc: 0 } };
+    });
+
+  enrol: SidecarClient["enrol"] = (to, request, call) =>
+    this.#call("enrol", to, call, (replica) => {
+      replica.check(request.targetUid, request.generation);
+      if (request.term < replica.term) throw new ProtocolError("INVALID_TERM", "older");
+      replica.term = request.term;
+      replica.enrolledTerm = request.term;
+      replica.formattedBefore = true;
+      replica.status = ServingStatus.FENCED;
+      replica.leaderUid = request.leaderUid;
+    });
+
+  deleteShard: SidecarClient["deleteShard"] = (to, _request, call) =>
+    this.#call("deleteShard", to, call, (_replica, node) => {
+      node.replica = null;
+    });
+
+  getInfo: SidecarClient["getInfo"] = (to, call) =>
+    this.#call("getInfo", to, call, (_replica, node) => ({
+      featuresSupported: [],
+      version: "0",
+      node: to.node,
+      bootId: node.bootId,
+    }));
+
+  async *watchStatus(to: NodeEndpoint, signal: AbortSignal): AsyncGenerator<NodeStatus, void> {
+    const node = this.node(to.node);
+    await this.clock.sleep(1, signal);
+    if (!node.up) throw new CallFailed(to.node, "connection refused", false);
+    const broken = new AbortController();
+    const end = (): void => {
+      broken.abort(new CallFailed(to.node, "connection broken", false));
+    };
+    signal.addEventListener("abort", end, { once: true });
+    node.streams.add(end);
+    let last = "";
+    try {
+      for (let full = true; ; full = false) {
+        while (node.frozen) await this.clock.sleep(10, broken.signal);
+        const replicas = node.replica === null ? [] : [node.replica.status2(this.#replicas())];
+        const text = JSON.stringify(replicas);
+        if (full || text !== last) yield { node: to.node, bootId: node.bootId, full, replicas };
+        last = text;
+        await this.clock.sleep(20, broken.signal);
+      }
+    } finally {
+      node.streams.delete(end);
+      signal.removeEventListener("abort", end);
+    }
+  }
+
+  async pushAssignments(
+    to: NodeEndpoint,
+    updates: AsyncIterable<ShardAssignments>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    for await (const update of updates) {
+      signal.throwIfAborted();
+      if (!this.node(to.node).up) throw new CallFailed(to.node, "connection refused", false);
+      this.node(to.node).assignments = update;
+    }
+  }
+
+  #asLeader(
+    replica: FakeReplica,
+    request: { readonly targetUid: string; readonly generation: number; readonly term: number },
+  ): void {
+    replica.check(request.targetUid, request.generation);
+    if (replica.status !== ServingStatus.LEADER || replica.term !== request.term) {
+      throw new ProtocolError("NODE_IS_NOT_LEADER", "not leading that term");
+    }
+  }
+}
