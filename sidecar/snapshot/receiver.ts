@@ -139,8 +139,10 @@ export class SnapshotReceiver {
       session.call.end();
       return installed;
     } catch (error) {
-      const told = await this.#afterFailure(error as Error, signal);
+      // The sender hears of it before any clean-up, which may fail in its turn.
+      const told = refusalOf(error as Error);
       session.call.fail(told);
+      await this.#cleanUp(error as Error, signal);
       throw told;
     } finally {
       reader.close();
@@ -290,17 +292,30 @@ export class SnapshotReceiver {
    * it is verified. Any failure of hash, writer or disk removes it, since what it holds is in doubt; not after
    * a fatal disk error, when nothing on this disk may be relied on until the restart.
    */
-  async #afterFailure(error: Error, signal: AbortSignal): Promise<Error> {
+  async #cleanUp(error: Error, signal: AbortSignal): Promise<void> {
     const aborted = signal.aborted && error === signal.reason;
     const verified = error instanceof ProtocolError || error instanceof TransportError;
-    const fatal = error instanceof DiskError && error.fatal;
-    if (!aborted && !verified && !fatal) await this.#keepOnly(null);
-    if (error instanceof WholeHashError) return refusal("whole_hash", error.value, error.allowed);
-    if (error instanceof DiskError && error.code === "NO_SPACE" && !fatal) {
-      return new ProtocolError("NO_SPACE", `snapshot: ${error.message}`, { path: error.path });
+    if (aborted || verified || isFatal(error)) return;
+    try {
+      await this.#keepOnly(null);
+    } catch (failure) {
+      // What is left is removed by the next transfer or open; only a lost sync matters now.
+      if (isFatal(failure)) throw failure;
     }
-    return error;
   }
+}
+
+/** What the sender and the caller are told of a failure. */
+function refusalOf(error: Error): Error {
+  if (error instanceof WholeHashError) return refusal("whole_hash", error.value, error.allowed);
+  if (error instanceof DiskError && error.code === "NO_SPACE" && !error.fatal) {
+    return new ProtocolError("NO_SPACE", `snapshot: ${error.message}`, { path: error.path });
+  }
+  return error;
+}
+
+function isFatal(error: unknown): boolean {
+  return error instanceof DiskError && error.fatal;
 }
 
 /** The stream being served, and how to end it. */
