@@ -159,7 +159,9 @@ class NodeFile implements DiskFile {
     await call(this.#path, (done) => fs.close(this.#fd, done));
   }
 
-  #transfer(start: (finish: (error: Error | null, count: number) => void) => void): Promise<number> {
+  #transfer(
+    start: (finish: (error: Error | null, count: number) => void) => void,
+  ): Promise<number> {
     return new Promise((resolve, reject) => {
       start((error, count) => {
         if (error) reject(diskError(error, this.#path, false));
@@ -232,7 +234,11 @@ async function sizeOf(path: string): Promise<number> {
   }
 }
 
-function call(path: string, start: (done: fs.NoParamCallback) => void, fatal = false): Promise<void> {
+function call(
+  path: string,
+  start: (done: fs.NoParamCallback) => void,
+  fatal = false,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     start((error) => {
       if (error) reject(diskError(error, path, fatal));

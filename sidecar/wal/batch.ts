@@ -14,7 +14,11 @@ export interface Batch {
 }
 
 /** How many of `pending` go into the next batch for `segment`; 0 when the segment is full. */
-export function nextBatch(pending: readonly LogEntry[], segment: Segment, segmentBytes: number): Batch {
+export function nextBatch(
+  pending: readonly LogEntry[],
+  segment: Segment,
+  segmentBytes: number,
+): Batch {
   let count = 0;
   let bytes = 0;
   for (const entry of pending) {
@@ -38,7 +42,10 @@ export interface BatchPlace {
 }
 
 /** The parts of one write at `segment.end`. Large values are parts themselves, not copied. */
-export function encodeBatch(entries: readonly LogEntry[], place: BatchPlace): readonly Uint8Array[] {
+export function encodeBatch(
+  entries: readonly LogEntry[],
+  place: BatchPlace,
+): readonly Uint8Array[] {
   const { segment, generation, mark } = place;
   const buffer = Buffer.allocUnsafe(bufferBytes(entries));
   const parts: Uint8Array[] = [];

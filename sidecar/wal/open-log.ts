@@ -32,7 +32,8 @@ export async function openLog(
     const empty = { crcs: new Uint32Array(0), termStarts: [], tornBytes: 0, fault: null };
     return { recovered: { base, last: base, ...empty }, marks, segments: [], writer: null };
   }
-  if (recovered.fault !== null) return { recovered, marks, segments: analysis.segments, writer: null };
+  if (recovered.fault !== null)
+    return { recovered, marks, segments: analysis.segments, writer: null };
   if (controlKnown) return await repair(options, marks, analysis);
   await restartLog(options, marks, start);
   return { recovered, marks, segments: [], writer: null };
@@ -87,9 +88,7 @@ async function repair(
   for (const segment of segments.slice(0, -1)) await syncFile(options, segment.path);
   const newest = segments.at(-1);
   const writer =
-    newest === undefined
-      ? null
-      : await SegmentWriter.reopen(options, newest, analysis.tailDirty);
+    newest === undefined ? null : await SegmentWriter.reopen(options, newest, analysis.tailDirty);
   await disk.syncDir(dir);
   assert(control.mark <= recovered.last.offset, "a log without a fault reaches its mark");
   await marks.writeMark(recovered.last.offset);

@@ -56,7 +56,11 @@ interface SegmentFile {
 }
 
 /** Reads the log in `dir` and decides what is good, torn or damaged. Changes nothing on the disk. */
-export async function analyseLog(disk: Disk, dir: string, start: LogPosition): Promise<LogAnalysis> {
+export async function analyseLog(
+  disk: Disk,
+  dir: string,
+  start: LogPosition,
+): Promise<LogAnalysis> {
   const files = await listSegments(disk, dir);
   const control = await readControl(disk, dir);
   if (control !== null) return await new Analysis(disk, dir, control).run(files);
@@ -175,7 +179,12 @@ class Analysis {
   async #skimSegment(file: SegmentFile): Promise<void> {
     this.#noteTail(
       await this.#withWindow(file.path, (window) =>
-        scanTail(window, file.firstOffset, Math.min(SEGMENT_HEADER_BYTES, window.size), this.#control),
+        scanTail(
+          window,
+          file.firstOffset,
+          Math.min(SEGMENT_HEADER_BYTES, window.size),
+          this.#control,
+        ),
       ),
     );
   }
@@ -183,7 +192,12 @@ class Analysis {
   /** A header is durable before the first record is written: without records it may be a torn creation. */
   async #readHeadless(file: SegmentFile, isLast: boolean): Promise<void> {
     const tail = await this.#withWindow(file.path, (window) =>
-      scanTail(window, file.firstOffset, Math.min(SEGMENT_HEADER_BYTES, window.size), this.#control),
+      scanTail(
+        window,
+        file.firstOffset,
+        Math.min(SEGMENT_HEADER_BYTES, window.size),
+        this.#control,
+      ),
     );
     this.#noteTail(tail);
     if (tail.highest !== null || !isLast) {
@@ -208,7 +222,9 @@ class Analysis {
       return true;
     }
     if (base.offset !== this.#last.offset || base.crc !== this.#last.crc) {
-      return fault(`it follows offset ${base.offset}, but the log before it ends at ${this.#last.offset}`);
+      return fault(
+        `it follows offset ${base.offset}, but the log before it ends at ${this.#last.offset}`,
+      );
     }
     return true;
   }

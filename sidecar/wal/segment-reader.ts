@@ -1,7 +1,12 @@
 import type { Disk, DiskFile } from "../lib/ports/disk.ts";
 import type { LogEntry, LogPosition, Offset } from "../protocol/entry.ts";
 import { WalCorrupt } from "./errors.ts";
-import { decodeRecord, decodeValueBytes, RECORD_HEADER_BYTES, type WalRecord } from "./segment-codec.ts";
+import {
+  decodeRecord,
+  decodeValueBytes,
+  RECORD_HEADER_BYTES,
+  type WalRecord,
+} from "./segment-codec.ts";
 import type { Segment } from "./segment.ts";
 
 const READ_BYTES_MIN = 64 * 1024;
@@ -16,23 +21,36 @@ export async function readEntries(
   from: Offset,
   bytesMax: number,
 ): Promise<readonly LogEntry[]> {
-  const last = segment.last.offset;
   const entries: LogEntry[] = [];
-  let valueBytes = 0;
-  await withCursor(disk, segment, from, bytesMax, async (cursor) => {
-    for (let offset = from; offset <= last; offset += 1) {
-      const record = entries.length === 0 ? await cursor.record(offset) : cursor.loadedRecord(offset);
-      if (record === null) return;
-      const { entry } = record;
-      if (entries.length > 0 && valueBytes + entry.value.byteLength > bytesMax) return;
-      if (entries.length > 0 && record.previousCrc !== entries.at(-1)?.crc) {
-        throw new WalCorrupt(offset, segment.path, "does not continue the entry before it");
-      }
-      entries.push(entry);
-      valueBytes += entry.value.byteLength;
-    }
-  });
+  try {
+    await withCursor(disk, segment, from, bytesMax, (cursor) =>
+      collect(cursor, entries, { from, last: segment.last.offset, bytesMax }),
+    );
+  } catch (error) {
+    // Damage after good entries is for the read that starts at it.
+    if (!(error instanceof WalCorrupt) || entries.length === 0) throw error;
+  }
   return entries;
+}
+
+async function collect(
+  cursor: RecordCursor,
+  into: LogEntry[],
+  range: { readonly from: Offset; readonly last: Offset; readonly bytesMax: number },
+): Promise<void> {
+  let bytes = 0;
+  for (let offset = range.from; offset <= range.last; offset += 1) {
+    const record = into.length === 0 ? await cursor.record(offset) : cursor.loadedRecord(offset);
+    if (record === null) return;
+    const { entry, previousCrc } = record;
+    bytes += entry.value.byteLength;
+    const previous = into.at(-1);
+    if (previous !== undefined && bytes > range.bytesMax) return;
+    if (previous !== undefined && previousCrc !== previous.crc) {
+      throw cursor.corrupt("the entry does not continue the one before it");
+    }
+    into.push(entry);
+  }
 }
 
 /** The position of entry `offset`, and where its record ends in the file. */
@@ -110,7 +128,7 @@ class RecordCursor {
     const bytes = RECORD_HEADER_BYTES + (await this.#valueBytes());
     if (this.#loaded().byteLength < bytes) await this.#load(bytes);
     const record = this.loadedRecord(offset);
-    if (record === null) throw this.#corrupt("the file ends inside the record");
+    if (record === null) throw this.corrupt("the file ends inside the record");
     return record;
   }
 
@@ -120,10 +138,10 @@ class RecordCursor {
     if (bytes.byteLength < RECORD_HEADER_BYTES) return null;
     const place = { firstOffset: this.#segment.firstOffset, position: this.#position };
     const valueBytes = decodeValueBytes(bytes, place);
-    if (valueBytes === null) throw this.#corrupt("the record's header is damaged");
+    if (valueBytes === null) throw this.corrupt("the record's header is damaged");
     if (bytes.byteLength < RECORD_HEADER_BYTES + valueBytes) return null;
     const record = decodeRecord(bytes, place);
-    if (record?.entry.offset !== offset) throw this.#corrupt("the record is damaged");
+    if (record?.entry.offset !== offset) throw this.corrupt("the record is damaged");
     this.#position += record.bytes;
     this.#offset += 1;
     return record;
@@ -133,7 +151,7 @@ class RecordCursor {
     if (this.#loaded().byteLength < RECORD_HEADER_BYTES) await this.#load(RECORD_HEADER_BYTES);
     const place = { firstOffset: this.#segment.firstOffset, position: this.#position };
     const bytes = decodeValueBytes(this.#loaded(), place);
-    if (bytes === null) throw this.#corrupt("the record's header is damaged");
+    if (bytes === null) throw this.corrupt("the record's header is damaged");
     return bytes;
   }
 
@@ -149,7 +167,8 @@ class RecordCursor {
     this.#chunkStart = this.#position;
   }
 
-  #corrupt(problem: string): WalCorrupt {
+  /** The error for damage at the present record. */
+  corrupt(problem: string): WalCorrupt {
     return new WalCorrupt(this.#offset, this.#segment.path, problem);
   }
 }

@@ -38,7 +38,8 @@ export async function recordAt(
   position: number,
 ): Promise<WalRecord | null> {
   const place = { firstOffset, position };
-  if (!window.holds(position, RECORD_HEADER_BYTES)) await window.load(position, RECORD_HEADER_BYTES);
+  if (!window.holds(position, RECORD_HEADER_BYTES))
+    await window.load(position, RECORD_HEADER_BYTES);
   const valueBytes = decodeValueBytes(window.view(position, RECORD_HEADER_BYTES), place);
   if (valueBytes === null || position + RECORD_HEADER_BYTES + valueBytes > window.size) return null;
   const bytes = RECORD_HEADER_BYTES + valueBytes;

@@ -57,7 +57,10 @@ export class Segment {
 
   /** Forgets everything after `last`, whose record ends at `end`. The newest timestamp stays an upper bound. */
   cutBack(last: LogPosition, end: number): void {
-    assert(last.offset >= this.base.offset && end <= this.#end, "a cut must not lengthen a segment");
+    assert(
+      last.offset >= this.base.offset && end <= this.#end,
+      "a cut must not lengthen a segment",
+    );
     while ((this.#indexOffsets.at(-1) ?? -1) > last.offset) {
       this.#indexOffsets.pop();
       this.#indexPositions.pop();
@@ -68,7 +71,10 @@ export class Segment {
 
   /** File position of an indexed record at or before `offset`, and its offset. */
   locate(offset: Offset): { readonly offset: Offset; readonly position: number } {
-    assert(offset >= this.firstOffset && offset <= this.#last.offset, "the segment must hold the offset");
+    assert(
+      offset >= this.firstOffset && offset <= this.#last.offset,
+      "the segment must hold the offset",
+    );
     let low = 0;
     let high = this.#indexOffsets.length - 1;
     while (low < high) {

@@ -84,7 +84,10 @@ export class Wal {
    * that is there before it reports it (H14). A damaged log opens too, unchanged, with `recovered.fault`.
    */
   static async open(options: WalOptions): Promise<Wal> {
-    assert(options.segmentBytes >= 4096, `segmentBytes is ${options.segmentBytes}, must be at least 4096`);
+    assert(
+      options.segmentBytes >= 4096,
+      `segmentBytes is ${options.segmentBytes}, must be at least 4096`,
+    );
     const all = { ...options, preallocate: options.preallocate ?? true };
     return new Wal(all, await openLog(all, options.base));
   }
@@ -147,7 +150,8 @@ export class Wal {
   sync(): Promise<LogPosition> {
     if (this.#stopped !== null) return Promise.reject(this.#stopped);
     const target = this.#last.offset;
-    if (target <= this.#synced.offset && this.#flushing === null) return Promise.resolve(this.#synced);
+    if (target <= this.#synced.offset && this.#flushing === null)
+      return Promise.resolve(this.#synced);
     const latest = this.#waiters.at(-1);
     if (latest?.target === target) return latest.promise;
     const waiter = newWaiter(target);
@@ -170,7 +174,10 @@ export class Wal {
    */
   async truncate(lastOffset: Offset): Promise<void> {
     this.#checkUsable();
-    assert(lastOffset >= this.base.offset, `truncation to ${lastOffset}, base is ${this.base.offset}`);
+    assert(
+      lastOffset >= this.base.offset,
+      `truncation to ${lastOffset}, base is ${this.base.offset}`,
+    );
     await this.#exclusively(async () => {
       if (lastOffset < this.#last.offset) await this.#cut(lastOffset);
     });
@@ -298,7 +305,10 @@ export class Wal {
 
   /** Seals the segment that is full and makes the next one. */
   async #roll(): Promise<SegmentWriter> {
-    assert(this.#synced.offset === (this.#segments.at(-1)?.last.offset ?? this.#emptyBase.offset), "roll");
+    assert(
+      this.#synced.offset === (this.#segments.at(-1)?.last.offset ?? this.#emptyBase.offset),
+      "roll",
+    );
     const { generation } = this.#marks.control;
     const writer = await SegmentWriter.create(this.#options, this.#synced, generation);
     const full = this.#writer;

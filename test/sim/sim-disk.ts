@@ -1,5 +1,10 @@
 import type { Clock } from "../../sidecar/lib/ports/clock.ts";
-import { type Disk, DiskError, type DiskFile, type DiskLock } from "../../sidecar/lib/ports/disk.ts";
+import {
+  type Disk,
+  DiskError,
+  type DiskFile,
+  type DiskLock,
+} from "../../sidecar/lib/ports/disk.ts";
 import { Chance } from "./chance.ts";
 import { SimDirectory, SimFile } from "./sim-inode.ts";
 
@@ -15,7 +20,15 @@ export interface SimDiskOptions {
 
 /** One call that changes something or makes it durable, as counted by {@link SimDisk.operations}. */
 export interface SimOperation {
-  readonly name: "open" | "makeDir" | "rename" | "remove" | "syncDir" | "write" | "sync" | "truncate";
+  readonly name:
+    | "open"
+    | "makeDir"
+    | "rename"
+    | "remove"
+    | "syncDir"
+    | "write"
+    | "sync"
+    | "truncate";
   readonly path: string;
 }
 
@@ -102,7 +115,8 @@ export class SimDisk implements Disk {
     const target = this.#locate(to);
     const node = source.directory.get(source.name);
     if (node === undefined) throw notFound(from);
-    if (target.directory.get(target.name) instanceof SimDirectory) throw ioError(to, "is a directory");
+    if (target.directory.get(target.name) instanceof SimDirectory)
+      throw ioError(to, "is a directory");
     source.directory.move(source.name, target.directory, target.name, node);
     this.#checkAlive();
   }
@@ -316,7 +330,9 @@ class OpenFile implements DiskFile {
     await this.#begin("sync");
     if (this.#disk.syncFails(this.#path)) {
       this.#file.loseUnsynced();
-      throw new DiskError("IO", this.#path, `${this.#path}: sync failed (simulated)`, { fatal: true });
+      throw new DiskError("IO", this.#path, `${this.#path}: sync failed (simulated)`, {
+        fatal: true,
+      });
     }
     this.#disk.endFile();
     this.#file.sync();

@@ -51,7 +51,13 @@ class Expectation {
 }
 
 function optionsFor(disk: SimDisk, seed: number): WalOptions {
-  return { disk, dir: DIR, segmentBytes: 4096, preallocate: seed % 2 === 0, clock: new StillClock() };
+  return {
+    disk,
+    dir: DIR,
+    segmentBytes: 4096,
+    preallocate: seed % 2 === 0,
+    clock: new StillClock(),
+  };
 }
 
 /** Appends, syncs, truncates, trims and resets until it is done or power goes off. */

@@ -1,5 +1,10 @@
 import assert from "node:assert/strict";
-import { chainCrc, LOG_START, type LogEntry, type LogPosition } from "../../../sidecar/protocol/entry.ts";
+import {
+  chainCrc,
+  LOG_START,
+  type LogEntry,
+  type LogPosition,
+} from "../../../sidecar/protocol/entry.ts";
 import type { Wal } from "../../../sidecar/wal/wal.ts";
 import type { Clock } from "../../../sidecar/lib/ports/clock.ts";
 

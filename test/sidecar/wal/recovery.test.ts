@@ -119,7 +119,8 @@ for (const preallocate of [true, false]) {
           const segment = damage(sample.segment, at);
           // Zeroing what is zero already is no damage.
           if (Buffer.compare(segment, sample.segment) === 0) continue;
-          if (segment.byteLength === sample.segment.byteLength && sameRecords(sample, segment)) continue;
+          if (segment.byteLength === sample.segment.byteLength && sameRecords(sample, segment))
+            continue;
           const { fault } = await reopen(sample, preallocate, { segment });
           assert.equal(fault, true, `at ${at}`);
         }
@@ -130,7 +131,7 @@ for (const preallocate of [true, false]) {
       const end = sample.ends.at(-1) ?? 0;
       for (let at = 0; at < Math.min(sample.segment.byteLength, end + 600); at += 1) {
         const segment = sample.segment.slice();
-        segment[at] = (segment[at] ?? 0) ^ (1 << at % 8);
+        segment[at] = (segment[at] ?? 0) ^ (1 << (at % 8));
         const found = await reopen(sample, preallocate, { segment });
         assert.equal(found.fault, at < end, `at ${at}`);
         if (!found.fault) assert.equal(found.count, sample.entries.length);
@@ -141,7 +142,7 @@ for (const preallocate of [true, false]) {
       const last = sample.ends.at(-2) ?? 0;
       for (let at = 0; at < (sample.ends.at(-1) ?? 0); at += 1) {
         const segment = sample.segment.slice();
-        segment[at] = (segment[at] ?? 0) ^ (1 << at % 8);
+        segment[at] = (segment[at] ?? 0) ^ (1 << (at % 8));
         const found = await reopen(sample, preallocate, { segment, marks: sample.oldMarks });
         assert.equal(found.fault, at < last, `at ${at}`);
         if (!found.fault) assert.equal(found.count, sample.entries.length - 1, `at ${at}`);
@@ -151,7 +152,7 @@ for (const preallocate of [true, false]) {
     it("loses nothing to a flipped bit in the marks", async () => {
       for (let at = 0; at < sample.newMarks.byteLength; at += 1) {
         const marks = sample.newMarks.slice();
-        marks[at] = (marks[at] ?? 0) ^ (1 << at % 8);
+        marks[at] = (marks[at] ?? 0) ^ (1 << (at % 8));
         const found = await reopen(sample, preallocate, { marks });
         assert.deepEqual([found.fault, found.count], [false, sample.entries.length]);
       }
@@ -225,7 +226,11 @@ describe("Wal recovery against an installed snapshot", () => {
   it("discards a damaged log only when nothing of it is above the base", async () => {
     const sample = await makeSample(true, 50);
     sample.disk.corrupt(SEGMENT, 100);
-    for (const [offset, discarded] of [[4, false], [5, true], [9, true]] as const) {
+    for (const [offset, discarded] of [
+      [4, false],
+      [5, true],
+      [9, true],
+    ] as const) {
       const base = { term: 9, offset, crc: 7 };
       const wal = await Wal.open({ ...optionsFor(sample.disk.clone(1), true), base });
       assert.equal(wal.recovered.fault === null, discarded);

@@ -13,7 +13,12 @@ describe("Wal on a real disk", () => {
   let options: WalOptions;
   beforeEach(async () => {
     dir = await mkdtemp(join(tmpdir(), "resilver-wal-"));
-    options = { disk: createNodeDisk(), dir: `${dir}/log`, segmentBytes: 4096, clock: new StillClock() };
+    options = {
+      disk: createNodeDisk(),
+      dir: `${dir}/log`,
+      segmentBytes: 4096,
+      clock: new StillClock(),
+    };
   });
   afterEach(() => rm(dir, { recursive: true, force: true }));
 
@@ -44,10 +49,15 @@ describe("Wal on a real disk", () => {
     assert.equal(wal.recovered.fault, null);
     assert.equal(wal.recovered.tornBytes, 0);
     assert.deepEqual(wal.last, maker.last);
-    assert.deepEqual([...wal.recovered.crcs], entries.map(({ crc }) => crc));
+    assert.deepEqual(
+      [...wal.recovered.crcs],
+      entries.map(({ crc }) => crc),
+    );
     assert.deepEqual(
       wal.recovered.termStarts,
-      entries.filter(({ offset }) => offset % 3 === 0).map(({ term, offset }) => ({ term, offset })),
+      entries
+        .filter(({ offset }) => offset % 3 === 0)
+        .map(({ term, offset }) => ({ term, offset })),
     );
     await assertHolds(wal, entries);
     const more = maker.batch(5);

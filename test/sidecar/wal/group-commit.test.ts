@@ -1,0 +1,188 @@
+import assert from "node:assert/strict";
+import { InvariantError } from "../../../sidecar/lib/assert.ts";
+import { DiskError } from "../../../sidecar/lib/ports/disk.ts";
+import { WalBeyondEnd, WalCorrupt } from "../../../sidecar/wal/errors.ts";
+import { Wal, type WalOptions } from "../../../sidecar/wal/wal.ts";
+import { SimDisk, type SimOperation } from "../../sim/sim-disk.ts";
+import { assertHolds, EntryMaker, StillClock } from "./log-fixture.ts";
+
+const DIR = "/data/log";
+
+describe("Wal group commit", () => {
+  let disk: SimDisk;
+  let operations: SimOperation[];
+  let options: WalOptions;
+  let wal: Wal;
+  let maker: EntryMaker;
+  beforeEach(async () => {
+    disk = new SimDisk({ seed: 5 });
+    operations = [];
+    await disk.makeDir("/data");
+    await disk.syncDir("/");
+    options = { disk, dir: DIR, segmentBytes: 1 << 20, clock: new StillClock() };
+    wal = await Wal.open(options);
+    maker = new EntryMaker();
+    wal.append(maker.batch(1));
+    await wal.sync();
+    disk.onOperation = (operation): void => {
+      operations.push(operation);
+    };
+  });
+
+  function logOperations(): string[] {
+    return operations.filter(({ path }) => path.endsWith(".wal")).map(({ name }) => name);
+  }
+
+  it("writes and syncs once for all that were waiting, and once more for those who came later", async () => {
+    wal.append(maker.batch(10));
+    const first = wal.sync();
+    assert.equal(wal.sync(), first);
+    wal.append(maker.batch(10));
+    const second = wal.sync();
+    // The first batch is under way once its write was seen; these share the next one.
+    const late: Promise<unknown>[] = [];
+    disk.onOperation = (operation): void => {
+      operations.push(operation);
+      if (operation.name !== "sync" || late.length > 0) return;
+      for (let caller = 0; caller < 5; caller += 1) {
+        wal.append(maker.batch(4));
+        late.push(wal.sync());
+      }
+    };
+    const [one, two] = await Promise.all([first, second]);
+    assert.ok(one.offset >= 10 && two.offset === 20);
+    assert.equal((await Promise.all(late)).length, 5);
+    assert.deepEqual(wal.synced, maker.last);
+    assert.deepEqual(logOperations(), ["write", "sync", "write", "sync"]);
+  });
+
+  it("does no I/O when all is durable", async () => {
+    assert.deepEqual(await wal.sync(), maker.last);
+    assert.deepEqual(operations, []);
+  });
+
+  it("has the mark on disk before the sync resolves", async () => {
+    wal.append(maker.batch(3));
+    await wal.sync();
+    assert.deepEqual(operations.at(-1), { name: "write", path: `${DIR}/marks` });
+  });
+
+  it("reports each batch", async () => {
+    const reported: number[] = [];
+    const other = await Wal.open({
+      ...options,
+      dir: "/data/other",
+      onSync: (_ms, bytes) => reported.push(bytes),
+    });
+    const own = new EntryMaker();
+    other.append(own.batch(2, 100));
+    await other.sync();
+    assert.deepEqual(reported, [2 * (56 + 100)]);
+  });
+
+  it("reads what is pending from memory, in bounded pieces", async () => {
+    const entries = maker.batch(5, 100);
+    wal.append(entries);
+    assert.deepEqual(await wal.read(2, 250), entries.slice(1, 3));
+    assert.deepEqual(await wal.read(3, 0), entries.slice(2, 3));
+    await assert.rejects(wal.read(6, 100), WalBeyondEnd);
+  });
+
+  it("refuses a gap, an older term, a broken chain, and an ack of what is not durable", async () => {
+    const [next, after] = maker.batch(2);
+    assert.ok(next !== undefined && after !== undefined);
+    assert.throws(() => wal.append([after]), InvariantError);
+    assert.throws(() => wal.append([{ ...next, term: 0 }]), InvariantError);
+    assert.throws(() => wal.append([{ ...next, crc: next.crc ^ 1 }]), InvariantError);
+    wal.append([next, after]);
+    assert.throws(() => wal.markAcked(1), InvariantError);
+    await wal.sync();
+    wal.markAcked(2);
+  });
+
+  it("fails every call with the same error after a failed sync", async () => {
+    disk.failSyncs((path) => path.endsWith(".wal"));
+    wal.append(maker.batch(2));
+    const failures = await Promise.all(
+      [wal.sync(), wal.sync()].map((sync) => sync.catch((e: unknown) => e)),
+    );
+    const [error] = failures;
+    assert.ok(error instanceof DiskError && error.fatal);
+    assert.equal(failures[1], error);
+    disk.failSyncs(() => false);
+    const same = (found: unknown): boolean => found === error;
+    await assert.rejects(wal.sync(), same);
+    assert.throws(() => wal.append([]), same);
+    await assert.rejects(wal.read(0, 10), same);
+    await assert.rejects(wal.truncate(0), same);
+    await assert.rejects(wal.reset(maker.last), same);
+    await assert.rejects(wal.trim(0), same);
+    await wal.close();
+  });
+
+  it("keeps what it could not write on a full disk, and writes it when there is room", async () => {
+    const small = new SimDisk({ seed: 1 });
+    await small.makeDir("/data");
+    const tight = { ...options, disk: small, segmentBytes: 8192 };
+    const log = await Wal.open(tight);
+    const own = new EntryMaker();
+    small.setQuota(12_000);
+    const entries = own.batch(60, 200);
+    log.append(entries);
+    await assert.rejects(log.sync(), { code: "NO_SPACE" });
+    assert.ok(log.synced.offset < 59);
+    await assert.rejects(log.sync(), { code: "NO_SPACE" });
+    small.setQuota(1_000_000);
+    assert.deepEqual(await log.sync(), own.last);
+    await assertHolds(log, entries);
+    await log.close();
+    await assertHolds(await Wal.open(tight), entries);
+  });
+
+  it("refuses appends during a truncation, and syncs what was pending before it", async () => {
+    const entries = maker.batch(6);
+    wal.append(entries);
+    const synced = wal.sync();
+    const truncated = wal.truncate(3);
+    assert.throws(() => wal.append([]), InvariantError);
+    assert.equal((await synced).offset, 6);
+    await truncated;
+    assert.equal(wal.last.offset, 3);
+    await assert.rejects(wal.read(4, 10), WalBeyondEnd);
+    const resumed = new EntryMaker(wal.last);
+    resumed.term = 2;
+    wal.append(resumed.batch(1));
+    await wal.sync();
+  });
+
+  it("repeats a read that a truncation overtakes", async () => {
+    wal.append(maker.batch(50, 1000));
+    await wal.sync();
+    const reads = [10, 45].map((from) => wal.read(from, 20_000));
+    const truncated = wal.truncate(30);
+    const [kept, dropped] = await Promise.allSettled(reads);
+    await truncated;
+    assert.equal(kept?.status, "fulfilled");
+    assert.ok(dropped?.status === "rejected" || dropped?.value[0]?.offset === 45);
+    await assert.rejects(wal.read(45, 10), WalBeyondEnd);
+  });
+
+  it("says which record is damaged when it reads one", async () => {
+    wal.append(maker.batch(3, 100));
+    await wal.sync();
+    disk.corrupt(`${DIR}/00000000000000000000.wal`, 64 + 56 + 20 + 156 + 70);
+    assert.equal((await wal.read(1, 10)).length, 1);
+    await assert.rejects(wal.read(2, 10), (error: unknown) => {
+      return error instanceof WalCorrupt && error.offset === 2;
+    });
+  });
+
+  it("closes with everything durable", async () => {
+    wal.append(maker.batch(3));
+    await wal.close();
+    disk.restart();
+    const again = await Wal.open(options);
+    assert.deepEqual(again.last, maker.last);
+    await assert.rejects(wal.sync(), /closed/u);
+  });
+});
