@@ -55,10 +55,10 @@ const name = z
   .string({ error: NAME_ERROR })
   .regex(/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/u, { error: NAME_ERROR });
 
-const STORE_ERROR = "empty, or 1 to 128 of A-Z, a-z, 0-9, '.', '_' and '-'";
+const STORE_ERROR = "1 to 128 of A-Z, a-z, 0-9, '.', '_' and '-'";
 const storeId = z
   .string({ error: STORE_ERROR })
-  .regex(/^([A-Za-z0-9][A-Za-z0-9._-]{0,127})?$/u, { error: STORE_ERROR });
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/u, { error: STORE_ERROR });
 
 interface Field {
   readonly schema: z.ZodType;
@@ -73,9 +73,8 @@ const FIELDS = {
   node: { schema: name, help: "name of this node, unique in the store", placeholder: "name" },
   storeId: {
     schema: storeId,
-    help: "the only store to serve; empty: the first that names a shard",
+    help: "the store this node belongs to; data of any other is refused",
     placeholder: "id",
-    default: "",
   },
   publicAddress: {
     schema: address(0),
@@ -165,7 +164,6 @@ const NAMES = Object.keys(FIELDS) as readonly FieldName[];
 /** A checked configuration, frozen. Directories are absolute; advertised addresses are filled in. */
 export interface SidecarConfig {
   readonly node: string;
-  /** Empty: any store. */
   readonly storeId: string;
   readonly publicAddress: string;
   readonly internalAddress: string;

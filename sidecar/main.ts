@@ -56,46 +56,47 @@ async function main(): Promise<number> {
 }
 
 async function serve(config: SidecarConfig, logger: Logger): Promise<number> {
+  // First, so that a signal during a long recovery of the log is not lost.
+  const stop = stopSignal();
   const clock = new NodeClock();
-  let runtime: NodeRuntime | null = null;
+  const disk = createNodeDisk();
+  const transport = new GrpcPeerTransport();
+  const replicas: { runtime: NodeRuntime | null } = { runtime: null };
   const metrics = openMetrics({
     node: config.node,
-    statuses: () => runtime?.status().replicas ?? [],
+    statuses: () => replicas.runtime?.status().replicas ?? [],
     anonymousMemoryBytes,
   });
-  const transport = new GrpcPeerTransport();
-  const disk = createNodeDisk();
-  runtime = await openNode({
+  const runtime = await openNode({
     ...config,
     disk,
     clock,
     random: new NodeRandom(),
     engine: lmdbEngineFactory(disk),
-    replica: { ...DEFAULT_REPLICA_OPTIONS, ...config },
     transport,
     metrics,
     logger,
+    replica: { ...DEFAULT_REPLICA_OPTIONS, ...replicaOptions(config) },
   });
-  const opened = runtime;
-  const stop = stopSignal();
+  replicas.runtime = runtime;
   let servers: SidecarServers;
   try {
     servers = await SidecarServers.open({
       ...config,
       metricsAddress: parseAddress(config.metricsAddress),
       version: VERSION,
-      runtime: opened,
+      runtime,
       clock,
       logger,
       metrics,
     });
   } catch (error) {
-    await opened.close();
+    await runtime.close();
     await transport.close();
     throw error;
   }
   logger.info("serving", listening(config, servers.ports));
-  const end = await Promise.race([stop, opened.fatal]);
+  const end = await Promise.race([stop, runtime.fatal]);
   // From here on the process ends, one way or the other.
   const deadline = clock.timer(LIMITS.shutdownMs, () => process.exit(1));
   if (end instanceof Error) {
@@ -105,11 +106,17 @@ async function serve(config: SidecarConfig, logger: Logger): Promise<number> {
     return 1;
   }
   logger.info("stopping", { signal: end });
-  await servers.close(() => opened.close());
+  await servers.close(() => runtime.close());
   await transport.close();
   deadline.cancel();
   logger.info("stopped");
   return 0;
+}
+
+function replicaOptions(config: SidecarConfig): Partial<typeof DEFAULT_REPLICA_OPTIONS> {
+  const { heartbeatMs, segmentBytes, walRetentionMs, walRetentionBytes } = config;
+  const { checkpointIntervalMs } = config;
+  return { heartbeatMs, segmentBytes, walRetentionMs, walRetentionBytes, checkpointIntervalMs };
 }
 
 function listening(

@@ -8,7 +8,10 @@ import {
   type SidecarConfig,
 } from "../../sidecar/config.ts";
 
-const REQUIRED = ["--node", "n1", "--wal-dir", "/data/wal", "--state-dir", "/data/state"] as const;
+const REQUIRED = [
+  ...["--node", "n1", "--store-id", "s1"],
+  ...["--wal-dir", "/data/wal", "--state-dir", "/data/state"],
+] as const;
 
 interface Inputs {
   readonly argv?: readonly string[];
@@ -44,7 +47,6 @@ describe("Sidecar configuration", () => {
     assert.equal(loaded.internalAddress, "0.0.0.0:6649");
     assert.equal(loaded.metricsAddress, "0.0.0.0:6650");
     assert.equal(loaded.logLevel, "info");
-    assert.equal(loaded.storeId, "");
     assert.equal(loaded.heartbeatMs, 100);
     assert.ok(Object.isFrozen(loaded));
   });
@@ -60,7 +62,7 @@ describe("Sidecar configuration", () => {
   });
 
   it("reads JSON too", async () => {
-    const files = { "c.json": '{"node":"n2","walDir":"/a","stateDir":"/b","segmentBytes":8388608}' };
+    const files = { "c.json": '{"node":"n2","storeId":"s","walDir":"/a","stateDir":"/b","segmentBytes":8388608}' };
     const loaded = await config({ argv: ["--config", "c.json"], files });
     assert.equal(loaded.node, "n2");
     assert.equal(loaded.segmentBytes, 8_388_608);
@@ -68,7 +70,7 @@ describe("Sidecar configuration", () => {
 
   const bad: readonly (readonly [string, Inputs, RegExp])[] = [
     ["no name", { argv: REQUIRED.slice(2) }, /node is not set; set --node, RESILVER_NODE/],
-    ["no directory", { argv: REQUIRED.slice(0, 4) }, /stateDir is not set/],
+    ["no directory", { argv: REQUIRED.slice(0, 6) }, /stateDir is not set/],
     ["bad name", { argv: ["--node", "N 1"] }, /node is "N 1"; allowed: 1 to 253 of a-z/],
     ["unknown flag", { argv: [...REQUIRED, "--prot", "1"] }, /unknown option '--prot'.*--help/],
     ["flag without value", { argv: [...REQUIRED, "--log-level"] }, /--log-level.*argument missing/],
@@ -125,10 +127,10 @@ describe("Sidecar configuration", () => {
     ["list in the file", { argv: ["--config", "c"], files: { c: "- 1" } }, /allowed: settings by/],
     [
       "one directory in the other",
-      { argv: ["--node", "n", "--wal-dir", "/d", "--state-dir", "/d/state"] },
+      { argv: [...REQUIRED, "--wal-dir", "/d", "--state-dir", "/d/state"] },
       /walDir is \/d and stateDir is \/d\/state; allowed: two directories/,
     ],
-    ["store", { argv: [...REQUIRED, "--store-id", "a b"] }, /storeId is "a b"; allowed: empty, or/],
+    ["store", { argv: [...REQUIRED, "--store-id", "a b"] }, /storeId is "a b"; allowed: 1 to 128/],
   ];
   for (const [title, inputs, text] of bad) {
     it(`refuses by name: ${title}`, async () => {
