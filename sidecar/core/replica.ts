@@ -107,7 +107,8 @@ export class Replica {
         this.#persisted = Math.max(this.#persisted, input.token);
         return;
       case "applied":
-        this.state.applied = input.offset;
+        // A report from before a snapshot was installed may come after it.
+        this.state.applied = Math.max(this.state.applied, input.offset);
         return;
       case "trimmed":
         return this.state.log.trim(input.offset);

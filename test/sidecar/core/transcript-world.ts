@@ -233,6 +233,7 @@ export class World {
     for (const { term, offset, crc } of entries.values()) log.append({ term, offset, crc });
     const core = new Replica(
       {
+        node: name,
         storeId: "store",
         uid,
         bootCounter,
