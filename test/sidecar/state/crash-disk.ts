@@ -18,11 +18,14 @@ export class CrashDisk implements Disk {
   crash(unit: () => number): void {
     for (const file of this.#files.values()) {
       const { durable, volatile } = file;
-      const torn = Buffer.alloc(unit() < 0.5 ? volatile.length : durable.length);
+      const kept = unit();
+      // As often as not all of it was written back in time, or none.
+      const survival = kept < 0.3 ? 0 : kept < 0.6 ? 1 : 0.5;
+      const torn = Buffer.alloc(survival > 0 ? volatile.length : durable.length);
       durable.copy(torn);
       // Any 512-byte sector of the new contents may have reached the platter.
       for (let at = 0; at < torn.length; at += 512) {
-        if (unit() < 0.5 && at < volatile.length) volatile.copy(torn, at, at, Math.min(at + 512, volatile.length));
+        if (unit() < survival && at < volatile.length) volatile.copy(torn, at, at, Math.min(at + 512, volatile.length));
       }
       file.durable = torn;
       file.volatile = Buffer.from(torn);

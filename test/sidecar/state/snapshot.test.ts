@@ -1,0 +1,180 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import type { SnapshotLayout } from "../../../sidecar/state/engine.ts";
+import { MemoryBudget } from "../../../sidecar/state/memory-budget.ts";
+import { StateCorrupt } from "../../../sidecar/state/record.ts";
+import type { ShardState, StatePin } from "../../../sidecar/state/shard-state.ts";
+import { simEngineFactory } from "../../sim/sim-engine.ts";
+import { clock, disk, engines, NEVER, openState, put, remove, TestLog, withDir } from "./state-fixture.ts";
+
+const CHUNK_BYTES = 64 * 1024;
+
+function chunksOf(pin: StatePin, layout: SnapshotLayout): AsyncIterable<Uint8Array> {
+  return layout === "PAGES" ? pin.engine.pages(CHUNK_BYTES) : pin.engine.records(CHUNK_BYTES);
+}
+
+/** Heavy random overwrites and deletes with checkpoints, as long as the transfer goes on. */
+async function churn(state: ShardState, log: TestLog, going: () => boolean): Promise<number> {
+  let round = 0;
+  for (; going() || round < 12; round++) {
+    const puts = Array.from({ length: 2_000 }, (_, at) =>
+      put(`k/${(at * 7919 + round * 104729) % 40_000}`, Buffer.alloc(200, round)),
+    );
+    const deletes = Array.from({ length: 200 }, (_, at) => remove(`k/${(at * 31 + round * 17) % 40_000}`));
+    state.apply(log.write({ puts, deletes }));
+    await state.checkpoint();
+  }
+  return round;
+}
+
+describe("state snapshots", () => {
+  for (const layout of ["PAGES", "RECORDS"] as const) {
+    it(`ship exactly the pinned state as ${layout} under heavy writes`, () =>
+      withDir(async (dir) => {
+        const state = await openState(join(dir, "from"));
+        const log = new TestLog();
+        for (let at = 0; at < 20; at++) {
+          const puts = Array.from({ length: 2_000 }, (_, each) => put(`k/${at * 2_000 + each}`, Buffer.alloc(200, at)));
+          state.apply(log.write({ puts }));
+        }
+        state.apply(log.write({ puts: [put("large", Buffer.alloc(1024 * 1024, 5))] }));
+        await state.checkpoint();
+        const expected = await state.checksum(NEVER);
+        const pin = await state.pin();
+        assert.equal(pin.engine.format, "PAGES");
+        assert.ok(engines.acceptPages(pin.engine.formatDetail));
+        assert.equal(pin.records, expected.records);
+
+        const to = join(dir, "to");
+        const writer = await engines.writer(to, layout);
+        let going = true;
+        const churning = churn(state, log, () => going);
+        let bytes = 0;
+        for await (const chunk of chunksOf(pin, layout)) {
+          // Odd cuts: the receiver's chunks need not be the sender's.
+          const cut = chunk.byteLength % 1_000;
+          await writer.append(chunk.subarray(0, cut));
+          await writer.append(chunk.subarray(cut));
+          bytes += chunk.byteLength;
+          await clock.yield();
+        }
+        going = false;
+        assert.ok((await churning) > 5);
+        await writer.sync();
+        await writer.finish();
+        await pin.release();
+        if (layout === "PAGES") assert.equal(bytes, pin.engine.bytes);
+
+        const copy = await openState(to);
+        assert.deepEqual(copy.applied, pin.position);
+        assert.deepEqual(copy.durable, pin.position);
+        assert.deepEqual(await copy.checksum(NEVER), expected);
+        // And it goes on from there as the original did.
+        for (const entry of log.entries.slice(pin.position.offset + 1)) copy.apply(entry);
+        await copy.checkpoint();
+        assert.deepEqual(await copy.checksum(NEVER), await state.checksum(NEVER));
+        await copy.close();
+        await state.close();
+      }));
+  }
+
+  it("pins a checkpoint, never a state between two", () =>
+    withDir(async (dir) => {
+      const state = await openState(dir);
+      const log = new TestLog();
+      state.apply(log.write({ puts: Array.from({ length: 5_000 }, (_, at) => put(`k${at}`, "v")) }));
+      const first = await state.pin();
+      assert.equal(first.position.offset, 0);
+      assert.equal(first.records, 5_000);
+      state.apply(log.write({ puts: Array.from({ length: 5_000 }, (_, at) => put(`n${at}`, "v")) }));
+      // Asked for while a checkpoint is being written: it waits for that one.
+      const [, second] = await Promise.all([state.checkpoint(), state.pin()]);
+      assert.equal(second.position.offset, 1);
+      assert.equal(second.records, 10_000);
+      await first.release();
+      await second.release();
+      await second.release();
+      await state.close();
+    }));
+
+  it("moves records between different engines", () =>
+    withDir(async (dir) => {
+      const state = await openState(join(dir, "lmdb"));
+      const log = new TestLog();
+      state.apply(log.write({ puts: Array.from({ length: 3_000 }, (_, at) => put(`k/${at}`, `${at}`)) }));
+      const pin = await state.pin();
+      const sim = simEngineFactory(disk);
+      const writer = await sim.writer(join(dir, "sim"), "RECORDS");
+      for await (const chunk of pin.engine.records(1_000)) await writer.append(chunk);
+      await writer.finish();
+      await pin.release();
+      const copy = await openState(join(dir, "sim"), { engine: sim });
+      assert.deepEqual(await copy.checksum(NEVER), await state.checksum(NEVER));
+      await copy.close();
+      await state.close();
+    }));
+
+  it("refuses records that are damaged or cut short", () =>
+    withDir(async (dir) => {
+      const state = await openState(join(dir, "from"));
+      state.apply(new TestLog().write({ puts: [put("a", "some value"), put("b", "more")] }));
+      const pin = await state.pin();
+      const chunks: Uint8Array[] = [];
+      for await (const chunk of pin.engine.records(CHUNK_BYTES)) chunks.push(chunk);
+      const stream = Buffer.concat(chunks);
+      await pin.release();
+      await state.close();
+
+      const damaged = Buffer.from(stream);
+      const at = damaged.indexOf("some value");
+      damaged[at] = (damaged[at] ?? 0) ^ 1;
+      const first = await engines.writer(join(dir, "damaged"), "RECORDS");
+      await assert.rejects(first.append(damaged), StateCorrupt);
+      await first.abort();
+
+      const second = await engines.writer(join(dir, "cut"), "RECORDS");
+      await second.append(stream.subarray(0, stream.length - 1));
+      await assert.rejects(second.finish(), StateCorrupt);
+      await second.abort();
+    }));
+});
+
+describe("stored records", () => {
+  it("are refused when a bit changed on the disk", () =>
+    withDir(async (dir) => {
+      const budget = new MemoryBudget();
+      const state = await openState(dir, { budget });
+      const log = new TestLog();
+      state.apply(log.write({ puts: [put("a", "needle in the file"), put("b", "other")] }));
+      await state.checkpoint();
+      await state.close();
+      const path = join(dir, "data.mdb");
+      const bytes = Buffer.from((await disk.readFile(path)) ?? []);
+      const at = bytes.indexOf("needle");
+      assert.ok(at > 0);
+      const file = await disk.open(path, { create: false });
+      await file.write([Buffer.from("N")], at);
+      await file.close();
+
+      const again = await openState(dir);
+      const get = (key: string) => again.get({ key, includeValue: true, comparisonType: 0 });
+      assert.equal(Buffer.from(get("b").value ?? []).toString(), "other");
+      assert.throws(() => get("a"), StateCorrupt);
+      await assert.rejects(again.checksum(NEVER), StateCorrupt);
+      const all = { startInclusive: "", endExclusive: "", includeInternalKeys: false };
+      assert.throws(() => [...again.scan(all)], StateCorrupt);
+      assert.throws(() => again.apply(log.write({ puts: [put("a", "x")] })), StateCorrupt);
+      await again.close();
+    }));
+
+  it("cannot be opened under another key order", () =>
+    withDir(async (dir) => {
+      const state = await openState(dir);
+      state.apply(new TestLog().write({ puts: [put("a", "1")] }));
+      await state.checkpoint();
+      await state.close();
+      await assert.rejects(openState(dir, { keySorting: "natural" }), /stored in hierarchical order/);
+      const again = await openState(dir);
+      await again.close();
+    }));
+});
