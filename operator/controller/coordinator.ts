@@ -49,7 +49,10 @@ export class Coordinator {
   readonly #feeds = new Map<string, AssignmentFeed>();
   readonly #loops = new Map<string, ShardLoop>();
   readonly #placed: readonly PlacedShard[];
+  /** Ends what people asked for. */
   readonly #abort = new AbortController();
+  /** One for each part that runs: a single signal would gather a listener per pending call of the store. */
+  readonly #parts: AbortController[] = [];
   readonly #claims = new Map<string, number>();
   /** Last known leader of each shard: clients are sent there until another leads. */
   readonly #lastLeaders = new Map<string, string>();
@@ -75,7 +78,7 @@ export class Coordinator {
 
   /** Stops everything. The store serves on without. */
   async close(): Promise<void> {
-    this.#abort.abort(new Error("the coordinator is closing"));
+    this.#endAll(new Error("the coordinator is closing"));
     await this.#running?.catch(() => undefined);
   }
 
@@ -120,18 +123,29 @@ export class Coordinator {
   }
 
   async #runAll(): Promise<void> {
-    const { signal } = this.#abort;
     const parts = [
-      ...[...this.#watches.values()].map((watch) => watch.run(signal)),
-      ...[...this.#feeds.values()].map((feed) => feed.run(signal)),
-      ...[...this.#loops.values()].map((loop) => loop.run(signal)),
+      ...[...this.#watches.values()].map((watch) => watch.run(this.#newPart())),
+      ...[...this.#feeds.values()].map((feed) => feed.run(this.#newPart())),
+      ...[...this.#loops.values()].map((loop) => loop.run(this.#newPart())),
     ];
     try {
       await Promise.all(parts);
     } finally {
-      this.#abort.abort(new Error("the coordinator has failed"));
+      this.#endAll(new Error("the coordinator has failed"));
       await Promise.allSettled(parts);
     }
+  }
+
+  #newPart(): AbortSignal {
+    const part = new AbortController();
+    if (this.#abort.signal.aborted) part.abort(this.#abort.signal.reason);
+    this.#parts.push(part);
+    return part.signal;
+  }
+
+  #endAll(reason: Error): void {
+    this.#abort.abort(reason);
+    for (const part of this.#parts) part.abort(reason);
   }
 
   #addNode(endpoint: NodeEndpoint): void {

@@ -48,6 +48,8 @@ export class MemoryRecords implements RecordStore {
   saves = 0;
   /** Called with each record about to be saved; may throw. */
   beforeSave: (record: ShardRecord) => void = () => undefined;
+  /** Called when it is saved, before whoever asked hears of it; may throw. */
+  afterSave: (record: ShardRecord) => void = () => undefined;
 
   async read(): Promise<StoredRecord | null> {
     await Promise.resolve();
@@ -70,6 +72,7 @@ export class MemoryRecords implements RecordStore {
     this.saves += 1;
     this.version += 1;
     this.text = JSON.stringify(parseRecord(record));
+    this.afterSave(record);
     return { record: parseRecord(JSON.parse(this.text)), version: String(this.version) };
   }
 }
@@ -222,8 +225,10 @@ export class FakeCluster implements SidecarClient {
   ): Promise<T> {
     call.signal.throwIfAborted();
     const node = this.node(to.node);
-    if (name !== "getInfo") this.calls.push(`${name} ${to.node}`);
-    this.onCall(name, to.node);
+    if (name !== "getInfo") {
+      this.calls.push(`${name} ${to.node}`);
+      this.onCall(name, to.node);
+    }
     await this.clock.sleep(1, call.signal);
     const until = this.clock.monotonicMs() + call.deadlineMs;
     while (node.frozen) {
