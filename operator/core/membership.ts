@@ -1,6 +1,7 @@
 /** How a wiped, rolled-back or new replica becomes a voter: what to do next, and what the record says then. */
 import type { EntryId, LogPosition } from "../../sidecar/protocol/entry.ts";
 import { MemberRole, type ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
+import { REGRESSED } from "../../sidecar/protocol/status.ts";
 import { newest } from "./election.ts";
 import { firstClosedGate, gateMessage, type Gate, type GateInput, type RecoveryPolicy } from "./gates.ts";
 import { currentReplica, followerAt, isWiped, voterReach, type Observed } from "./observed.ts";
@@ -114,7 +115,7 @@ function planMember(
   if (replica.fault !== "") return null;
   return member.role === "learner"
     ? planLearner(record, leader, member, replica)
-    : planVoter(leader, member);
+    : planVoter(leader, member, replica);
 }
 
 /** The leader met another uid before the node reported it: seen, not acted upon, deferred as StaleView. */
@@ -131,8 +132,14 @@ function unconfirmedStep(leader: ReplicaStatus, member: RecordMember): MemberAct
   };
 }
 
-function planVoter(leader: ReplicaStatus, member: RecordMember): MemberAction | null {
+function planVoter(
+  leader: ReplicaStatus,
+  member: RecordMember,
+  replica: ReplicaStatus,
+): MemberAction | null {
   const fed = followerAt(leader, member);
+  // The leader saw it lose what it had acknowledged in this very term (R3).
+  if (fed?.state === REGRESSED) return { ...recoverStep(member, replica), reason: "RolledBack" };
   if (fed === undefined) return { kind: "attach", node: member.node, uid: member.replicaUid };
   if (fed.role === MemberRole.LEARNER) {
     return { kind: "tellPromoted", node: member.node, uid: member.replicaUid };

@@ -2,7 +2,7 @@ import type { FollowerCursor } from "../core/follower-cursor.ts";
 import type { Replica } from "../core/replica.ts";
 import { MemberRole } from "../protocol/gen/resilver.ts";
 import type { FollowerProgress, RecoveryProgress, ReplicaStatus } from "../protocol/gen/resilver.ts";
-import { ServingStatus } from "../protocol/status.ts";
+import { REGRESSED, ServingStatus } from "../protocol/status.ts";
 import type { ReplicaMeta } from "./replica-meta.ts";
 
 const STATE_NAMES = {
@@ -84,7 +84,7 @@ function followerProgress(
     node: cursor.node,
     replicaUid: cursor.uid,
     role: cursor.voter ? MemberRole.VOTER : MemberRole.LEARNER,
-    state: cursor.regressed ? "Regressed" : STATE_NAMES[cursor.state],
+    state: cursor.regressed ? REGRESSED : STATE_NAMES[cursor.state],
     ackOffset: cursor.ackOffset,
     observedUid: cursor.observedUid ?? "",
     reachedTarget: cursor.reachedTarget,
