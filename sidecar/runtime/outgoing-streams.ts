@@ -33,6 +33,8 @@ export class OutgoingStreams {
   readonly #o: OutgoingOptions;
   readonly #cursors = new Map<number, Outgoing>();
   readonly #closing = new Set<Promise<void>>();
+  /** Targets whose pinned snapshot may still be kept for a transfer to be gone on with. */
+  readonly #pinned = new Set<string>();
   readonly transfers = new Map<number, TransferBytes>();
   #storage: ReplicaStorage | null = null;
 
@@ -85,6 +87,13 @@ export class OutgoingStreams {
   async close(): Promise<void> {
     for (const cursorId of [...this.#cursors.keys()]) this.#close(cursorId);
     await Promise.all(this.#closing);
+  }
+
+  /** Before the state is closed or swapped: a kept snapshot is a view of it. */
+  async dropPins(): Promise<void> {
+    await Promise.all(this.#closing);
+    for (const target of this.#pinned) await this.#o.env.pins.drop(target);
+    this.#pinned.clear();
   }
 
   #open(effect: Effect & { kind: "openCursor" }): void {
@@ -153,6 +162,7 @@ export class OutgoingStreams {
     let lease: Awaited<ReturnType<typeof env.pins.acquire>> | null = null;
     let installed = false;
     try {
+      this.#pinned.add(target);
       lease = await env.pins.acquire(target, () => pinnedSource(storage.state), signal);
       const { source, snapshotId } = lease;
       feed({ kind: "snapshotPinned", cursorId, offset: source.position.offset });

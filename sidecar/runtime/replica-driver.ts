@@ -424,6 +424,7 @@ export class ReplicaDriver implements ReplicaHandle {
   /** Ends all background work on log and state, so that they can be swapped or closed. */
   async #pauseStorage(): Promise<void> {
     this.#storageStop.abort(new Error("storage pauses"));
+    await this.#outgoing.dropPins();
     await this.#applier?.idle();
     await this.#syncing;
     await this.#keeping;
