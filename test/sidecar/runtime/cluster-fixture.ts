@@ -1,0 +1,227 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { DuplexCall } from "../../../sidecar/lib/ports/duplex-call.ts";
+import { SILENT_LOGGER } from "../../../sidecar/lib/ports/logger.ts";
+import { NO_METRICS } from "../../../sidecar/lib/ports/metrics.ts";
+import { NodeClock } from "../../../sidecar/os/node-clock.ts";
+import { createNodeDisk } from "../../../sidecar/os/node-disk.ts";
+import { NodeRandom } from "../../../sidecar/os/node-random.ts";
+import { WriteRequest } from "../../../sidecar/protocol/gen/oxia-client.ts";
+import type { GetResponse } from "../../../sidecar/protocol/gen/oxia-client.ts";
+import type {
+  Append,
+  Peer,
+  ReplicaStatus,
+  SnapshotChunk,
+} from "../../../sidecar/protocol/gen/resilver.ts";
+import { openNode } from "../../../sidecar/runtime/node.ts";
+import type { NodeRuntime, PeerTransport, ReplicaHandle } from "../../../sidecar/runtime/ports.ts";
+import {
+  DEFAULT_REPLICA_OPTIONS,
+  type ReplicaOptions,
+} from "../../../sidecar/runtime/replica-options.ts";
+import { lmdbEngineFactory } from "../../../sidecar/state/lmdb-engine.ts";
+import { memoryCall, type MemoryCallOptions } from "../../support/memory-call.ts";
+
+export const NAMESPACE = "default";
+export const SHARD = 0;
+export const STORE = "store-1";
+const DEADLINE_MS = 10_000;
+
+/** What a test may do to messages between two nodes; returns what arrives. */
+export interface Meddling {
+  append?: (to: string, message: Append) => readonly Append[];
+  chunk?: (to: string, message: SnapshotChunk) => readonly SnapshotChunk[];
+}
+
+/** Three nodes of one process over real files, LMDB and time, joined by streams in memory. */
+export class TestCluster {
+  readonly names = ["a", "b", "c"] as const;
+  readonly meddling: Meddling = {};
+  readonly #root: string;
+  readonly #options: Partial<ReplicaOptions>;
+  readonly #nodes = new Map<string, NodeRuntime>();
+  readonly #severs = new Map<string, Set<() => void>>();
+  readonly #disk = createNodeDisk();
+  /** What ended a node by itself. */
+  readonly fatal: Error[] = [];
+
+  static async start(options: Partial<ReplicaOptions> = {}): Promise<TestCluster> {
+    const cluster = new TestCluster(await mkdtemp(join(tmpdir(), "cluster-")), options);
+    for (const name of cluster.names) await cluster.open(name);
+    return cluster;
+  }
+
+  private constructor(root: string, options: Partial<ReplicaOptions>) {
+    this.#root = root;
+    this.#options = options;
+  }
+
+  /** Starts a node's process. */
+  async open(name: string): Promise<void> {
+    const node = await openNode({
+      node: name,
+      storeId: STORE,
+      walDir: join(this.#root, name, "wal"),
+      stateDir: join(this.#root, name, "state"),
+      disk: this.#disk,
+      clock: new NodeClock(),
+      random: new NodeRandom(),
+      engine: lmdbEngineFactory(this.#disk),
+      transport: this.#transport(name),
+      metrics: NO_METRICS,
+      logger: SILENT_LOGGER,
+      memoryTableBytes: 16 * 1024 * 1024,
+      snapshotBytesPerSecond: 0,
+      replica: {
+        ...DEFAULT_REPLICA_OPTIONS,
+        heartbeatMs: 20,
+        freeBytesMin: 0,
+        checkpointIntervalMs: 100,
+        ...this.#options,
+      },
+    });
+    void node.fatal.then((error) => this.fatal.push(error));
+    this.#nodes.set(name, node);
+  }
+
+  /** Ends a node's process in order; its streams break. */
+  async stop(name: string): Promise<void> {
+    const node = this.node(name);
+    this.#nodes.delete(name);
+    for (const sever of this.#severs.get(name) ?? []) sever();
+    await node.close();
+  }
+
+  /** Empties directories of a stopped node. */
+  async wipe(name: string, what: readonly ("wal" | "state")[]): Promise<void> {
+    for (const dir of what) await rm(join(this.#root, name, dir), { recursive: true });
+  }
+
+  node(name: string): NodeRuntime {
+    const node = this.#nodes.get(name);
+    assert(node !== undefined, `${name} is not running`);
+    return node;
+  }
+
+  replica(name: string): ReplicaHandle {
+    return this.node(name).replica(NAMESPACE, SHARD);
+  }
+
+  status(name: string): ReplicaStatus {
+    return this.replica(name).status();
+  }
+
+  async write(name: string, key: string, value: string): Promise<void> {
+    const request: WriteRequest = WriteRequest.fromPartial({
+      shard: SHARD,
+      puts: [{ key, value: Buffer.from(value) }],
+    });
+    await this.replica(name).write(request, WriteRequest.encode(request).finish());
+  }
+
+  /** A linearizable read; null when there is no such key. */
+  async read(name: string, key: string): Promise<string | null> {
+    const replica = this.replica(name);
+    await replica.readBarrier();
+    const found: GetResponse = replica.get({
+      key,
+      includeValue: true,
+      comparisonType: 0,
+      secondaryIndexName: undefined,
+    });
+    return found.value === undefined ? null : Buffer.from(found.value).toString();
+  }
+
+  /** Resolves once `condition` holds; looks again whenever a status changed, and often. */
+  async until(what: string, condition: () => boolean): Promise<void> {
+    const clock = new NodeClock();
+    const stop = AbortSignal.timeout(DEADLINE_MS);
+    while (!condition()) {
+      const [broken] = this.fatal;
+      if (broken !== undefined) throw broken;
+      try {
+        await clock.sleep(5, stop);
+      } catch {
+        const seen = [...this.#nodes.values()].map((node) => node.status().replicas);
+        assert.fail(`${what}: not within ${DEADLINE_MS} ms: ${JSON.stringify(seen, null, 1)}`);
+      }
+    }
+  }
+
+  /** Fails unless all running nodes come to hold the same state, up to the head of `leader`. */
+  async assertEqualStates(leader: string): Promise<void> {
+    const head = this.status(leader).head?.offset ?? -1;
+    const signal = AbortSignal.timeout(DEADLINE_MS);
+    const sums = [...this.#nodes.keys()].map(async (name) => {
+      const { appliedOffset, checksum, records } = await this.replica(name).checksum(head, signal);
+      return { appliedOffset, checksum, records };
+    });
+    const [first, ...others] = await Promise.all(sums);
+    for (const other of others) assert.deepEqual(other, first);
+  }
+
+  async close(): Promise<void> {
+    for (const name of [...this.#nodes.keys()]) await this.stop(name);
+    await rm(this.#root, { recursive: true });
+    assert.deepEqual(this.fatal, []);
+  }
+
+  #transport(from: string): PeerTransport {
+    return {
+      replicate: (to, peer) =>
+        this.#call(
+          from,
+          to,
+          {
+            window: 64,
+            up: (message) => this.meddling.append?.(to, message) ?? [message],
+          },
+          (replica, call) => replica.serveReplicate(peer, call),
+          peer,
+        ),
+      sendSnapshot: (to, peer) =>
+        this.#call(
+          from,
+          to,
+          {
+            window: 2,
+            up: (message) => this.meddling.chunk?.(to, message) ?? [message],
+          },
+          (replica, call) => replica.serveSnapshot(peer, call),
+          peer,
+        ),
+      close: async () => undefined,
+    };
+  }
+
+  #call<Up, Down>(
+    from: string,
+    to: string,
+    options: MemoryCallOptions<Up, Down>,
+    serve: (replica: ReplicaHandle, call: DuplexCall<Down, Up>) => Promise<void>,
+    peer: Peer,
+  ): DuplexCall<Up, Down> {
+    const pair = memoryCall<Up, Down>(options);
+    const { client, server } = pair;
+    const sever = (): void => pair.sever();
+    const target = this.#nodes.get(to);
+    if (target === undefined) {
+      sever();
+      return client;
+    }
+    for (const end of [from, to]) {
+      const severs = this.#severs.get(end) ?? new Set();
+      severs.add(sever);
+      this.#severs.set(end, severs);
+    }
+    // As the replication service does.
+    void (async () => serve(target.replica(peer.namespace, peer.shard), server))().then(
+      () => server.end(),
+      (error: Error) => server.fail(error),
+    );
+    return client;
+  }
+}
