@@ -64,7 +64,6 @@ export class SidecarServers {
     const { runtime, clock, logger } = options;
     const assignments = new Assignments();
     const stopping = new AbortController();
-    const health = new GrpcHealth();
     const context = (audience: Audience): HandlerContext => ({
       audience,
       clock,
@@ -119,7 +118,10 @@ export class SidecarServers {
         contentType: options.metrics.contentType,
         metricsPage: () => options.metrics.page(),
       });
-      await health.serve([publicServer.raw, internalServer.raw]);
+      const health = new GrpcHealth([publicServer.raw, internalServer.raw], clock);
+      health.ready.catch((error: unknown) => {
+        logger.error("health checks are not served", { error: String(error) });
+      });
       return new SidecarServers({
         assignments,
         publicServer,
@@ -132,6 +134,11 @@ export class SidecarServers {
       await Promise.all([publicServer?.close(0), internalServer.close(0)]);
       throw error;
     }
+  }
+
+  /** Resolves when health checks are answered, a moment after the ports are open. */
+  get healthReady(): Promise<void> {
+    return this.#health.ready;
   }
 
   /** The ports that are listened on. */

@@ -126,6 +126,7 @@ describe("Health and metrics", () => {
 
   it("answers grpc.health.v1 on both ports", async () => {
     const { Check } = health.service;
+    await servers.healthReady;
     for (const port of [servers.ports.public, servers.ports.internal]) {
       const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure());
       for (const service of ["", "io.oxia.proto.v1.OxiaClient"]) {
