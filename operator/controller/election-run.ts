@@ -6,7 +6,6 @@ import type { EntryId } from "../../sidecar/protocol/entry.ts";
 import type { NewTermResponse } from "../../sidecar/protocol/gen/resilver.ts";
 import {
   hasQuorum,
-  newest,
   raiseTerm,
   standingOf,
   tally,
@@ -50,7 +49,7 @@ export async function runElection(
   signal: AbortSignal,
 ): Promise<ElectionOutcome> {
   const { keeper } = context;
-  const raised = await keeper.save(raiseTerm(keeper.record), signal);
+  const raised = await keeper.save(raiseTerm(keeper.record, request.committed), signal);
   const replies = await fence(context, raised, request.gone, signal);
   signal.throwIfAborted();
   const result = tally(raised, replies, request.choice);
@@ -60,7 +59,7 @@ export async function runElection(
     const counted = result.counted.join(", ") || "none";
     return { kind: "failed", message: `no majority of voters answered: ${counted}${regressed}` };
   }
-  const record = await keeper.save(withLeader(raised, result, request.committed), signal);
+  const record = await keeper.save(withLeader(raised, result), signal);
   return lead(context, record, result, replies, signal);
 }
 
@@ -74,7 +73,7 @@ async function lead(
   const { leader } = result;
   const followers = fencedMembers(record, leader, replies);
   const sets = voterSets(record);
-  const { barrier } = await context.sidecars.becomeLeader(
+  await context.sidecars.becomeLeader(
     endpointOf(context, leader.node),
     {
       ...termFields(record),
@@ -91,23 +90,12 @@ async function lead(
     },
     { deadlineMs: context.timings.becomeLeaderDeadlineMs, signal },
   );
-  // The barrier is committed: nobody without it may ever lead again (R6, R7).
-  if (barrier !== undefined) await raiseFloor(context, barrier, signal);
+  // It answers when its barrier is committed (R7), under these voter sets.
   return {
     kind: "elected",
     leader: leader.node,
     confirmedSets: { term: record.term, sets: voterSetsText(sets) },
   };
-}
-
-async function raiseFloor(
-  context: ShardContext,
-  barrier: EntryId,
-  signal: AbortSignal,
-): Promise<void> {
-  const { keeper } = context;
-  const commitFloor = newest(keeper.record.commitFloor, barrier);
-  await keeper.save({ ...keeper.record, commitFloor }, signal);
 }
 
 interface Fenced {

@@ -1,7 +1,7 @@
 /** Carries out one action of a plan. Every step may be repeated: a crash between any two calls is harmless. */
 import { ProtocolError } from "../../sidecar/protocol/errors.ts";
 import type { ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
-import { withAckedTerm, withRegressed } from "../core/election.ts";
+import { newest, withAckedTerm, withRegressed } from "../core/election.ts";
 import { withJoint, withNext, withoutJoint, withoutMember } from "../core/ensemble.ts";
 import { withLearner, withPromoted, type MemberAction } from "../core/membership.ts";
 import { withBootstrap, type Action } from "../core/plan.ts";
@@ -50,6 +50,11 @@ export async function runStep(
     case "bootstrap":
       await keeper.save(withBootstrap(keeper.record, step.members), signal);
       return {};
+    case "raiseFloor": {
+      const commitFloor = newest(keeper.record.commitFloor, step.floor);
+      await keeper.save({ ...keeper.record, commitFloor }, signal);
+      return {};
+    }
     case "attach":
     case "recover":
     case "enrol":

@@ -123,9 +123,13 @@ function place(record: ShardRecord, node: string): number {
   return index === -1 ? record.desired.length : index;
 }
 
-/** The record to save before NewTerm is sent: a new term that nobody leads yet. */
-export function raiseTerm(record: ShardRecord): ShardRecord {
-  return { ...record, term: record.term + 1, leader: null };
+/**
+ * The record to save before NewTerm is sent: a new term that nobody leads yet. The floor rises to the newest of what
+ * voters with the recorded uid were seen to have committed (R6), so a log that lost any of it cannot win.
+ */
+export function raiseTerm(record: ShardRecord, committed: readonly EntryId[]): ShardRecord {
+  const commitFloor = newest(record.commitFloor, ...committed);
+  return { ...record, term: record.term + 1, leader: null, commitFloor };
 }
 
 /** The newest of several log positions. */
@@ -135,21 +139,15 @@ export function newest(first: EntryId, ...others: readonly EntryId[]): EntryId {
   return { term: best.term, offset: best.offset };
 }
 
-/**
- * The record to save before BecomeLeader is sent. The floor rises to the newest of: what it was, and what
- * counted voters reported as committed (`committed`); the leader holds all of it, or it would not lead.
- */
+/** The record to save before BecomeLeader is sent: who leads, who was fenced, whose state went back. */
 export function withLeader(
   record: ShardRecord,
   result: Extract<Tally, { kind: "elected" }>,
-  committed: readonly EntryId[],
 ): ShardRecord {
   const { leader } = result;
-  const known = committed.filter((position) => compareEntryIds(position, leader.head) <= 0);
   let next: ShardRecord = {
     ...record,
     leader: { node: leader.node, uid: leader.replicaUid, bootCounter: leader.bootCounter },
-    commitFloor: newest(record.commitFloor, ...known),
   };
   for (const reply of result.counted) next = withAckedTerm(next, reply.node, reply.replicaUid);
   for (const node of result.regressed) next = withRegressed(next, node);

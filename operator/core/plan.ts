@@ -2,6 +2,8 @@
  * The plan: record and observation in, a few things to do out. Pure and level-based: it knows nothing of what
  * was done before, so a coordinator killed at any step goes on where the record says.
  */
+import type { EntryId } from "../../sidecar/protocol/entry.ts";
+import type { ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import { ServingStatus } from "../../sidecar/protocol/status.ts";
 import { planEnsemble, type EnsembleAction } from "./ensemble.ts";
 import type { RecoveryPolicy } from "./gates.ts";
@@ -28,6 +30,8 @@ export type Action =
     }
   /** Raise the term and elect. */
   | { readonly kind: "elect"; readonly why: LeaderLoss; readonly exclude: string | null }
+  /** Save that the leader's barrier is committed: nobody without it may ever lead again (R6, R7). */
+  | { readonly kind: "raiseFloor"; readonly floor: EntryId }
   | MemberAction
   | Exclude<EnsembleAction, { kind: "moveLeader" }>;
 
@@ -90,10 +94,10 @@ function planSteady(
   record: ShardRecord,
   observed: Observed,
   policy: RecoveryPolicy,
-  leader: NonNullable<ReturnType<typeof currentReplica>>,
+  leader: ReplicaStatus,
 ): Plan {
   const members = planMembers(record, observed, leader, policy);
-  const actions: Action[] = [...members.actions];
+  const actions: Action[] = [...planFloor(record, leader), ...members.actions];
   const deferrals = [...members.deferrals];
   for (const action of planEnsemble(record, observed, leader)) {
     if (action.kind === "moveLeader") {
@@ -106,6 +110,15 @@ function planSteady(
     else deferrals.push(closed);
   }
   return { actions, stop: null, deferrals, waiting: null };
+}
+
+function planFloor(record: ShardRecord, leader: ReplicaStatus): readonly Action[] {
+  const { commit } = leader;
+  // Once a term is enough: the floor guards against whole logs lost, not against a short tail.
+  if (!leader.serving || commit?.term !== record.term || record.commitFloor.term === record.term) {
+    return [];
+  }
+  return [{ kind: "raiseFloor", floor: { term: commit.term, offset: commit.offset } }];
 }
 
 function planElection(

@@ -99,6 +99,14 @@ async function run(scenario: Scenario, at: number): Promise<number> {
       }),
     );
     return points;
+  } catch (error) {
+    if (process.env["DEBUG"] !== undefined) {
+      console.log(JSON.stringify(cluster.events.slice(-15), null, 0));
+      console.log(JSON.stringify(cluster.record, null, 0));
+      console.log(JSON.stringify(coordinator.views()));
+      console.log(cluster.calls.slice(-15).join(" | "));
+    }
+    throw error;
   } finally {
     await coordinator.close();
     await cluster.close();
