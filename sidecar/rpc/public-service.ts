@@ -242,9 +242,11 @@ function selectNamespace(assignments: Assignments, name: string): ShardAssignmen
   const found = assignments.namespace(name);
   if (found === undefined) {
     const known = Object.keys(assignments.latest?.namespaces ?? {}).join(", ");
+    // A store whose first leader is still being elected names no namespace yet.
+    if (known === "") throw notInitialized();
     throw new ProtocolError(
       "NAMESPACE_NOT_FOUND",
-      `namespace ${JSON.stringify(name)} not found; known: ${known === "" ? "none" : known}`,
+      `namespace ${JSON.stringify(name)} not found; known: ${known}`,
       { field: "namespace", value: name, allowed: known },
     );
   }
