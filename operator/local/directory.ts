@@ -33,7 +33,7 @@ export function storePaths(dir: string): StorePaths {
     settings: join(root, "store.json"),
     control: join(root, "control.json"),
     lock: join(root, "lock"),
-    records: join(root, "records"),
+    records: join(root, "records.json"),
   };
 }
 

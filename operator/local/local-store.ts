@@ -6,11 +6,12 @@ import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
 import type { ShardKey } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
 import { CoordinationClient } from "../sidecar-client/coordination-client.ts";
-import { startCoordinator, type RunningCoordinator } from "./coordinator-run.ts";
+import { Coordinator } from "../controller/coordinator.ts";
 import { lockDirectory, readJson, storePaths, writeJson } from "./directory.ts";
 import { findFreePorts, firstBusyPort } from "./free-ports.ts";
 import { CoordinatorMetrics, MetricsServer } from "./metrics.ts";
 import { LocalPlatform } from "./platform.ts";
+import { FileRecordStore } from "./record-store.ts";
 import {
   coordinatorMetricsPort,
   parseSettings,
@@ -20,6 +21,7 @@ import {
   type StoreSettings,
 } from "./settings.ts";
 import { isWhole, storeStatus, type StoreStatus } from "./store-status.ts";
+import { systemClock } from "./system-clock.ts";
 import { TransferRates } from "./transfer-rate.ts";
 
 /** The store could not be started, or did not become what was waited for. The message is for people. */
@@ -64,16 +66,22 @@ export class LocalStore {
   private readonly listeners = new Set<() => void>();
   private readonly eventListeners = new Set<(event: CoordinatorEvent) => void>();
   private readonly sidecars = new CoordinationClient();
-  private coordinator: RunningCoordinator | null = null;
+  private readonly records: FileRecordStore;
+  private coordinator: Coordinator | null = null;
+  private broken: (error: Error) => void = () => undefined;
+  /** Resolves, never rejects, with what went wrong when the coordinator must not go on. */
+  readonly fatal: Promise<Error>;
 
   private constructor(
     options: LocalStoreOptions,
     settings: StoreSettings,
     lock: { release(): void },
+    records: FileRecordStore,
   ) {
     this.options = options;
     this.settings = settings;
     this.lock = lock;
+    this.records = records;
     this.dir = storePaths(options.dir).dir;
     const listening = replicaEndpoints(settings);
     this.endpoints = options.endpoints?.(settings) ?? listening;
@@ -86,6 +94,9 @@ export class LocalStore {
     });
     this.metrics = new CoordinatorMetrics(settings.storeId, () => this.views());
     this.metricsServer = new MetricsServer(this.metrics.registry);
+    this.fatal = new Promise((resolve) => {
+      this.broken = resolve;
+    });
     if (options.events !== undefined) this.eventListeners.add(options.events);
   }
 
@@ -99,7 +110,8 @@ export class LocalStore {
     let store: LocalStore | null = null;
     try {
       const settings = await settle(options);
-      store = new LocalStore(options, settings, lock);
+      const records = await FileRecordStore.open(storePaths(options.dir).records);
+      store = new LocalStore(options, settings, lock, records);
       await store.metricsServer.listen(coordinatorMetricsPort(settings)).catch((error: unknown) => {
         throw new LocalStoreError(`coordinator metrics: ${String(error)}`);
       });
@@ -211,7 +223,7 @@ export class LocalStore {
   /** Starts the coordinator again: it goes on where the record says. */
   startCoordinator(): void {
     if (this.coordinator !== null) return;
-    this.coordinator = startCoordinator({
+    const coordinator = new Coordinator({
       spec: {
         storeId: this.settings.storeId,
         nodes: this.endpoints,
@@ -224,17 +236,22 @@ export class LocalStore {
           },
         ],
       },
-      recordsDir: storePaths(this.dir).records,
+      records: this.records,
       sidecars: this.sidecars,
       platform: this.platform,
+      clock: systemClock,
       policy: { ...DEFAULT_RECOVERY_POLICY, ...this.options.policy },
-      emit: (event) => {
-        this.metrics.emit(event);
-        for (const listener of this.eventListeners) listener(event);
-        this.notify();
+      events: {
+        emit: (event) => {
+          this.metrics.emit(event);
+          for (const listener of this.eventListeners) listener(event);
+          this.notify();
+        },
       },
-      changed: () => this.notify(),
     });
+    this.coordinator = coordinator;
+    coordinator.onChange(() => this.notify());
+    coordinator.run().catch((error: unknown) => this.fail(error));
   }
 
   /** Stops coordinator and sidecars in order, and gives the directory back. */
@@ -242,14 +259,20 @@ export class LocalStore {
     await this.stopCoordinator();
     await this.platform.stopAll();
     await this.sidecars.close();
+    await this.records.close();
     await this.metricsServer.close();
     this.listeners.clear();
     this.lock.release();
   }
 
-  private running(): RunningCoordinator {
+  private running(): Coordinator {
     if (this.coordinator === null) throw new LocalStoreError("the coordinator is not running");
     return this.coordinator;
+  }
+
+  /** A broken invariant: the process must not go on deciding. */
+  private fail(error: unknown): void {
+    this.broken(error instanceof Error ? error : new Error(String(error)));
   }
 
   private notify(): void {

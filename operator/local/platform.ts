@@ -5,7 +5,12 @@ import { corruptLog, type Corruption, wipeDirectories, type WipeWhat } from "./d
 import { readJson, type ReplicaPaths, replicaPaths } from "./directory.ts";
 import { isProcessOf, Pod, type PodStatus } from "./pod.ts";
 import type { ReplicaEndpoint } from "./settings.ts";
-import { sidecarCommand, sidecarEnvironment, sidecarFlags, sidecarSettings } from "./sidecar-process.ts";
+import {
+  sidecarCommand,
+  sidecarEnvironment,
+  sidecarFlags,
+  sidecarSettings,
+} from "./sidecar-process.ts";
 
 /** No replica of this name. */
 export class UnknownReplica extends Error {

@@ -22,7 +22,8 @@ export function parseSize(text: string): number | null {
 export function formatSize(bytes: number): string {
   let value = bytes;
   for (const unit of ["B", "KiB", "MiB"]) {
-    if (value < 1024) return unit === "B" ? `${Math.round(value)} B` : `${value.toFixed(1)} ${unit}`;
+    if (value < 1024)
+      return unit === "B" ? `${Math.round(value)} B` : `${value.toFixed(1)} ${unit}`;
     value /= 1024;
   }
   return `${value.toFixed(2)} GiB`;

@@ -1,9 +1,26 @@
 import Table from "cli-table3";
 import pc from "picocolors";
 import { formatDuration, formatSize } from "./sizes.ts";
-import type { PodStatusView, ReplicaStatusView, ShardStatusView, StoreStatus } from "./store-status.ts";
+import type {
+  PodStatusView,
+  ReplicaStatusView,
+  ShardStatusView,
+  StoreStatus,
+} from "./store-status.ts";
 
-const HEAD = ["replica", "process", "status", "role", "uid", "head", "lag", "recovery", "done", "rate", "ETA"];
+const HEAD = [
+  "replica",
+  "process",
+  "status",
+  "role",
+  "uid",
+  "head",
+  "lag",
+  "recovery",
+  "done",
+  "rate",
+  "ETA",
+];
 
 /** A status as text for people: one block per shard, one line per replica. Pure. */
 export function renderStatus(status: StoreStatus, options: { readonly color: boolean }): string {
@@ -121,7 +138,9 @@ function troubleLines(replica: ReplicaStatusView, colors: Colors): readonly stri
 }
 
 function podLines(pods: readonly PodStatusView[]): string {
-  return pods.map(({ name, state, lastExit }) => `${name}: ${state}${exitText(lastExit)}`).join("\n");
+  return pods
+    .map(({ name, state, lastExit }) => `${name}: ${state}${exitText(lastExit)}`)
+    .join("\n");
 }
 
 function exitText(lastExit: string | null): string {

@@ -20,6 +20,8 @@ export class AssignmentWatch {
   private server = 0;
   private known: readonly ShardRoute[] | null = null;
   private failure: CallError | null = null;
+  /** Servers in a row that refused for good: one that has just started knows no namespace yet. */
+  private refusals = 0;
   private running: Promise<void> | null = null;
 
   constructor(channels: StoreChannels, namespace: string, servers: readonly string[]) {
@@ -36,6 +38,11 @@ export class AssignmentWatch {
   /** Why there are no routes yet; null when nothing failed. */
   get lastError(): CallError | null {
     return this.failure;
+  }
+
+  /** Every server refused, one after the other, and trying again will not help. */
+  get refused(): boolean {
+    return this.refusals >= this.servers.length;
   }
 
   start(): void {
@@ -80,6 +87,7 @@ export class AssignmentWatch {
         await this.follow(this.servers[this.server] ?? "", backoff);
       } catch (error) {
         this.failure = callErrorOf(error);
+        this.refusals = this.failure.retry ? 0 : this.refusals + 1;
         this.notify();
       }
       if (this.stop.signal.aborted) return;
@@ -100,6 +108,7 @@ export class AssignmentWatch {
       if (routes === null) continue;
       backoff.reset();
       this.failure = null;
+      this.refusals = 0;
       this.known = routes;
       this.notify();
     }

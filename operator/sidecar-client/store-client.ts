@@ -285,7 +285,7 @@ export class StoreClient {
         } else if (this.closed) {
           finish();
           reject(new StoreError("CLOSED", "the client was closed"));
-        } else if (failure !== null && !failure.retry) {
+        } else if (failure !== null && this.assignments.refused) {
           finish();
           reject(new StoreError("REFUSED", failure.message, failure));
         } else if (performance.now() >= deadlineMs) {

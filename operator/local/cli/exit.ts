@@ -1,0 +1,28 @@
+/** Exit statuses of every command. */
+export const EXIT = { done: 0, failed: 1, usage: 2 } as const;
+
+/** A command was given wrongly: exit status 2. The message names what, its value, and what is allowed. */
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+}
+
+/** A command ended with a status of its own and has said why already. */
+export class ExitRequest extends Error {
+  override readonly name = "ExitRequest";
+  readonly status: number;
+  constructor(status: number) {
+    super(`exit ${status}`);
+    this.status = status;
+  }
+}
+
+/** Where commands write, and how they are told to end. */
+export interface Terminal {
+  out(text: string): void;
+  err(text: string): void;
+  /** Columns may be redrawn and colours used. */
+  readonly interactive: boolean;
+  /** Aborts at Ctrl-C or SIGTERM. */
+  readonly stop: AbortSignal;
+  readonly env: NodeJS.ProcessEnv;
+}
