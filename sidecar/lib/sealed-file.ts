@@ -106,7 +106,9 @@ export function parentOf(path: string): string {
 
 function render(kind: string, body: unknown): string {
   const text = JSON.stringify(body);
-  const crc = crcOf(new TextEncoder().encode(`${kind}\n${text}`)).toString(16).padStart(8, "0");
+  const crc = crcOf(new TextEncoder().encode(`${kind}\n${text}`))
+    .toString(16)
+    .padStart(8, "0");
   return `{"kind":${JSON.stringify(kind)},"version":1,"crc":"${crc}","body":${text}}\n`;
 }
 

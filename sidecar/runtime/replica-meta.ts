@@ -147,7 +147,10 @@ function parseMeta(body: Record<string, unknown>): ReplicaMeta {
     enrolled:
       enrolled === null
         ? null
-        : { term: integerField(enrolled, "term", -1), leaderUid: stringField(enrolled, "leaderUid") },
+        : {
+            term: integerField(enrolled, "term", -1),
+            leaderUid: stringField(enrolled, "leaderUid"),
+          },
     wipeReason: integerField(body, "wipeReason", 0, 100),
     keySorting: integerField(body, "keySorting", 0, 100),
     notifications: booleanField(body, "notifications"),

@@ -73,7 +73,10 @@ export async function openDirectories(options: OpenDirectoriesOptions): Promise<
   const { disk } = options;
   const paths = shardPaths(options);
   const found = await look(disk, paths);
-  for (const [dir, side] of [[paths.walDir, found.wal], [paths.stateDir, found.state]] as const) {
+  for (const [dir, side] of [
+    [paths.walDir, found.wal],
+    [paths.stateDir, found.state],
+  ] as const) {
     if (side.cookie !== null) checkOwner(dir, side.cookie, options);
   }
   const garbled = found.wal.garbled ?? found.state.garbled;
@@ -102,12 +105,7 @@ export class ShardDirectories {
   readonly #disk: Disk;
   #cookie: MasterCookie;
 
-  constructor(
-    disk: Disk,
-    paths: ShardPaths,
-    cookie: MasterCookie,
-    formatted: "existing" | "new",
-  ) {
+  constructor(disk: Disk, paths: ShardPaths, cookie: MasterCookie, formatted: "existing" | "new") {
     this.#disk = disk;
     this.#cookie = cookie;
     this.uid = cookie.replicaUid;

@@ -38,12 +38,7 @@ export function checkShardName(options: {
   refuseUnless(Number.isSafeInteger(shard) && shard >= 0, "shard", shard, "0 to 2^53-1");
 }
 
-function refuseUnless(
-  good: boolean,
-  field: string,
-  value: string | number,
-  allowed: string,
-): void {
+function refuseUnless(good: boolean, field: string, value: string | number, allowed: string): void {
   if (good) return;
   throw new ProtocolError("INVALID_ARGUMENT", `${field} is "${value}", allowed: ${allowed}`, {
     field,
@@ -77,7 +72,10 @@ export async function lockDataDirectories(
   const release = async (): Promise<void> => {
     for (const lock of held.splice(0)) await lock.release();
   };
-  for (const [field, dir] of [["walDir", walDir], ["stateDir", stateDir]] as const) {
+  for (const [field, dir] of [
+    ["walDir", walDir],
+    ["stateDir", stateDir],
+  ] as const) {
     await makeDirDurable(disk, dir);
     const lock = await disk.lock(`${dir}/${LOCK_FILE}`);
     if (lock === null) {
@@ -109,7 +107,10 @@ export async function listShards(
   stateDir: string,
 ): Promise<readonly KnownShard[]> {
   const known = new Map<string, KnownShard>();
-  for (const [root, read] of [[walDir, readMasterCookie], [stateDir, readCookie]] as const) {
+  for (const [root, read] of [
+    [walDir, readMasterCookie],
+    [stateDir, readCookie],
+  ] as const) {
     for (const namespace of await disk.list(root)) {
       if (namespace === LOCK_FILE || !NAMESPACE.test(namespace)) continue;
       for (const name of await disk.list(`${root}/${namespace}`)) {

@@ -39,7 +39,12 @@ export function checkManifest(manifest: SnapshotManifest, term: number): Manifes
   const formatKnown = format === SnapshotFormat.RECORDS || format === SnapshotFormat.PAGES;
   check(formatKnown, "format", format, "RECORDS (0) or PAGES (1)");
   const detailFits = formatDetail.length <= DETAIL_CHARS_MAX;
-  check(detailFits, "format_detail", `${formatDetail.length} chars`, `0 to ${DETAIL_CHARS_MAX} chars`);
+  check(
+    detailFits,
+    "format_detail",
+    `${formatDetail.length} chars`,
+    `0 to ${DETAIL_CHARS_MAX} chars`,
+  );
   if (base === undefined) throw refusal("base", "missing", "the position of a log entry");
   integer("base.term", base.term, 0, term);
   integer("base.offset", base.offset, 0, Number.MAX_SAFE_INTEGER);

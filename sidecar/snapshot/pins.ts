@@ -79,7 +79,10 @@ export class SnapshotPins {
     try {
       const kept = this.#pins.get(target);
       if (kept?.inUse === true || this.#pinning.has(target)) {
-        throw new ProtocolError("RESOURCE_CONFLICT", `a snapshot is being sent to ${target} already`);
+        throw new ProtocolError(
+          "RESOURCE_CONFLICT",
+          `a snapshot is being sent to ${target} already`,
+        );
       }
       return this.#lease(target, kept ?? (await this.#pin(target, pin)));
     } catch (error) {

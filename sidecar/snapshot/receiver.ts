@@ -3,7 +3,11 @@ import { type DuplexCall, TransportError } from "../lib/ports/duplex-call.ts";
 import { makeDirDurable } from "../lib/sealed-file.ts";
 import type { LogPosition, Offset, Term } from "../protocol/entry.ts";
 import { ProtocolError } from "../protocol/errors.ts";
-import { type SnapshotChunk, SnapshotFormat, type SnapshotResponse } from "../protocol/gen/resilver.ts";
+import {
+  type SnapshotChunk,
+  SnapshotFormat,
+  type SnapshotResponse,
+} from "../protocol/gen/resilver.ts";
 import { type Manifest, checkManifest, refusal, sameManifest } from "./manifest.ts";
 import { MessageReader } from "./message-reader.ts";
 import { listStages, readProgress, removeStage, stagePath } from "./stage-files.ts";
@@ -135,7 +139,11 @@ export class SnapshotReceiver {
       await stage.finish();
       signal.throwIfAborted();
       const installed = await this.#install(session, stage, signal);
-      respond(session.call, { ackOffset: installed.base.offset, installed: true, bytesVerified: stage.bytes });
+      respond(session.call, {
+        ackOffset: installed.base.offset,
+        installed: true,
+        bytesVerified: stage.bytes,
+      });
       session.call.end();
       return installed;
     } catch (error) {
@@ -221,7 +229,9 @@ export class SnapshotReceiver {
   async #checkSpace(manifest: Manifest, staged: number): Promise<void> {
     const { disk, stateDir, reserveBytes, makeRoom } = this.#options;
     const extra =
-      manifest.format === SnapshotFormat.RECORDS ? manifest.bytes * RECORDS_EXTRA_PERCENT / 100 : 0;
+      manifest.format === SnapshotFormat.RECORDS
+        ? (manifest.bytes * RECORDS_EXTRA_PERCENT) / 100
+        : 0;
     const needed = Math.ceil(manifest.bytes + extra) - staged + reserveBytes;
     if ((await disk.freeBytes(stateDir)) >= needed) return;
     await makeRoom();
@@ -230,7 +240,13 @@ export class SnapshotReceiver {
     throw new ProtocolError(
       "NO_SPACE",
       `snapshot ${manifest.snapshotId} needs ${needed} bytes in ${stateDir}, free: ${free}`,
-      { field: "bytes", value: String(needed), allowed: `<= ${free}`, needed: String(needed), free: String(free) },
+      {
+        field: "bytes",
+        value: String(needed),
+        allowed: `<= ${free}`,
+        needed: String(needed),
+        free: String(free),
+      },
     );
   }
 

@@ -15,13 +15,13 @@ import type { RateLimiter } from "./rate-limiter.ts";
 import { type SnapshotForm, type SnapshotSource, rechunk } from "./source.ts";
 import { WholeHash } from "./whole-hash.ts";
 
-/** How far a transfer is, as the sender knows. Bytes are content bytes from the snapshot's start. */
+/** How far a transfer is, as the sender knows, in content bytes. */
 export interface SendProgress {
   readonly snapshotId: string;
   readonly format: SnapshotFormat;
-  /** Sent in this or an earlier attempt. */
+  /** Sent in this attempt; what the receiver already had does not count. */
   readonly bytesSent: number;
-  /** What the receiver said it verified. */
+  /** What the receiver said it verified, from the snapshot's start. */
   readonly bytesVerified: number;
   /** An estimate unless the form is exact. */
   readonly bytesTotal: number;
@@ -96,7 +96,9 @@ class Transfer {
       await sending;
       if (received.error === null) return this.#options.source.position;
       this.#options.signal.throwIfAborted();
-      throw received.error instanceof ProtocolError ? received.error : (sendError ?? received.error);
+      throw received.error instanceof ProtocolError
+        ? received.error
+        : (sendError ?? received.error);
     } catch (error) {
       this.#options.call.cancel();
       throw error;
@@ -165,16 +167,15 @@ class Transfer {
     wholeHash: Uint8Array | null,
   ): Promise<void> {
     const { call, rateLimiter } = this.#options;
+    if (chunkIndex < resume) return;
+    await rateLimiter.take(content.length, this.#stop.signal);
+    const message = this.#message({ content, chunkIndex, chunkCrc: crcOf(content) });
+    if (wholeHash !== null) message.wholeHash = wholeHash;
+    const roomLeft = call.write(message);
     this.#bytesSent += content.length;
-    if (chunkIndex >= resume) {
-      await rateLimiter.take(content.length, this.#stop.signal);
-      const chunkCrc = crcOf(content);
-      const message = this.#message({ content, chunkIndex, chunkCrc });
-      if (wholeHash !== null) message.wholeHash = wholeHash;
-      if (!call.write(message)) await call.drained();
-      this.#stop.signal.throwIfAborted();
-    }
     this.#progress();
+    if (!roomLeft) await call.drained();
+    this.#stop.signal.throwIfAborted();
   }
 
   async #awaitInstalled(): Promise<void> {
@@ -184,7 +185,8 @@ class Transfer {
       this.#progress();
       if (!response.installed) continue;
       const { offset } = this.#options.source.position;
-      if (response.ackOffset !== offset) throw refusal("ack_offset", response.ackOffset, `${offset}`);
+      if (response.ackOffset !== offset)
+        throw refusal("ack_offset", response.ackOffset, `${offset}`);
       return;
     }
   }

@@ -2,7 +2,13 @@ import { crcOf } from "../lib/crc.ts";
 import type { Disk } from "../lib/ports/disk.ts";
 import type { SnapshotChunk } from "../protocol/gen/resilver.ts";
 import { type Manifest, refusal } from "./manifest.ts";
-import { type StageProgress, hexOf, removeProgress, stagePath, writeProgress } from "./stage-files.ts";
+import {
+  type StageProgress,
+  hexOf,
+  removeProgress,
+  stagePath,
+  writeProgress,
+} from "./stage-files.ts";
 import { WholeHash, sameHash } from "./whole-hash.ts";
 
 /** Writes a snapshot's content into a staging directory in the engine's own form. */
@@ -13,7 +19,7 @@ export interface SnapshotWriter {
   sync(): Promise<void>;
   /** All content is there: completes and closes the files, durably. Rejects when they make no whole state. */
   finish(): Promise<void>;
-  /** Closes without finishing; the files stay. Fine after `finish`, and twice. */
+  /** Closes without finishing; the files stay. Never called after a `finish` that resolved. */
   abort(): Promise<void>;
 }
 
@@ -132,13 +138,14 @@ export class Stage {
   /** Closes the writer. The files stay, and what was recorded of them. */
   async close(): Promise<void> {
     await this.#syncing;
-    await this.#writer.abort();
+    if (!this.#finished) await this.#writer.abort();
   }
 
   #checkChunk(message: SnapshotChunk, last: boolean, onlyHash: boolean): void {
     const { snapshotId, chunkCount, chunkBytes } = this.manifest;
     const { content, chunkIndex } = message;
-    if (message.manifest !== undefined) throw refusal("manifest", "set", "in the first message only");
+    if (message.manifest !== undefined)
+      throw refusal("manifest", "set", "in the first message only");
     equal("snapshot_id", message.snapshotId, snapshotId);
     equal("chunk_index", chunkIndex, this.#chunks);
     equal("chunk_count", message.chunkCount, chunkCount);
@@ -149,7 +156,8 @@ export class Stage {
     if (chunkCount === 0) return;
     const lastIndex = onlyHash ? chunkCount : chunkCount - 1;
     const isLast = chunkIndex === lastIndex;
-    if (last !== isLast) throw refusal("whole_hash", last ? "set" : "not set", "in the last message only");
+    if (last !== isLast)
+      throw refusal("whole_hash", last ? "set" : "not set", "in the last message only");
     if (last) equal("bytes", this.#bytes + content.length, this.manifest.bytes);
   }
 

@@ -1,4 +1,9 @@
-import { type Disk, DiskError, type DiskFile, type DiskLock } from "../../sidecar/lib/ports/disk.ts";
+import {
+  type Disk,
+  DiskError,
+  type DiskFile,
+  type DiskLock,
+} from "../../sidecar/lib/ports/disk.ts";
 
 /**
  * What of the work not yet synced is there after a crash: none of it, all of it, or the names without the
@@ -60,7 +65,8 @@ export class CrashDisk implements Disk {
       node = new FileNode();
       this.#parent(path).entries.set(nameOf(path), node);
     }
-    if (!(node instanceof FileNode)) throw new DiskError("IO", path, "is a directory", { fatal: false });
+    if (!(node instanceof FileNode))
+      throw new DiskError("IO", path, "is a directory", { fatal: false });
     return new CrashFile(path, node, (what) => this.#step(what));
   }
 
@@ -79,7 +85,8 @@ export class CrashDisk implements Disk {
         next = new DirNode();
         at.entries.set(name, next);
       }
-      if (!(next instanceof DirNode)) throw new DiskError("IO", path, "not a directory", { fatal: false });
+      if (!(next instanceof DirNode))
+        throw new DiskError("IO", path, "not a directory", { fatal: false });
       at = next;
     }
   }
@@ -195,7 +202,10 @@ class CrashFile implements DiskFile {
     this.#step(`write ${this.#path}`);
     let at = position;
     for (const part of parts) {
-      this.#node.data = resized(this.#node.data, Math.max(this.#node.data.length, at + part.length));
+      this.#node.data = resized(
+        this.#node.data,
+        Math.max(this.#node.data.length, at + part.length),
+      );
       this.#node.data.set(part, at);
       at += part.length;
     }

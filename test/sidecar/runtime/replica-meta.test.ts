@@ -42,7 +42,7 @@ describe("replica meta", () => {
       enrolled: { term: 5, leaderUid: "leader" },
       keySorting: 2,
       notifications: true,
-      fault: "a \"quoted\" fault",
+      fault: 'a "quoted" fault',
     });
     disk.reboot("nothing");
     const found = await readReplicaMeta(disk, DIR);
@@ -82,7 +82,7 @@ describe("replica meta", () => {
     };
     for (let at = 0; at < good.length; at++) {
       const bad = good.slice();
-      bad[at] = (bad[at] as number) ^ (1 << at % 7);
+      bad[at] = (bad[at] as number) ^ (1 << (at % 7));
       await rewrite(bad);
       await assert.rejects(readReplicaMeta(disk, DIR), GarbledFileError, `byte ${at}`);
       await rewrite(good.slice(0, at));
@@ -128,7 +128,7 @@ describe("replica meta", () => {
         assert.ok(boot > found.bootCounter);
       },
     );
-    assert.deepEqual([...seen].sort(), [-1, 1, 2]);
+    assert.deepEqual(seen, new Set([-1, 1, 2]));
   });
 });
 

@@ -111,36 +111,49 @@ describe("shard directories", () => {
     assert.equal(formattedBefore(directories, meta.current), true);
   });
 
-  const partial: readonly (readonly [string, (disk: CrashDisk) => Promise<unknown>, WipeReason])[] = [
-    ["WAL volume empty", (disk) => wipe(disk, WAL), WipeReason.VOLUME_EMPTY],
-    ["state volume empty", (disk) => wipe(disk, STATE), WipeReason.VOLUME_EMPTY],
-    ["WAL cookie gone", (disk) => disk.remove(`${WAL}/${COOKIE_FILE}`), WipeReason.VOLUME_EMPTY],
-    ["state cookie gone", (disk) => disk.remove(`${STATE}/${COOKIE_FILE}`), WipeReason.VOLUME_EMPTY],
-    ["promises gone", (disk) => disk.remove(`${WAL}/${META_FILE}`), WipeReason.VOLUME_EMPTY],
+  const partial: readonly (readonly [string, (disk: CrashDisk) => Promise<unknown>, WipeReason])[] =
     [
-      "both cookies gone, files there",
-      async (disk) => {
-        await disk.remove(`${WAL}/${COOKIE_FILE}`);
-        await disk.remove(`${STATE}/${COOKIE_FILE}`);
-      },
-      WipeReason.VOLUME_EMPTY,
-    ],
-    ["WAL cookie damaged", (disk) => damage(disk, `${WAL}/${COOKIE_FILE}`), WipeReason.CORRUPT],
-    ["state cookie damaged", (disk) => damage(disk, `${STATE}/${COOKIE_FILE}`), WipeReason.CORRUPT],
-    ["promises damaged", (disk) => damage(disk, `${WAL}/${META_FILE}`), WipeReason.CORRUPT],
-    [
-      "state volume of another replica",
-      async (disk) => {
-        const text = await textOf(disk, `${STATE}/${COOKIE_FILE}`);
-        await disk.remove(`${STATE}/${COOKIE_FILE}`);
-        const other = new CrashDisk();
-        await open(other, counting(70));
-        await put(disk, `${STATE}/${COOKIE_FILE}`, (await textOf(other, `${STATE}/${COOKIE_FILE}`)) ?? "");
-        assert.ok(text);
-      },
-      WipeReason.IDENTITY_MISMATCH,
-    ],
-  ];
+      ["WAL volume empty", (disk) => wipe(disk, WAL), WipeReason.VOLUME_EMPTY],
+      ["state volume empty", (disk) => wipe(disk, STATE), WipeReason.VOLUME_EMPTY],
+      ["WAL cookie gone", (disk) => disk.remove(`${WAL}/${COOKIE_FILE}`), WipeReason.VOLUME_EMPTY],
+      [
+        "state cookie gone",
+        (disk) => disk.remove(`${STATE}/${COOKIE_FILE}`),
+        WipeReason.VOLUME_EMPTY,
+      ],
+      ["promises gone", (disk) => disk.remove(`${WAL}/${META_FILE}`), WipeReason.VOLUME_EMPTY],
+      [
+        "both cookies gone, files there",
+        async (disk) => {
+          await disk.remove(`${WAL}/${COOKIE_FILE}`);
+          await disk.remove(`${STATE}/${COOKIE_FILE}`);
+        },
+        WipeReason.VOLUME_EMPTY,
+      ],
+      ["WAL cookie damaged", (disk) => damage(disk, `${WAL}/${COOKIE_FILE}`), WipeReason.CORRUPT],
+      [
+        "state cookie damaged",
+        (disk) => damage(disk, `${STATE}/${COOKIE_FILE}`),
+        WipeReason.CORRUPT,
+      ],
+      ["promises damaged", (disk) => damage(disk, `${WAL}/${META_FILE}`), WipeReason.CORRUPT],
+      [
+        "state volume of another replica",
+        async (disk) => {
+          const text = await textOf(disk, `${STATE}/${COOKIE_FILE}`);
+          await disk.remove(`${STATE}/${COOKIE_FILE}`);
+          const other = new CrashDisk();
+          await open(other, counting(70));
+          await put(
+            disk,
+            `${STATE}/${COOKIE_FILE}`,
+            (await textOf(other, `${STATE}/${COOKIE_FILE}`)) ?? "",
+          );
+          assert.ok(text);
+        },
+        WipeReason.IDENTITY_MISMATCH,
+      ],
+    ];
 
   for (const [name, lose, reason] of partial) {
     it(`makes a new identity and keeps the old files until Enrol: ${name}`, async () => {
@@ -348,19 +361,29 @@ describe("data directories of a node", () => {
   it("belong to one process at a time", async () => {
     const disk = new CrashDisk();
     const lock = await lockDataDirectories(disk, "/data/wal", "/data/state");
-    await assert.rejects(lockDataDirectories(disk, "/data/wal", "/data/state"), (error: unknown) => {
-      assert.ok(error instanceof DirectoryInUseError);
-      assert.match(error.message, /walDir is "\/data\/wal", which another process uses/);
-      return true;
-    });
+    await assert.rejects(
+      lockDataDirectories(disk, "/data/wal", "/data/state"),
+      (error: unknown) => {
+        assert.ok(error instanceof DirectoryInUseError);
+        assert.match(error.message, /walDir is "\/data\/wal", which another process uses/);
+        return true;
+      },
+    );
     await assert.rejects(lockDataDirectories(disk, "/data/w2", "/data/state"), /stateDir is/);
     await lock.release();
     await (await lockDataDirectories(disk, "/data/w2", "/data/state")).release();
   });
 
   it("must not be the same or one inside the other", async () => {
-    for (const [wal, state] of [["/d", "/d"], ["/d", "/d/s"], ["/d/w", "/d"]] as const) {
-      await assert.rejects(lockDataDirectories(new CrashDisk(), wal, state), /none inside the other/);
+    for (const [wal, state] of [
+      ["/d", "/d"],
+      ["/d", "/d/s"],
+      ["/d/w", "/d"],
+    ] as const) {
+      await assert.rejects(
+        lockDataDirectories(new CrashDisk(), wal, state),
+        /none inside the other/,
+      );
     }
   });
 
@@ -377,7 +400,12 @@ describe("data directories of a node", () => {
   });
 
   it("forget a removed shard, also after a crash midway", async () => {
-    const paths = shardPaths({ walDir: "/data/wal", stateDir: "/data/state", namespace: "default", shard: 0 });
+    const paths = shardPaths({
+      walDir: "/data/wal",
+      stateDir: "/data/state",
+      namespace: "default",
+      shard: 0,
+    });
     await crashEverywhere(
       withData,
       (disk) => removeShard(disk, paths),

@@ -1,13 +1,18 @@
 import assert from "node:assert/strict";
 import { GarbledFileError } from "../../../sidecar/lib/sealed-file.ts";
 import { LOG_START } from "../../../sidecar/protocol/entry.ts";
-import {
-  CURRENT_FILE,
-  openCurrent,
-  readPointer,
-} from "../../../sidecar/snapshot/state-pointer.ts";
+import { CURRENT_FILE, openCurrent, readPointer } from "../../../sidecar/snapshot/state-pointer.ts";
 import { CrashDisk, crashEverywhere } from "../../support/crash-disk.ts";
-import { BASE, OLD, STATE, Target, attempt, contentOf, preparedDisk, sourceOf } from "./transfer-fixture.ts";
+import {
+  BASE,
+  OLD,
+  STATE,
+  Target,
+  attempt,
+  contentOf,
+  preparedDisk,
+  sourceOf,
+} from "./transfer-fixture.ts";
 
 const CONTENT = contentOf(1042);
 
@@ -108,7 +113,10 @@ describe("state pointer", () => {
       await assert.rejects(openCurrent(disk, STATE, "u1", { dropOld: true }), GarbledFileError);
     }
     const disk = await preparedDisk();
-    await assert.rejects(openCurrent(disk, STATE, "u2", { dropOld: true }), /uid is u1, allowed: u2/);
+    await assert.rejects(
+      openCurrent(disk, STATE, "u2", { dropOld: true }),
+      /uid is u1, allowed: u2/,
+    );
   });
 
   it("cleans up at open: leftovers always, old states only for a voter", async () => {

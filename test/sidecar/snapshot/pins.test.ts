@@ -9,7 +9,14 @@ function setUp(more: { sendersMax?: number; waitingMax?: number } = {}) {
   const clock = new TestClock();
   let next = 1;
   const random = { unit: () => 0.5, uid: () => `snap-${next++}` };
-  const pins = new SnapshotPins({ clock, random, graceMs: 1000, sendersMax: 2, waitingMax: 2, ...more });
+  const pins = new SnapshotPins({
+    clock,
+    random,
+    graceMs: 1000,
+    sendersMax: 2,
+    waitingMax: 2,
+    ...more,
+  });
   const counts = { made: 0, released: 0 };
   const pin = async (): Promise<PinnedSource> => {
     counts.made++;

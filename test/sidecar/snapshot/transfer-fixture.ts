@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import type { Clock } from "../../../sidecar/lib/ports/clock.ts";
 import type { Disk, DiskFile } from "../../../sidecar/lib/ports/disk.ts";
 import type { LogPosition } from "../../../sidecar/protocol/entry.ts";
+import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
 import {
   type SnapshotChunk,
   SnapshotFormat,
@@ -19,7 +20,11 @@ import type { SnapshotForm, SnapshotSource } from "../../../sidecar/snapshot/sou
 import type { SnapshotWriter, SnapshotWriters } from "../../../sidecar/snapshot/stage.ts";
 import { openCurrent, readPointer } from "../../../sidecar/snapshot/state-pointer.ts";
 import { CrashDisk } from "../../support/crash-disk.ts";
-import { type MemoryCallOptions, type MemoryCallPair, memoryCall } from "../../support/memory-call.ts";
+import {
+  type MemoryCallOptions,
+  type MemoryCallPair,
+  memoryCall,
+} from "../../support/memory-call.ts";
 
 export const STATE = "/data/state/default/0";
 export const CHUNK = 100;
@@ -118,7 +123,8 @@ export class FileWriters implements SnapshotWriters {
   }
 
   async open(dir: string, manifest: Manifest, resumeBytes: number): Promise<SnapshotWriter | null> {
-    if (resumeBytes > 0 && (!this.resumes || manifest.format === SnapshotFormat.RECORDS)) return null;
+    if (resumeBytes > 0 && (!this.resumes || manifest.format === SnapshotFormat.RECORDS))
+      return null;
     this.opened.push({ resumeBytes });
     const file = await this.#disk.open(`${dir}/data`, { create: true });
     await file.truncate(resumeBytes);
@@ -278,4 +284,24 @@ export async function caught<T>(work: Promise<T>): Promise<T | Error> {
   } catch (error) {
     return error as Error;
   }
+}
+
+/** Alters what arrives: `alter` gets each chunk message, not the manifest. */
+export function onChunks(alter: (chunk: SnapshotChunk) => readonly SnapshotChunk[]) {
+  return { up: (m: SnapshotChunk) => (m.manifest === undefined ? alter(m) : [m]) };
+}
+
+/** Asserts INVALID_ARGUMENT for this field, with what is allowed. */
+export function refused(error: unknown, field: string): void {
+  assert.ok(error instanceof ProtocolError, String(error));
+  assert.equal(error.reason, "INVALID_ARGUMENT");
+  assert.equal(error.metadata["field"], field);
+  assert.ok(error.metadata["allowed"]);
+}
+
+/** A copy with one bit changed. */
+export function flipped(bytes: Uint8Array): Uint8Array {
+  const copy = bytes.slice();
+  copy[0] = (copy[0] ?? 0) ^ 1;
+  return copy;
 }
