@@ -112,6 +112,20 @@ export const OxiaClientService = {
   ),
 };
 
+/**
+ * The same rpcs under the name that Oxia's released clients call (Java up to 0.9, Python): the messages are
+ * equal on the wire, only the protobuf package was named otherwise.
+ */
+export function underReleasedName<Rpc extends { readonly path: string }>(
+  service: Readonly<Record<string, Rpc>>,
+): Readonly<Record<string, Rpc>> {
+  const renamed = Object.entries(service).map(([name, rpc]) => {
+    const path = rpc.path.replace(PUBLIC, "/io.streamnative.oxia.proto.OxiaClient");
+    return [name, { ...rpc, path }] as const;
+  });
+  return Object.fromEntries(renamed);
+}
+
 const COORDINATION = "/resilver.v1.Coordination";
 
 /** Operator to sidecar, on the internal port. */

@@ -3,7 +3,11 @@ import type { Clock } from "../lib/ports/clock.ts";
 import type { Logger } from "../lib/ports/logger.ts";
 import type { MetricsRegistry } from "../observability/metrics.ts";
 import { notReadyBecause } from "../observability/readiness.ts";
-import { CoordinationService, LogReplicationService } from "../protocol/service.ts";
+import {
+  CoordinationService,
+  LogReplicationService,
+  underReleasedName,
+} from "../protocol/service.ts";
 import type { NodeRuntime } from "../runtime/ports.ts";
 import { Assignments } from "./assignments.ts";
 import { coordinationService } from "./coordination-service.ts";
@@ -94,20 +98,19 @@ export class SidecarServers {
     });
     let publicServer: RpcServer | null = null;
     try {
+      const handlers = publicService({
+        runtime,
+        assignments,
+        context: context("public"),
+        stopping: stopping.signal,
+      });
       publicServer = await RpcServer.listen({
         port: "public",
         address: options.publicAddress,
         clock,
         services: [
-          {
-            definition: PublicServiceDefinition,
-            handlers: publicService({
-              runtime,
-              assignments,
-              context: context("public"),
-              stopping: stopping.signal,
-            }),
-          },
+          { definition: PublicServiceDefinition, handlers },
+          { definition: underReleasedName(PublicServiceDefinition), handlers },
         ],
       });
       const http = await openHealthServer(options.metricsAddress, {
