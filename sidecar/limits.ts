@@ -36,6 +36,8 @@ export const LIMITS = Object.freeze({
   versionCacheBytesMax: 24 * 1024 * 1024,
   /** A list or scan that takes longer is ended: it keeps old pages and old entries alive. */
   readViewMsMax: 30_000,
+  /** Lists and scans open at once on a shard. */
+  readViewsMax: 512,
   snapshotChunkBytes: 256 * 1024,
   snapshotSendersMax: 2,
   heartbeatIntervalMs: 100,

@@ -2,11 +2,13 @@
  * Key order as byte order. An encoded key is a "binary string": one character (0-255) per byte, so that
  * JavaScript's string order is byte order and the same value serves as map key and sort key.
  *
- *   user key      0x10 [count of "/", 2 bytes, hierarchical only] UTF-8
- *   internal key  0x20 [the same] UTF-8                              (sorts last)
- *   own records   0x00, 0x01                                         (never seen outside)
+ *   user key      0x10 [depth, 2 bytes, hierarchical only] UTF-8
+ *   internal key  0x20 [the same] UTF-8                       (sorts last)
+ *   own records   0x00, 0x01                                  (never seen outside)
  *
- * Hierarchical order is therefore: fewer "/" first, then bytes (WIRE.md).
+ * Hierarchical order, as Oxia has it: by depth, the count of "/", then by bytes, with "/" above every
+ * other byte (0xff, which UTF-8 never uses). A trailing "//" counts as one: it is written as the end of a
+ * range, so that `/a/` to `/a//` are exactly the direct children of `/a`.
  */
 
 /** See the file header. */
@@ -38,6 +40,8 @@ export const RECORDS_TO: EncodedKey = INTERNAL_END;
 // biome-ignore lint: the range is the point
 const ASCII = /^[\x00-\x7f]*$/;
 const SLASH = 47;
+/** "/" in an encoded hierarchical key. */
+const HIGH_SLASH = "\xff";
 
 function levelPrefix(start: string, level: number): string {
   return start + String.fromCharCode((level >> 8) & 0xff, level & 0xff);
@@ -45,10 +49,10 @@ function levelPrefix(start: string, level: number): string {
 const LEVELS_CACHED = 64;
 const userLevels = Array.from({ length: LEVELS_CACHED }, (_, level) => levelPrefix(USER, level));
 
-function slashesOf(key: string): number {
+function depthOf(key: string): number {
   let count = 0;
   for (let at = 0; at < key.length; at++) if (key.charCodeAt(at) === SLASH) count++;
-  return count;
+  return key.endsWith("//") ? count - 1 : count;
 }
 
 /** Encodes a key for `sorting`. Order-preserving and one to one for well-formed strings. */
@@ -56,14 +60,16 @@ export function encodeKey(key: string, sorting: KeySorting): EncodedKey {
   const bytes = ASCII.test(key) ? key : Buffer.from(key, "utf8").toString("latin1");
   const internal = key.startsWith(INTERNAL_PREFIX);
   if (sorting === "natural") return (internal ? INTERNAL : USER) + bytes;
-  const level = slashesOf(key);
+  const level = depthOf(key);
   const cached = internal ? undefined : userLevels[level];
-  return (cached ?? levelPrefix(internal ? INTERNAL : USER, level)) + bytes;
+  const prefix = cached ?? levelPrefix(internal ? INTERNAL : USER, level);
+  return prefix + (level === 0 ? bytes : bytes.replaceAll("/", HIGH_SLASH));
 }
 
 /** The key that was encoded. */
 export function decodeKey(encoded: EncodedKey, sorting: KeySorting): string {
-  const bytes = encoded.slice(sorting === "natural" ? 1 : 3);
+  const natural = sorting === "natural";
+  const bytes = natural ? encoded.slice(1) : encoded.slice(3).replaceAll(HIGH_SLASH, "/");
   return ASCII.test(bytes) ? bytes : Buffer.from(bytes, "latin1").toString("utf8");
 }
 

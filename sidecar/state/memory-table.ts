@@ -6,18 +6,18 @@ const RUN_KEYS = 1024;
 /** Runs below this length are merged when there are many. */
 const SMALL_RUN_KEYS = 8 * RUN_KEYS;
 const SMALL_RUNS_MAX = 8;
-/** Map slot, entry object, record head and key slot; an estimate. */
-const ENTRY_OVERHEAD_BYTES = 200;
+/** Map slot, entry, version, buffer and key objects as V8 lays them out; an estimate, rather too high. */
+const ENTRY_OVERHEAD_BYTES = 360;
 
-/** One write: the record, or null for a deletion. */
+/** The last write of a key: the record, or null for a deletion. Only the table changes it. */
 export interface TableEntry {
   /** Offset of the log entry that wrote it. */
-  readonly offset: number;
-  readonly record: Buffer | null;
+  offset: number;
+  record: Buffer | null;
   /** Null for a deletion. */
-  readonly version: RecordVersion | null;
+  version: RecordVersion | null;
   /** What it replaced in this table, kept only while an open view may need it. */
-  readonly previous: TableEntry | undefined;
+  previous: TableEntry | undefined;
 }
 
 function entryBytes(key: EncodedKey, record: Buffer | null): number {
@@ -56,26 +56,35 @@ export class MemoryTable {
     return entry;
   }
 
-  /** Writes an entry. `keepPrevious` when a view is open. Returns by how many bytes the table grew. */
+  /**
+   * Writes a key. `found` is what `get` says of it now (one lookup less); `keepFound` when a view is open.
+   * Returns by how many bytes the table grew.
+   */
   set(
     key: EncodedKey,
-    offset: number,
-    record: Buffer | null,
-    version: RecordVersion | null,
-    keepPrevious: boolean,
+    found: TableEntry | undefined,
+    keepFound: boolean,
+    write: { readonly offset: number; readonly record: Buffer | null; readonly version: RecordVersion | null },
   ): number {
-    const found = this.#entries.get(key);
-    const previous = keepPrevious ? found : undefined;
-    this.#entries.set(key, { offset, record, version, previous });
+    const { offset, record, version } = write;
     let grown = entryBytes(key, record);
-    if (found === undefined) {
-      this.#tail.push(key);
-      if (this.#tail.length >= RUN_KEYS) this.#sealTail();
-    } else if (!keepPrevious) {
+    if (found !== undefined && !keepFound) {
       grown -= entryBytes(key, found.record);
+      found.offset = offset;
+      found.record = record;
+      found.version = version;
+      found.previous = undefined;
+    } else {
+      this.#entries.set(key, { offset, record, version, previous: found });
+      if (found === undefined) this.#addKey(key);
     }
     this.#bytes += grown;
     return grown;
+  }
+
+  #addKey(key: EncodedKey): void {
+    this.#tail.push(key);
+    if (this.#tail.length >= RUN_KEYS) this.#sealTail();
   }
 
   /** All keys as sorted runs; the result never changes. */

@@ -3,6 +3,7 @@ import { crcOf } from "../lib/crc.ts";
 import type { Clock } from "../lib/ports/clock.ts";
 import type { Disk } from "../lib/ports/disk.ts";
 import { LIMITS } from "../limits.ts";
+import { ProtocolError } from "../protocol/errors.ts";
 import { LOG_START, type LogEntry, type LogPosition } from "../protocol/entry.ts";
 import type {
   GetRequest,
@@ -133,7 +134,7 @@ export class ShardState {
     this.#source = {
       keySorting: options.keySorting,
       record: (key) => this.#record(key),
-      view: (range, reverse) => this.#view(range, reverse),
+      view: (range, reverse) => this.#boundedView(range, reverse),
     };
     options.budget.countShard(1);
   }
@@ -389,17 +390,17 @@ export class ShardState {
   }
 
   #set(key: EncodedKey, record: Buffer | null, version: RecordVersion | null): void {
-    const keep = this.#views.size > 0;
-    const grown = this.#active.set(key, this.#applied.offset, record, version, keep);
-    this.#options.budget.add(grown);
+    const found = this.#active.get(key);
+    const write = { offset: this.#applied.offset, record, version };
+    this.#options.budget.add(this.#active.set(key, found, this.#views.size > 0, write));
   }
 
   #writeTarget(): WriteTarget {
     return {
       keySorting: this.#options.keySorting,
       version: (key) => this.#version(key),
-      put: (key, record, version) => {
-        if (this.#version(key) === null) this.#records += 1;
+      put: (key, record, version, found) => {
+        if (found === null) this.#records += 1;
         this.#set(key, record, version);
       },
       remove: (key) => {
@@ -428,6 +429,15 @@ export class ShardState {
     });
     this.#views.add(view);
     return view;
+  }
+
+  /** Reads are refused at the bound; applying entries never is. */
+  #boundedView(range: KeyRange, reverse: boolean): ReadView {
+    if (this.#views.size >= LIMITS.readViewsMax) {
+      const many = `${this.#views.size} reads are open on this shard`;
+      throw new ProtocolError("RESOURCE_UNAVAILABLE", `${many}; allowed: ${LIMITS.readViewsMax}`);
+    }
+    return this.#view(range, reverse);
   }
 
   /** Views keep old pages and old entries alive: none may be forgotten open. */

@@ -3,20 +3,23 @@ import type {
   DeleteResponse,
   PutRequest,
   PutResponse,
+  Version,
   WriteRequest,
   WriteResponse,
 } from "../protocol/gen/oxia-client.ts";
 import { Status } from "../protocol/gen/oxia-client.ts";
 import type { EncodedKey, KeyRange, KeySorting } from "./key-order.ts";
 import { encodeKey, encodeRange } from "./key-order.ts";
-import { clientVersion, encodeRecord, type RecordVersion } from "./record.ts";
+import { encodeRecord, type RecordVersion } from "./record.ts";
 
 /** What a write request is applied to. */
 export interface WriteTarget {
   readonly keySorting: KeySorting;
   /** The record's version; null when there is no such record. */
   version(key: EncodedKey): RecordVersion | null;
-  put(key: EncodedKey, record: Buffer, version: RecordVersion): void;
+  /** Writes a record; `found` is what `version` said of the key just before. */
+  put(key: EncodedKey, record: Buffer, version: RecordVersion, found: RecordVersion | null): void;
+  /** Removes a record that is there. */
   remove(key: EncodedKey): void;
   /** Keys of present records, in order, as of the call. */
   keys(range: KeyRange): readonly EncodedKey[];
@@ -62,12 +65,12 @@ function applyPut(target: WriteTarget, put: PutRequest, timestampMs: number): Pu
     modificationsCount: put.overrideModificationsCount ?? nextCount,
     createdTimestamp: found?.createdTimestamp ?? timestampMs,
   };
-  const record = encodeRecord(
-    { ...version, modifiedTimestamp: timestampMs, clientIdentity: put.clientIdentity },
-    put.value,
-  );
-  target.put(key, record, version);
-  return { status: Status.OK, version: clientVersion(record) };
+  const clientIdentity = put.clientIdentity;
+  const head = { ...version, modifiedTimestamp: timestampMs, clientIdentity };
+  target.put(key, encodeRecord(head, put.value), version, found);
+  const shown: Version = { ...version, modifiedTimestamp: timestampMs };
+  if (clientIdentity !== undefined) shown.clientIdentity = clientIdentity;
+  return { status: Status.OK, version: shown };
 }
 
 function applyDelete(target: WriteTarget, request: DeleteRequest): DeleteResponse {
