@@ -60,6 +60,8 @@ const UNSYNCED_BYTES_MAX = 32 * 1024 * 1024;
 /** Milliseconds between two ticks of the core. */
 const TICK_MS = 20;
 const NO_SPACE_RETRY_MS = 500;
+/** Beyond this the last checkpoint would not fit into the time of a clean shutdown. */
+const LAST_CHECKPOINT_BYTES_MAX = 16 * 1024 * 1024;
 
 /** Which replica to open, and who hears of it. */
 export interface ReplicaIdentity {
@@ -281,7 +283,10 @@ export class ReplicaDriver implements ReplicaHandle {
     if (storage !== null) {
       await this.#pauseStorage();
       await storage.wal.sync();
-      await storage.state.checkpoint();
+      // Only saves the next start a replay; the log is durable already.
+      if (storage.state.stats.tableBytes < LAST_CHECKPOINT_BYTES_MAX) {
+        await storage.state.checkpoint();
+      }
       await storage.state.close();
       await storage.wal.close();
     }
