@@ -133,19 +133,19 @@ class NodeFile implements DiskFile {
   }
 
   /** fdatasync: the data, and the size where it changed. */
-  sync(): Promise<void> {
+  async sync(): Promise<void> {
     this.#checkOpen();
-    return call(this.#path, (done) => fs.fdatasync(this.#fd, done), true);
+    await call(this.#path, (done) => fs.fdatasync(this.#fd, done), true);
   }
 
-  truncate(bytes: number): Promise<void> {
+  async truncate(bytes: number): Promise<void> {
     this.#checkOpen();
-    return call(this.#path, (done) => fs.ftruncate(this.#fd, bytes, done));
+    await call(this.#path, (done) => fs.ftruncate(this.#fd, bytes, done));
   }
 
-  size(): Promise<number> {
+  async size(): Promise<number> {
     this.#checkOpen();
-    return new Promise((resolve, reject) => {
+    return await new Promise((resolve, reject) => {
       fs.fstat(this.#fd, (error, stats) => {
         if (error) reject(diskError(error, this.#path, false));
         else resolve(stats.size);

@@ -1,6 +1,6 @@
 import type { DiskFile } from "../lib/ports/disk.ts";
 
-const WINDOW_BYTES = 1024 * 1024;
+const WINDOW_BYTES = 512 * 1024;
 
 /** A window of bounded size that slides over a file, for reading it once from its start. */
 export class FileWindow {

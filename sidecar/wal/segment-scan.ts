@@ -11,7 +11,8 @@ import {
   type WalRecord,
 } from "./segment-codec.ts";
 
-const SEARCH_BYTES = 1024 * 1024;
+const SEARCH_BYTES = 256 * 1024;
+const ZEROS = new Uint8Array(SEARCH_BYTES);
 
 /** What stands after the last record that continues the log. */
 export interface Tail {
@@ -62,19 +63,22 @@ export async function scanTail(
   position: number,
   control: LogControl,
 ): Promise<Tail> {
-  const torn = await firstBadMayBeTorn(window, firstOffset, position);
+  const dirtyEnd = await lastDirty(window, position);
+  const clean = { dirtyBytes: 0, highest: null, mark: control.mark, mayBeTorn: false };
+  if (dirtyEnd === position) return clean;
+  const mayBeTorn = await firstBadMayBeTorn(window, firstOffset, position);
   let highest: Offset | null = null;
-  let mark = control.mark;
-  let at = await nextMagic(window, position);
+  let { mark } = control;
+  let at = await nextMagic(window, position, dirtyEnd);
   while (at !== null) {
     const record = await recordAt(window, firstOffset, at);
     if (record !== null && isLive(record, control)) {
       highest = Math.max(highest ?? record.entry.offset, record.entry.offset);
       mark = Math.max(mark, record.mark);
     }
-    at = await nextMagic(window, at + (record?.bytes ?? 1));
+    at = await nextMagic(window, at + (record?.bytes ?? 1), dirtyEnd);
   }
-  return { dirtyBytes: await dirtyBytes(window, position), highest, mark, mayBeTorn: torn };
+  return { dirtyBytes: dirtyEnd - position, highest, mark, mayBeTorn };
 }
 
 async function firstBadMayBeTorn(
@@ -92,25 +96,31 @@ async function firstBadMayBeTorn(
   return mayBeTorn(window.view(position, bytes), position, position + bytes);
 }
 
-/** Position of the next record magic from `from` on; null when there is none. */
-async function nextMagic(window: FileWindow, from: number): Promise<number | null> {
+/** Position of the next record magic in [from, end); null when there is none. */
+async function nextMagic(window: FileWindow, from: number, end: number): Promise<number | null> {
   const overlap = RECORD_MAGIC.byteLength - 1;
-  for (let start = from; start < window.size; start += SEARCH_BYTES) {
+  for (let start = from; start < end; start += SEARCH_BYTES) {
     const length = SEARCH_BYTES + overlap;
     if (!window.holds(start, length)) await window.load(start, length);
-    const view = window.view(start, length);
-    const found = Buffer.from(view.buffer, view.byteOffset, view.byteLength).indexOf(RECORD_MAGIC);
+    const found = bufferOf(window.view(start, length)).indexOf(RECORD_MAGIC);
     if (found >= 0) return start + found;
   }
   return null;
 }
 
-async function dirtyBytes(window: FileWindow, position: number): Promise<number> {
-  let dirty = 0;
+/** End of the last byte from `position` on that is not zero; `position` when there is none. */
+async function lastDirty(window: FileWindow, position: number): Promise<number> {
+  let end = position;
   for (let start = position; start < window.size; start += SEARCH_BYTES) {
     if (!window.holds(start, SEARCH_BYTES)) await window.load(start, SEARCH_BYTES);
-    const bytes = trimmedBytes(window.view(start, SEARCH_BYTES));
-    if (bytes > 0) dirty = start - position + bytes;
+    const view = window.view(start, SEARCH_BYTES);
+    // Most of it is preallocated space: comparing is many times faster than looking at each byte.
+    if (bufferOf(view).equals(ZEROS.subarray(0, view.byteLength))) continue;
+    end = start + trimmedBytes(view);
   }
-  return dirty;
+  return end;
+}
+
+function bufferOf(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -46,7 +46,10 @@ export class SegmentWriter {
     return new SegmentWriter(segment, file);
   }
 
-  /** Opens an existing segment to go on at its end; `cut` first removes, durably, what stands after it. */
+  /**
+   * Opens an existing segment to go on at its end; `cut` first removes what stands after it. All of it is
+   * durable when this resolves: what a killed process left in the cache may not be yet (H14).
+   */
   static async reopen(
     options: SegmentWriterOptions,
     segment: Segment,
@@ -54,11 +57,7 @@ export class SegmentWriter {
   ): Promise<SegmentWriter> {
     const file = await options.disk.open(segment.path, { create: false });
     try {
-      if (cut) {
-        await file.truncate(segment.end);
-        // Before the file grows again: or a crash could bring back the old bytes under new ones.
-        await file.sync();
-      }
+      if (cut) await file.truncate(segment.end);
       if (options.preallocate && (await file.size()) < options.segmentBytes) {
         await file.truncate(options.segmentBytes);
       }

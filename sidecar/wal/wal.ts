@@ -248,15 +248,26 @@ export class Wal {
 
   /** Syncs what was appended and closes. Later calls throw. Throws when that sync fails. */
   async close(): Promise<void> {
+    let whole = false;
     try {
-      if (this.#stopped === null) await this.sync();
+      await this.sync();
+      whole = true;
+    } catch (error) {
+      // Whoever was waiting for the failed operation heard of it already.
+      if (this.#stopped === null) throw error;
     } finally {
       this.#stopped ??= new Error("the log is closed");
-      await this.#queue.run(async () => {
-        await this.#closeWriter();
-        await this.#marks.close();
-      });
+      await this.#queue.run(() => this.#release(whole));
     }
+  }
+
+  async #release(whole: boolean): Promise<void> {
+    const writer = this.#writer;
+    this.#writer = null;
+    // Without what is only preallocated the next start has less to read.
+    if (whole) await writer?.seal();
+    else await writer?.close();
+    await this.#marks.close();
   }
 
   async #flush(): Promise<void> {
