@@ -1,19 +1,32 @@
 /**
- * Order of keys as the store sorts them, to merge what several shards answered. Hierarchical: fewer
- * slashes first, then bytes; natural: bytes only.
+ * Order of keys as the store sorts them, to merge what several shards answered. Hierarchical: by depth,
+ * then by bytes with the slash above all others; natural: bytes only.
  */
 export type KeyOrder = (a: string, b: string) => number;
 
-/** Hierarchical order (WIRE.md): `/a` and `/b` come before `/a/x`. */
-export const hierarchicalOrder: KeyOrder = (a, b) => depth(a) - depth(b) || naturalOrder(a, b);
+const SLASH = 0x2f;
+
+/**
+ * Hierarchical order: `/a` and `/b` come before `/a/x`, and `/a/` to `/a//` are the children of `/a`.
+ */
+export const hierarchicalOrder: KeyOrder = (a, b) =>
+  depth(a) - depth(b) || Buffer.compare(slashHigh(a), slashHigh(b));
 
 /** Order of the UTF-8 bytes. */
 export const naturalOrder: KeyOrder = (a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b));
 
+/** The count of slashes; a trailing pair, the end of a range, counts as one. */
 function depth(key: string): number {
   let slashes = 0;
   for (let at = key.indexOf("/"); at !== -1; at = key.indexOf("/", at + 1)) slashes += 1;
-  return slashes;
+  return key.endsWith("//") ? slashes - 1 : slashes;
+}
+
+/** UTF-8 with each slash as the one byte above all that UTF-8 uses. */
+function slashHigh(key: string): Buffer {
+  const bytes = Buffer.from(key);
+  for (let at = bytes.indexOf(SLASH); at !== -1; at = bytes.indexOf(SLASH, at + 1)) bytes[at] = 0xff;
+  return bytes;
 }
 
 /** Merges sorted sequences into one sorted sequence; each source is read no further than needed. */
