@@ -2,7 +2,7 @@
 import { ProtocolError } from "../../sidecar/protocol/errors.ts";
 import type { ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import { newest, withAckedTerm, withRegressed } from "../core/election.ts";
-import { withJoint, withNext, withoutJoint, withoutMember } from "../core/ensemble.ts";
+import { withJoint, withNext, withoutJoint, withoutMember, withoutNext } from "../core/ensemble.ts";
 import { withLearner, withPromoted, type MemberAction } from "../core/membership.ts";
 import { withBootstrap, type Action } from "../core/plan.ts";
 import { voterSetsText } from "../core/quorum.ts";
@@ -64,6 +64,9 @@ export async function runStep(
       return {};
     case "beginChange":
       await keeper.save(withNext(keeper.record, step.ensemble), signal);
+      return {};
+    case "cancelChange":
+      await keeper.save(orConflict(withoutNext(keeper.record)), signal);
       return {};
     case "startJoint":
       await keeper.save(orConflict(withJoint(keeper.record)), signal);

@@ -8,6 +8,8 @@ import type { MemberAction } from "./membership.ts";
 export type EnsembleAction =
   /** Save where the next single step leads. */
   | { readonly kind: "beginChange"; readonly ensemble: readonly string[] }
+  /** Save that the change is given up: it is not joint yet, and people want something else by now. */
+  | { readonly kind: "cancelChange" }
   /** Save the joint state: a removal needs no learner first. */
   | { readonly kind: "startJoint" }
   /** Tell the leader the voter sets in force and wait for an entry committed under them. */
@@ -52,6 +54,8 @@ export function planEnsemble(
     return [...planRetire(record, observed), ...planBegin(record)];
   }
   if (next.joint) return confirmed ? planLeave(record, next.ensemble) : [{ kind: "updateEnsemble" }];
+  const wanted = nextEnsemble(record.ensemble, record.desired);
+  if (wanted === null || !sameNodes(wanted, next.ensemble)) return [{ kind: "cancelChange" }];
   return planJoin(record, observed, next.ensemble, leader);
 }
 
@@ -123,6 +127,16 @@ export function withDesired(record: ShardRecord, desired: readonly string[]): Sh
 /** The record to save before the first step of a change. */
 export function withNext(record: ShardRecord, ensemble: readonly string[]): ShardRecord {
   return { ...record, next: { ensemble, joint: false } };
+}
+
+/** The record to save when a change that is not joint yet is given up; its new node is leaving, if it came so far. */
+export function withoutNext(record: ShardRecord): ShardRecord | null {
+  if (record.next === undefined || record.next.joint) return null;
+  const { next: _next, ...kept } = record;
+  const members = record.members.map((member) =>
+    record.ensemble.includes(member.node) ? member : { ...member, role: "leaving" as const },
+  );
+  return { ...kept, members };
 }
 
 /** The record to save before the leader is told of a removal. */

@@ -163,7 +163,8 @@ function planLearner(
   if (replica.enrolledTerm < record.term || fed === undefined) {
     return { kind: "enrol", node: member.node, uid: member.replicaUid };
   }
-  return fed.reachedTarget ? { kind: "promote", node: member.node, uid: member.replicaUid } : null;
+  const reached = fed.role === MemberRole.LEARNER && fed.reachedTarget;
+  return reached ? { kind: "promote", node: member.node, uid: member.replicaUid } : null;
 }
 
 function recoverStep(

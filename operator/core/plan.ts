@@ -49,7 +49,8 @@ export const PLAN_ACTIONS_MAX = 32;
 
 /** What to do next about one shard. */
 export function plan(record: ShardRecord, observed: Observed, policy: RecoveryPolicy): Plan {
-  const stop = staleRecord(record, observed) ?? lostRecord(record, observed);
+  // A lost record is also an old one; its own name helps more.
+  const stop = lostRecord(record, observed) ?? staleRecord(record, observed);
   if (stop !== null) return { actions: [], stop, deferrals: [], waiting: null };
   const opens = planOpens(record, observed);
   const rest = record.initialized
