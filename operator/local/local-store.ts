@@ -204,8 +204,20 @@ export class LocalStore {
       return view?.leader === node && view.serving ? true : null;
     };
     if (led() !== null) return;
-    this.running().preferLeader(key, node);
-    await this.until(`${node} leads ${key.namespace}/${key.shard}`, led, timeoutMs);
+    // A wish: a node that answers late is passed over, hence again after each election that another one won.
+    const unsubscribe = this.onEvent((event) => {
+      if (event.kind !== "electionCompleted" && event.kind !== "electionFailed") return;
+      if (event.namespace !== key.namespace || event.shard !== key.shard) return;
+      if (event.kind === "electionFailed" || event.leader !== node) {
+        this.coordinator?.preferLeader(key, node);
+      }
+    });
+    try {
+      this.running().preferLeader(key, node);
+      await this.until(`${node} leads ${key.namespace}/${key.shard}`, led, timeoutMs);
+    } finally {
+      unsubscribe();
+    }
   }
 
   /** Goes on with one survivor of a lost majority. Throws a RangeError that says why it is rejected. */

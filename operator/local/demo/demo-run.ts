@@ -114,12 +114,8 @@ export class DemoRun {
     const startMs = performance.now();
     const show = (done: number) => {
       const rate = (done * 1_000) / Math.max(1, performance.now() - startMs);
-      this.progress.show("loading", {
-        done,
-        total: size,
-        rate,
-        etaMs: ((size - done) * 1_000) / rate,
-      });
+      const etaMs = (Math.max(0, size - done) * 1_000) / rate;
+      this.progress.show("loading", { done, total: size, rate, etaMs });
     };
     await loadRecords(
       inputRecords(input, size),
