@@ -22,6 +22,8 @@ const FILE_NAME = "data.mdb";
 const ENGINE_VERSION = "3.5.6";
 const FORMAT_DETAIL = `lmdb-js ${ENGINE_VERSION} pages=${PAGE_BYTES} ${process.arch}`;
 const ENOSPC = 28;
+/** Branch pages, the free list and rounding. */
+const SPARE_PAGES = 64;
 
 type Database = RootDatabase<Buffer, Buffer>;
 
@@ -43,15 +45,30 @@ function openDatabase(path: string): Database {
   });
 }
 
-function diskError(path: string, error: unknown): DiskError {
+/**
+ * Fatal always: it may be a failed sync, after which nothing in the page cache can be trusted (R14), and LMDB
+ * reports a full disk as an I/O error too. Fullness is therefore asked about before a write.
+ */
+function fatalError(path: string, error: unknown): DiskError {
   const message = error instanceof Error ? error.message : String(error);
-  const code = (error as { code?: unknown } | null)?.code;
-  const full = code === ENOSPC || code === "ENOSPC" || /no space/i.test(message);
-  // Anything else may be a failed sync, after which nothing in the page cache can be trusted (R14).
+  const full = (error as { code?: unknown } | null)?.code === ENOSPC;
   return new DiskError(full ? "NO_SPACE" : "IO", path, `engine: ${message}`, {
-    fatal: !full,
+    fatal: true,
     cause: error,
   });
+}
+
+/** lmdb-js rejects the writes first and says why in a second promise, which nobody else awaits. */
+async function commitFailure(error: unknown): Promise<unknown> {
+  const { commitError } = error as { commitError?: Promise<never> };
+  return commitError === undefined ? error : commitError.catch((cause: unknown) => cause);
+}
+
+/** What a transaction may need at most: a new page for each key, its bytes, and the way to the root. */
+function roomFor(batch: EngineBatch): number {
+  let bytes = (batch.puts.length + batch.deletes.length + SPARE_PAGES) * PAGE_BYTES;
+  for (const [, value] of batch.puts) bytes += value.byteLength;
+  return bytes;
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {
@@ -71,10 +88,10 @@ export function lmdbEngineFactory(disk: Disk): EngineFactory {
       try {
         database = openDatabase(path);
       } catch (error) {
-        throw diskError(path, error);
+        throw fatalError(path, error);
       }
       if (!existed) await disk.syncDir(dir);
-      return new LmdbEngine(disk, path, database);
+      return new LmdbEngine(disk, dir, database);
     },
     async writer(dir, layout): Promise<SnapshotWriter> {
       await disk.makeDir(dir);
@@ -86,12 +103,14 @@ export function lmdbEngineFactory(disk: Disk): EngineFactory {
 
 class LmdbEngine implements Engine {
   readonly #disk: Disk;
+  readonly #dir: string;
   readonly #path: string;
   readonly #database: Database;
 
-  constructor(disk: Disk, path: string, database: Database) {
+  constructor(disk: Disk, dir: string, database: Database) {
     this.#disk = disk;
-    this.#path = path;
+    this.#dir = dir;
+    this.#path = `${dir}/${FILE_NAME}`;
     this.#database = database;
   }
 
@@ -109,6 +128,7 @@ class LmdbEngine implements Engine {
   }
 
   async write(batch: EngineBatch): Promise<void> {
+    await this.#refuseWhenFull(roomFor(batch));
     const database = this.#database;
     const pending: Promise<boolean>[] = [];
     try {
@@ -121,9 +141,17 @@ class LmdbEngine implements Engine {
       await Promise.all(pending);
     } catch (error) {
       await Promise.allSettled(pending);
-      throw diskError(this.#path, error);
+      throw fatalError(this.#path, await commitFailure(error));
     }
     database.resetReadTxn();
+  }
+
+  /** The same write may succeed later, so this is not fatal. */
+  async #refuseWhenFull(needed: number): Promise<void> {
+    const free = await this.#disk.freeBytes(this.#dir);
+    if (free >= needed) return;
+    const message = `the engine needs ${needed} bytes free for its next write; ${free} are`;
+    throw new DiskError("NO_SPACE", this.#dir, message, { fatal: false });
   }
 
   async flushed(): Promise<void> {

@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
+import { DiskError } from "../../../sidecar/lib/ports/disk.ts";
+import { LIMITS } from "../../../sidecar/limits.ts";
 import { KeyComparisonType, Status } from "../../../sidecar/protocol/gen/oxia-client.ts";
+import { lmdbEngineFactory } from "../../../sidecar/state/lmdb-engine.ts";
 import type { ShardState } from "../../../sidecar/state/shard-state.ts";
-import { getRequest, listOf, openState, put, remove, TestLog, textOf, withDir } from "./state-fixture.ts";
+import { disk, getRequest, listOf, openState, put, remove, TestLog, textOf, withDir } from "./state-fixture.ts";
 
 async function withState(
   work: (state: ShardState, log: TestLog, dir: string) => Promise<void> | void,
@@ -230,5 +233,54 @@ describe("ShardState", () => {
       assert.equal(state.checkpointDue(1e15), true);
       await state.checkpoint();
       assert.equal(state.checkpointDue(1e15), false);
+    }));
+
+  it("keeps everything when the disk is full, and goes on when there is room again", () =>
+    withDir(async (dir) => {
+      let freeBytes = 0;
+      const full = new Proxy(disk, {
+        get: (target, name) => {
+          if (name === "freeBytes") return async () => freeBytes;
+          const method = Reflect.get(target, name) as (...given: unknown[]) => unknown;
+          return method.bind(target);
+        },
+      });
+      const log = new TestLog();
+      const state = await openState(dir, { engine: lmdbEngineFactory(full) });
+      const keys = Array.from({ length: 2_500 }, (_, at) => `k${at}`);
+      state.apply(log.write({ puts: keys.map((key) => put(key, "v")) }));
+      const isFull = (error: unknown): boolean =>
+        error instanceof DiskError && error.code === "NO_SPACE" && !error.fatal;
+      await assert.rejects(state.checkpoint(), isFull);
+      state.apply(log.write({ puts: [put("later", "v")] }));
+      await assert.rejects(state.checkpoint(), isFull);
+      await assert.rejects(state.pin(), isFull);
+      assert.equal(state.durable.offset, -1);
+      assert.equal(listOf(state).length, 2_501);
+      freeBytes = 1e12;
+      assert.equal((await state.checkpoint()).offset, 1);
+      assert.equal(state.stats.tableBytes, 0);
+      assert.equal(listOf(state).length, 2_501);
+      await state.close();
+    }));
+
+  it("refuses more open reads than its bound", () =>
+    withState((state, log) => {
+      state.apply(log.write({ puts: [put("a", "1"), put("b", "1")] }));
+      const all = { startInclusive: "", endExclusive: "", includeInternalKeys: false };
+      const open: Iterator<unknown>[] = [];
+      const another = (): void => {
+        const pages = state.list(all)[Symbol.iterator]();
+        open.push(pages);
+        pages.next();
+      };
+      for (let at = 0; at < LIMITS.readViewsMax; at++) another();
+      assert.throws(another, /allowed: 512/);
+      assert.throws(() => state.get(getRequest("a", KeyComparisonType.HIGHER)), /allowed: 512/);
+      assert.equal(state.get(getRequest("a")).status, Status.OK);
+      state.apply(log.write({ deleteRanges: [{ startInclusive: "a", endExclusive: "b" }] }));
+      open.shift()?.return?.();
+      another();
+      for (const pages of open) pages.return?.();
     }));
 });
