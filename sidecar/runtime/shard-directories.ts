@@ -82,6 +82,7 @@ export async function openDirectories(options: OpenDirectoriesOptions): Promise<
   const garbled = found.wal.garbled ?? found.state.garbled;
   if (garbled !== null && found.wal.cookie === null && found.state.cookie === null) throw garbled;
 
+  await settleNames(disk, paths);
   if (options.replace === undefined && isUnfinishedFormat(found)) {
     return finishFormat(disk, paths, found.wal.cookie as MasterCookie);
   }
@@ -128,7 +129,7 @@ export class ShardDirectories {
       const old = (await this.#disk.list(dir)).filter((name) => !isCurrentName(name));
       if (old.length === 0) continue;
       const aside = `${dir}/${REPLACED_PREFIX}${this.uid}`;
-      await this.#disk.makeDir(aside);
+      await makeDirDurable(this.#disk, aside);
       for (const name of old) await this.#disk.rename(`${dir}/${name}`, `${aside}/${name}`);
       // The new parent first: a name may be in both after a crash, never in neither.
       await this.#disk.syncDir(aside);
@@ -204,6 +205,20 @@ function checkOwner(dir: string, cookie: Cookie, options: OpenDirectoriesOptions
         "these are another replica's directories, nothing in them was touched",
       { field, value: String(cookie[field]), allowed: String(options[field]), path: dir },
     );
+  }
+}
+
+/**
+ * A process that was killed leaves names that are there and not durable yet. Nothing may be concluded from
+ * them before they are; what was set aside first, since its names left the directory above.
+ */
+async function settleNames(disk: Disk, paths: ShardPaths): Promise<void> {
+  for (const dir of [paths.walDir, paths.stateDir]) {
+    if (!(await disk.exists(dir))) continue;
+    for (const name of await disk.list(dir)) {
+      if (name.startsWith(REPLACED_PREFIX)) await disk.syncDir(`${dir}/${name}`);
+    }
+    await disk.syncDir(dir);
   }
 }
 

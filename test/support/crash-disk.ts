@@ -6,10 +6,13 @@ import {
 } from "../../sidecar/lib/ports/disk.ts";
 
 /**
- * What of the work not yet synced is there after a crash: none of it, all of it, or the names without the
- * contents (a journaling file system that had written its metadata first).
+ * What of the work not yet synced is there after a crash: none of it; all of it, durably; the names without
+ * the contents (a journaling file system that had written its metadata first); in each directory only the
+ * latest change of names, without contents (a file system that writes names in any order); or all of it and
+ * still not durable (the process was killed, the machine went on).
  */
-export type Survival = "nothing" | "everything" | "names";
+export type Survival = (typeof SURVIVALS)[number];
+export const SURVIVALS = ["nothing", "everything", "names", "latest", "process"] as const;
 
 /** Every operation of a disk that has crashed, and the one it crashed at. */
 export class CrashError extends Error {
@@ -24,6 +27,13 @@ class FileNode {
 class DirNode {
   entries = new Map<string, Node>();
   durable = new Map<string, Node>();
+  /** The last change since the directory was synced: names and what they became. */
+  latest: readonly (readonly [string, Node | null])[] = [];
+
+  change(changes: readonly (readonly [string, Node | null])[]): void {
+    apply(this.entries, changes);
+    this.latest = changes;
+  }
 }
 
 type Node = FileNode | DirNode;
@@ -63,7 +73,7 @@ export class CrashDisk implements Disk {
       if (!options.create) throw notFound(path);
       this.#step(`create ${path}`);
       node = new FileNode();
-      this.#parent(path).entries.set(nameOf(path), node);
+      this.#parent(path).change([[nameOf(path), node]]);
     }
     if (!(node instanceof FileNode))
       throw new DiskError("IO", path, "is a directory", { fatal: false });
@@ -83,7 +93,7 @@ export class CrashDisk implements Disk {
       if (next === undefined) {
         this.#step(`makeDir ${path}`);
         next = new DirNode();
-        at.entries.set(name, next);
+        at.change([[name, next]]);
       }
       if (!(next instanceof DirNode))
         throw new DiskError("IO", path, "not a directory", { fatal: false });
@@ -106,18 +116,23 @@ export class CrashDisk implements Disk {
     const node = this.#find(from);
     if (node === null) throw notFound(from);
     const there = this.#find(to);
-    if (there instanceof DirNode && there.entries.size > 0) {
+    // The same directory in two parents is what an unsynced move leaves here; repeating the move is fine.
+    if (there !== node && there instanceof DirNode && there.entries.size > 0) {
       throw new DiskError("IO", to, "directory not empty", { fatal: false });
     }
     this.#step(`rename ${from} ${to}`);
-    this.#parent(from).entries.delete(nameOf(from));
-    this.#parent(to).entries.set(nameOf(to), node);
+    const [source, target] = [this.#parent(from), this.#parent(to)];
+    const gone = [nameOf(from), null] as const;
+    const come = [nameOf(to), node] as const;
+    if (source === target) return source.change([gone, come]);
+    source.change([gone]);
+    target.change([come]);
   }
 
   async remove(path: string): Promise<void> {
     if (this.#find(path) === null) return;
     this.#step(`remove ${path}`);
-    this.#parent(path).entries.delete(nameOf(path));
+    this.#parent(path).change([[nameOf(path), null]]);
   }
 
   async syncDir(path: string): Promise<void> {
@@ -125,6 +140,7 @@ export class CrashDisk implements Disk {
     const node = this.#find(path);
     if (!(node instanceof DirNode)) throw notFound(path);
     node.durable = new Map(node.entries);
+    node.latest = [];
   }
 
   async freeBytes(): Promise<number> {
@@ -229,14 +245,27 @@ class CrashFile implements DiskFile {
 }
 
 function settle(node: Node, survival: Survival): void {
+  if (survival === "process") return;
   if (node instanceof FileNode) {
     if (survival !== "everything") node.data = node.durable.slice();
     else node.durable = node.data.slice();
     return;
   }
-  if (survival === "nothing") node.entries = new Map(node.durable);
+  if (survival === "latest") apply(node.durable, node.latest);
+  if (survival === "nothing" || survival === "latest") node.entries = new Map(node.durable);
   else node.durable = new Map(node.entries);
+  node.latest = [];
   for (const child of node.entries.values()) settle(child, survival);
+}
+
+function apply(
+  entries: Map<string, Node>,
+  changes: readonly (readonly [string, Node | null])[],
+): void {
+  for (const [name, node] of changes) {
+    if (node === null) entries.delete(name);
+    else entries.set(name, node);
+  }
 }
 
 function bytesOf(node: Node): number {
@@ -272,7 +301,7 @@ export async function crashEverywhere(
   await work(whole);
   const count = whole.operations;
   for (let crashAt = 1; crashAt <= count + 1; crashAt++) {
-    for (const survival of ["nothing", "everything", "names"] as const) {
+    for (const survival of SURVIVALS) {
       const disk = await prepare();
       disk.operations = 0;
       disk.log.length = 0;

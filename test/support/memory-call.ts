@@ -100,10 +100,10 @@ class Lane<T> implements AsyncIterable<T> {
     this.#drain();
   }
 
-  /** The reading side is gone. */
+  /** The reading side is gone; an end that was there already stays what it is. */
   abandon(): void {
     this.#queue.length = 0;
-    this.#ended = { error: null };
+    this.#ended ??= { error: null };
     this.#wake();
     this.#drain();
   }

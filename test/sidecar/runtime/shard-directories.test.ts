@@ -3,7 +3,13 @@ import type { Random } from "../../../sidecar/lib/ports/random.ts";
 import { GarbledFileError } from "../../../sidecar/lib/sealed-file.ts";
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
 import { WipeReason } from "../../../sidecar/protocol/gen/resilver.ts";
-import { COOKIE_FILE, readCookie, readMasterCookie } from "../../../sidecar/runtime/cookie.ts";
+import {
+  COOKIE_FILE,
+  readCookie,
+  readMasterCookie,
+  writeCookie,
+  writeMasterCookie,
+} from "../../../sidecar/runtime/cookie.ts";
 import {
   META_FILE,
   ReplicaMetaStore,
@@ -205,6 +211,21 @@ describe("shard directories", () => {
     assert.equal((await open(disk, counting(3))).uid, "u2");
   });
 
+  it("does not go on with a format when the other volume was swapped meanwhile", async () => {
+    const disk = new CrashDisk();
+    await open(disk, counting());
+    const master = await readMasterCookie(disk, WAL);
+    assert.ok(master);
+    await writeMasterCookie(disk, WAL, { ...master, phase: "FORMING" });
+    const other = await readCookie(disk, STATE);
+    assert.ok(other);
+    await writeCookie(disk, STATE, { ...other, replicaUid: "u70" });
+    const opened = await open(disk, counting(2));
+    assert.equal(opened.uid, "u2");
+    assert.equal(opened.wipeReason, WipeReason.IDENTITY_MISMATCH);
+    assert.equal(opened.formattedBefore, true);
+  });
+
   it("takes a second wipe before Enrol as another identity", async () => {
     const disk = await wipe(await withData(), STATE);
     await open(disk, counting(2));
@@ -271,7 +292,13 @@ describe("shard directories", () => {
   describe("crash at every disk operation", () => {
     it("of a first format: never formatted before, one uid", async () => {
       const count = await crashEverywhere(
-        async () => new CrashDisk(),
+        async () => {
+          // The volumes themselves are there.
+          const disk = new CrashDisk();
+          for (const dir of ["/data/wal", "/data/state"]) await disk.makeDir(dir);
+          disk.reboot("everything");
+          return disk;
+        },
         (disk) => open(disk, counting()),
         async (disk) => {
           const first = await open(disk, counting(20));

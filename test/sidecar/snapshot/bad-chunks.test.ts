@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { crcOf } from "../../../sidecar/lib/crc.ts";
 import { TransportError } from "../../../sidecar/lib/ports/duplex-call.ts";
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
 import { type SnapshotChunk } from "../../../sidecar/protocol/gen/resilver.ts";
@@ -74,6 +75,17 @@ describe("snapshot transfer", () => {
         }
       });
     }
+
+    it("the last one, shorter than the manifest promised", async () => {
+      const target = await Target.prepared();
+      const wire = onChunks((m) => {
+        const content = m.content.subarray(1);
+        const last = m.wholeHash.length > 0;
+        return [last ? { ...m, content, chunkCrc: crcOf(content) } : m];
+      });
+      const { received } = await attempt(target, sourceOf(CONTENT), { wire });
+      refused(received, "bytes");
+    });
 
     it("out of order", async () => {
       for (let index = 0; index < CHUNKS - 1; index++) {

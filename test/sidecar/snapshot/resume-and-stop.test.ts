@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { TransportError } from "../../../sidecar/lib/ports/duplex-call.ts";
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
 import { SnapshotFormat } from "../../../sidecar/protocol/gen/resilver.ts";
+import { readProgress, writeProgress } from "../../../sidecar/snapshot/stage-files.ts";
 import {
   BASE,
   OLD,
@@ -63,6 +64,25 @@ describe("snapshot transfer", () => {
       target.writers.resumes = false;
       assert.deepEqual((await attempt(target, sourceOf(CONTENT))).sent, BASE);
       assert.equal(target.writers.opened.at(-1)?.resumeBytes, 0);
+    });
+
+    it("not on the stage of another replica", async () => {
+      const target = await Target.prepared();
+      await attempt(target, sourceOf(CONTENT), { wire: cut(8) });
+      await target.receiver.close();
+      const progress = await readProgress(target.disk, STATE, "snap-1");
+      assert.ok(progress);
+      await writeProgress(target.disk, STATE, { ...progress, uid: "u0" });
+      await target.restart();
+      assert.deepEqual((await attempt(target, sourceOf(CONTENT))).sent, BASE);
+      assert.equal(target.writers.opened.at(-1)?.resumeBytes, 0);
+    });
+
+    it("never in a directory with files nobody vouches for", async () => {
+      const target = await Target.prepared();
+      await target.disk.makeDir(`${STATE}/staging-snap-1`);
+      await target.disk.open(`${STATE}/staging-snap-1/data`, { create: true });
+      assert.deepEqual((await attempt(target, sourceOf(CONTENT))).sent, BASE);
     });
 
     it("not with another snapshot: its stage is removed", async () => {

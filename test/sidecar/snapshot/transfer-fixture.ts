@@ -126,6 +126,7 @@ export class FileWriters implements SnapshotWriters {
     if (resumeBytes > 0 && (!this.resumes || manifest.format === SnapshotFormat.RECORDS))
       return null;
     this.opened.push({ resumeBytes });
+    if (resumeBytes === 0) assert.deepEqual(await this.#disk.list(dir), []);
     const file = await this.#disk.open(`${dir}/data`, { create: true });
     await file.truncate(resumeBytes);
     return this.#writer(file, resumeBytes);

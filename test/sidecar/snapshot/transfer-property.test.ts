@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { SnapshotChunk } from "../../../sidecar/protocol/gen/resilver.ts";
-import type { Survival } from "../../support/crash-disk.ts";
+import { SURVIVALS, type Survival } from "../../support/crash-disk.ts";
 import { BASE, OLD, Target, attempt, contentOf, flipped, sourceOf } from "./transfer-fixture.ts";
 
 /** What happens to one attempt: a fault of the wire at a message, a crash at a disk operation, or both. */
@@ -16,7 +16,7 @@ const trouble: fc.Arbitrary<Trouble> = fc.record({
   at: fc.nat(13),
   fault: fc.constantFrom("none", "lose", "repeat", "alter", "swap", "sever", "abort"),
   crashAt: fc.oneof({ weight: 2, arbitrary: fc.constant(0) }, fc.integer({ min: 1, max: 60 })),
-  survival: fc.constantFrom("nothing", "everything", "names"),
+  survival: fc.constantFrom(...SURVIVALS),
 });
 
 describe("snapshot transfer under any row of troubles", () => {
