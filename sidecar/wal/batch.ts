@@ -2,7 +2,10 @@ import type { LogEntry, LogPosition, Offset } from "../protocol/entry.ts";
 import { encodeRecordHeader, RECORD_HEADER_BYTES, recordBytes } from "./segment-codec.ts";
 import type { Segment } from "./segment.ts";
 
-/** Values up to this size are copied beside their header: one part of a write costs more than the copy. */
+/**
+ * Values up to this size are copied beside their header: one part of a write costs more than the
+ * copy.
+ */
 const COPY_BYTES_MAX = 8 * 1024;
 /** A batch ends at this size, so that its buffer stays small and those who wait hear back. */
 const BATCH_BYTES_MAX = 4 * 1024 * 1024;

@@ -20,7 +20,10 @@ export class WalBeyondEnd extends Error {
   }
 }
 
-/** A record that must be good is not: the replica is faulty (R14, I19). Nothing was changed on the disk. */
+/**
+ * A record that must be good is not: the replica is faulty (R14, I19). Nothing was changed on the
+ * disk.
+ */
 export class WalCorrupt extends Error {
   override readonly name = "WalCorrupt";
   readonly offset: Offset;

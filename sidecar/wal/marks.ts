@@ -5,10 +5,11 @@ import type { LogPosition, Offset } from "../protocol/entry.ts";
 import { SECTOR_BYTES } from "./segment-codec.ts";
 
 /*
- * The marks file has four slots, each in a sector of its own. Slots 0 and 1 are the control slots: always
- * written one after the other, each followed by a sync, so that one of them is good after any crash.
- * Slots 2 and 3 take turns after each sync of the log and are not synced themselves: after a kill they
- * hold the exact mark, after a power loss an older one or nothing (then the marks in the records count).
+ * The marks file has four slots, each in a sector of its own. Slots 0 and 1 are the control slots:
+ * always written one after the other, each followed by a sync, so that one of them is good after
+ * any crash. Slots 2 and 3 take turns after each sync of the log and are not synced themselves:
+ * after a kill they hold the exact mark, after a power loss an older one or nothing (then the marks
+ * in the records count).
  */
 const SLOT_BYTES = 80;
 const MAGIC = 0x524d4b31;
@@ -64,14 +65,18 @@ export class MarksFile {
     this.#known = CONTROL_SLOTS.some((index) => (slots[index] ?? null) !== null);
   }
 
-  /** Goes on from `control`: what {@link readControl} returned, or a new log's. Writes nothing yet. */
+  /**
+   * Goes on from `control`: what {@link readControl} returned, or a new log's. Writes nothing yet.
+   */
   static async open(disk: Disk, dir: string, control: LogControl): Promise<MarksFile> {
     const path = `${dir}/${MARKS_NAME}`;
     const slots = readSlots(await disk.readFile(path));
     return new MarksFile(disk, path, control, slots);
   }
 
-  /** False while the file has no good control slot: then generations found in segments mean nothing. */
+  /**
+   * False while the file has no good control slot: then generations found in segments mean nothing.
+   */
   get known(): boolean {
     return this.#known;
   }

@@ -15,7 +15,10 @@ export interface OpenedLog {
   readonly writer: SegmentWriter | null;
 }
 
-/** Reads the log, repairs what a crash may leave, and makes all of it durable. A faulty log is not touched. */
+/**
+ * Reads the log, repairs what a crash may leave, and makes all of it durable. A faulty log is not
+ * touched.
+ */
 export async function openLog(
   options: SegmentWriterOptions,
   base: LogPosition | undefined,
@@ -40,8 +43,9 @@ export async function openLog(
 }
 
 /**
- * Empties the log and makes `base` its start. The control slots decide: once they are written, whatever
- * is left of the old log counts as gone. They are durable before a new segment can be made.
+ * Empties the log and makes `base` its start. The control slots decide: once they are written,
+ * whatever is left of the old log counts as gone. They are durable before a new segment can be
+ * made.
  */
 export async function restartLog(
   { disk, dir }: SegmentWriterOptions,
@@ -62,9 +66,9 @@ async function removeSegments(disk: Disk, dir: string): Promise<void> {
 }
 
 /**
- * True when the installed snapshot replaces the log (R12): the log ends before it, or has other history at
- * its position. A log that was trimmed past it says nothing about it and stays. A damaged one is replaced
- * only when nothing it ever held is above the snapshot.
+ * True when the installed snapshot replaces the log (R12): the log ends before it, or has other
+ * history at its position. A log that was trimmed past it says nothing about it and stays. A
+ * damaged one is replaced only when nothing it ever held is above the snapshot.
  */
 function isSuperseded({ recovered, highestSeen }: LogAnalysis, base: LogPosition): boolean {
   if (recovered.fault !== null) return highestSeen <= base.offset;
@@ -81,8 +85,8 @@ async function repair(
 ): Promise<OpenedLog> {
   const { disk, dir } = options;
   const { recovered, segments, control } = analysis;
-  // What was read may only be in the page cache of a killed process: before anything is removed because
-  // of it, it must be durable.
+  // What was read may only be in the page cache of a killed process: before anything is removed
+  // because of it, it must be durable.
   await marks.writeControl(control);
   for (const path of analysis.discardable) await disk.remove(path);
   for (const segment of segments.slice(0, -1)) await syncFile(options, segment.path);

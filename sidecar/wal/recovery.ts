@@ -11,7 +11,9 @@ import {
 import { Segment } from "./segment.ts";
 import { continues, isLive, recordAt, scanTail, type Tail } from "./segment-scan.ts";
 
-/** Damage that must not be repaired here: the replica is faulty and becomes a learner (R14, I19). */
+/**
+ * Damage that must not be repaired here: the replica is faulty and becomes a learner (R14, I19).
+ */
 export interface LogFault {
   /** First entry that is not there as it must be. */
   readonly offset: Offset;
@@ -23,7 +25,9 @@ export interface LogFault {
 export interface RecoveredLog {
   /** Position before the first entry. */
   readonly base: LogPosition;
-  /** Position of the last entry; `base` when there is none. With a fault: the last one before it. */
+  /**
+   * Position of the last entry; `base` when there is none. With a fault: the last one before it.
+   */
   readonly last: LogPosition;
   /** Chained CRCs of the entries base.offset + 1 to last.offset. */
   readonly crcs: Uint32Array;
@@ -43,7 +47,9 @@ export interface LogAnalysis {
   readonly segments: readonly Segment[];
   /** Files of a dropped part of the log, or of a segment whose creation was cut short. */
   readonly discardable: readonly string[];
-  /** Highest offset that the mark or any good record names: nothing above it was ever in this log. */
+  /**
+   * Highest offset that the mark or any good record names: nothing above it was ever in this log.
+   */
   readonly highestSeen: Offset;
   /** The last segment has bytes after its last record, which must be cut off. */
   readonly tailDirty: boolean;
@@ -55,7 +61,9 @@ interface SegmentFile {
   readonly header: SegmentHeader | "newer" | null;
 }
 
-/** Reads the log in `dir` and decides what is good, torn or damaged. Changes nothing on the disk. */
+/**
+ * Reads the log in `dir` and decides what is good, torn or damaged. Changes nothing on the disk.
+ */
 export async function analyseLog(
   disk: Disk,
   dir: string,
@@ -189,7 +197,10 @@ class Analysis {
     );
   }
 
-  /** A header is durable before the first record is written: without records it may be a torn creation. */
+  /**
+   * A header is durable before the first record is written: without records it may be a torn
+   * creation.
+   */
   async #readHeadless(file: SegmentFile, isLast: boolean): Promise<void> {
     const tail = await this.#withWindow(file.path, (window) =>
       scanTail(
@@ -232,13 +243,10 @@ class Analysis {
   async #readRecords(file: SegmentFile, header: SegmentHeader, isLast: boolean): Promise<void> {
     const segment = new Segment(this.#dir, header.base);
     this.#segments.push(segment);
-    // A segment is made only when everything before it is durable.
-    this.#mark = Math.max(this.#mark, header.base.offset);
     const tail = await this.#withWindow(file.path, async (window) => {
       for (;;) {
         const record = await recordAt(window, file.firstOffset, segment.end);
         if (record === null || !this.#isNext(record.generation, record)) break;
-        this.#mark = Math.max(this.#mark, record.mark);
         this.#addEntry(record.entry.term, record.entry.offset, record.entry.crc);
         segment.add(record.entry);
       }

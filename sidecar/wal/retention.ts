@@ -15,8 +15,9 @@ export interface Retention {
 }
 
 /**
- * Highest offset that retention lets go; `none` when nothing may. `spans` are in log order; the last one
- * is being written to and stays. Pure. The caller takes the lowest of this and the other bounds of R17.
+ * Highest offset that retention lets go; `none` when nothing may. `spans` are in log order; the
+ * last one is being written to and stays. Pure. The caller takes the lowest of this and the other
+ * bounds of R17.
  */
 export function retentionOffset(
   spans: readonly SegmentSpan[],

@@ -5,15 +5,18 @@ import { chainCrc, type LogEntry, type LogPosition, type Offset } from "../proto
 /*
  * A segment file is a 64-byte header, records without gaps, then zeros (preallocation).
  *
- * Header (big endian): magic 8 B, version u32, CRC-32C of bytes 16..63 u32, generation u32, base crc u32,
- * base term f64, base offset f64, zeros.
+ * Header (big endian): magic 8 B, version u32, CRC-32C of bytes 16..63 u32, generation u32, base
+ * crc u32, base term f64, base offset f64, zeros.
  *
- * Record: magic u32, header CRC u32 (bytes 8..55, seeded by the place it is written at, so that a record
- * copied elsewhere is none), value length u32, generation u32, crc of the previous entry u32, crc of this
- * entry u32, mark f64, term f64, offset f64, timestamp f64, value. With the previous crc inside, a record
- * can be judged alone: recovery must tell a torn tail from damage that valid records follow (R14).
+ * Record: magic u32, header CRC u32 (bytes 8..55, seeded by the place it is written at, so that a
+ * record copied elsewhere is none), value length u32, generation u32, crc of the previous entry
+ * u32, crc of this entry u32, mark f64, term f64, offset f64, timestamp f64, value. With the
+ * previous crc inside, a record can be judged alone: recovery must tell a torn tail from damage
+ * that valid records follow (R14).
  */
+/** Length of a segment's header: where its first record starts. */
 export const SEGMENT_HEADER_BYTES = 64;
+/** Length of a record without its value. */
 export const RECORD_HEADER_BYTES = 56;
 /** What a disk writes as one: a torn write ends at a multiple of this. */
 export const SECTOR_BYTES = 512;
@@ -66,7 +69,10 @@ export function encodeSegmentHeader(header: SegmentHeader): Uint8Array {
   return bytes;
 }
 
-/** The header at the start of `bytes`, "newer" for a valid one of a later version, null when it is damaged. */
+/**
+ * The header at the start of `bytes`, "newer" for a valid one of a later version, null when it is
+ * damaged.
+ */
 export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader | "newer" | null {
   if (bytes.byteLength < SEGMENT_HEADER_BYTES) return null;
   if (!SEGMENT_MAGIC.every((byte, index) => bytes[index] === byte)) return null;
@@ -113,7 +119,10 @@ export function encodeRecordHeader(
   view.setUint32(4, crcOf(into.subarray(at + 8, at + RECORD_HEADER_BYTES), seedOf(place)));
 }
 
-/** Length of the value that follows a good record header at the start of `bytes`; null when it is not one. */
+/**
+ * Length of the value that follows a good record header at the start of `bytes`; null when it is
+ * not one.
+ */
 export function decodeValueBytes(bytes: Uint8Array, place: RecordPlace): number | null {
   if (bytes.byteLength < RECORD_HEADER_BYTES) return null;
   const view = new DataView(bytes.buffer, bytes.byteOffset, RECORD_HEADER_BYTES);
@@ -123,8 +132,9 @@ export function decodeValueBytes(bytes: Uint8Array, place: RecordPlace): number 
 }
 
 /**
- * The record at the start of `bytes`, judged alone: header CRC, then the entry's chained CRC from the
- * previous crc it names. Null when it is damaged or cut off. That it continues the log is for the caller.
+ * The record at the start of `bytes`, judged alone: header CRC, then the entry's chained CRC from
+ * the previous crc it names. Null when it is damaged or cut off. That it continues the log is for
+ * the caller.
  */
 export function decodeRecord(bytes: Uint8Array, place: RecordPlace): WalRecord | null {
   const valueBytes = decodeValueBytes(bytes, place);
@@ -150,9 +160,9 @@ export function decodeRecord(bytes: Uint8Array, place: RecordPlace): WalRecord |
 }
 
 /**
- * True when damage within [start, end) of a file can come from sectors that were never written: one of
- * them is still as preallocated, all zero (in the part that is ours). `bytes` holds exactly that range;
- * fewer bytes mean that the file ends inside.
+ * True when damage within [start, end) of a file can come from sectors that were never written: one
+ * of them is still as preallocated, all zero (in the part that is ours). `bytes` holds exactly that
+ * range; fewer bytes mean that the file ends inside.
  */
 export function mayBeTorn(bytes: Uint8Array, start: number, end: number): boolean {
   if (bytes.byteLength < end - start) return true;

@@ -12,8 +12,8 @@ import type { Segment } from "./segment.ts";
 const READ_BYTES_MIN = 64 * 1024;
 
 /**
- * Entries from `from` on, in order: as many as `bytesMax` value bytes allow, at least one. Their values are
- * views of memory that belongs to the result. Throws {@link WalCorrupt}, DiskError.
+ * Entries from `from` on, in order: as many as `bytesMax` value bytes allow, at least one. Their
+ * values are views of memory that belongs to the result. Throws {@link WalCorrupt}, DiskError.
  */
 export async function readEntries(
   disk: Disk,

@@ -32,7 +32,10 @@ export function isLive(record: WalRecord, control: LogControl): boolean {
   return record.generation >= control.resetGeneration && record.entry.offset <= control.cut;
 }
 
-/** The good record at `position`, judged alone; null when there is none. Its value is valid until the next call. */
+/**
+ * The good record at `position`, judged alone; null when there is none. Its value is valid until
+ * the next call.
+ */
 export async function recordAt(
   window: FileWindow,
   firstOffset: Offset,
@@ -56,7 +59,10 @@ export function continues(record: WalRecord, last: LogPosition): boolean {
   );
 }
 
-/** Searches everything from `position` on for records that are good though what stands before them is not. */
+/**
+ * Searches everything from `position` on for records that are good though what stands before them
+ * is not.
+ */
 export async function scanTail(
   window: FileWindow,
   firstOffset: Offset,

@@ -23,8 +23,8 @@ export class SegmentWriter {
   }
 
   /**
-   * Makes the segment after `base`; its header and name are durable when this resolves. A file that an
-   * earlier attempt left there is emptied first.
+   * Makes the segment after `base`; its header and name are durable when this resolves. A file that
+   * an earlier attempt left there is emptied first.
    */
   static async create(
     options: SegmentWriterOptions,
@@ -47,8 +47,8 @@ export class SegmentWriter {
   }
 
   /**
-   * Opens an existing segment to go on at its end; `cut` first removes what stands after it. All of it is
-   * durable when this resolves: what a killed process left in the cache may not be yet (H14).
+   * Opens an existing segment to go on at its end; `cut` first removes what stands after it. All of
+   * it is durable when this resolves: what a killed process left in the cache may not be yet (H14).
    */
   static async reopen(
     options: SegmentWriterOptions,
@@ -69,13 +69,19 @@ export class SegmentWriter {
     return new SegmentWriter(segment, file);
   }
 
-  /** Writes at the segment's end and makes it durable. The segment's own state is the caller's to move. */
+  /**
+   * Writes at the segment's end and makes it durable. The segment's own state is the caller's to
+   * move.
+   */
   async append(parts: readonly Uint8Array[]): Promise<void> {
     await this.#file.write(parts, this.segment.end);
     await this.#file.sync();
   }
 
-  /** Gives back what was preallocated and not used, and closes. Everything written must be durable already. */
+  /**
+   * Gives back what was preallocated and not used, and closes. Everything written must be durable
+   * already.
+   */
   async seal(): Promise<void> {
     await this.#file.truncate(this.segment.end);
     await this.#file.close();

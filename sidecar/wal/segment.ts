@@ -5,7 +5,9 @@ import { recordBytes, SEGMENT_HEADER_BYTES, segmentName } from "./segment-codec.
 /** One record's position is kept for every so many bytes; a read goes on from there. */
 const INDEX_STEP_BYTES = 16 * 1024;
 
-/** What is known of one segment file: its entries' range, its length, and a sparse index. No I/O. */
+/**
+ * What is known of one segment file: its entries' range, its length, and a sparse index. No I/O.
+ */
 export class Segment {
   readonly path: string;
   /** Position before the first entry. */
@@ -55,7 +57,10 @@ export class Segment {
     this.#newestTimestampMs = Math.max(this.#newestTimestampMs, entry.timestampMs);
   }
 
-  /** Forgets everything after `last`, whose record ends at `end`. The newest timestamp stays an upper bound. */
+  /**
+   * Forgets everything after `last`, whose record ends at `end`. The newest timestamp stays an
+   * upper bound.
+   */
   cutBack(last: LogPosition, end: number): void {
     assert(
       last.offset >= this.base.offset && end <= this.#end,

@@ -25,7 +25,10 @@ export interface WalOptions {
   /** Called after each write and sync of a batch, for metrics. */
   readonly onSync?: (durationMs: number, bytes: number) => void;
   readonly clock: Clock;
-  /** The installed snapshot's position (R5). A log that does not reach or contradicts it is discarded (R12). */
+  /**
+   * The installed snapshot's position (R5). A log that does not reach or contradicts it is
+   * discarded (R12).
+   */
   readonly base?: LogPosition;
 }
 
@@ -37,15 +40,18 @@ interface Waiter {
 }
 
 /**
- * The write-ahead log of one replica: entries from `base` to `last` without a gap, each chained to the one
- * before it by its CRC. What `sync` resolved for is there after any crash; damage to it is a fault, never a
- * shorter log (R14, I19).
+ * The write-ahead log of one replica: entries from `base` to `last` without a gap, each chained to
+ * the one before it by its CRC. What `sync` resolved for is there after any crash; damage to it is
+ * a fault, never a shorter log (R14, I19).
  *
- * Errors. A failed sync, an I/O error or a broken invariant is final: that call and every later one throw
- * it. NO_SPACE is not: what was appended stays pending, and the next `sync` tries again.
+ * Errors. A failed sync, an I/O error or a broken invariant is final: that call and every later one
+ * throw it. NO_SPACE is not: what was appended stays pending, and the next `sync` tries again.
  */
 export class Wal {
-  /** What opening found. With a fault, only `read` (of what is before it), `reset` and `close` are allowed. */
+  /**
+   * What opening found. With a fault, only `read` (of what is before it), `reset` and `close` are
+   * allowed.
+   */
   readonly recovered: RecoveredLog;
   readonly #options: WalOptions & { readonly preallocate: boolean };
   readonly #marks: MarksFile;
@@ -80,8 +86,9 @@ export class Wal {
   }
 
   /**
-   * Opens the log in `dir`: cuts a torn tail, finishes an interrupted truncation or reset, and syncs all
-   * that is there before it reports it (H14). A damaged log opens too, unchanged, with `recovered.fault`.
+   * Opens the log in `dir`: cuts a torn tail, finishes an interrupted truncation or reset, and
+   * syncs all that is there before it reports it (H14). A damaged log opens too, unchanged, with
+   * `recovered.fault`.
    */
   static async open(options: WalOptions): Promise<Wal> {
     assert(
@@ -123,9 +130,9 @@ export class Wal {
   }
 
   /**
-   * Takes entries that continue the log; durable after the next `sync`. Values are kept by reference and
-   * not copied: they must not change until the `sync` that covers them has resolved. The caller bounds how
-   * much is pending. Throws InvariantError on a gap or a broken chain.
+   * Takes entries that continue the log; durable after the next `sync`. Values are kept by
+   * reference and not copied: they must not change until the `sync` that covers them has resolved.
+   * The caller bounds how much is pending. Throws InvariantError on a gap or a broken chain.
    */
   append(entries: readonly LogEntry[]): void {
     this.#checkUsable();
@@ -144,8 +151,8 @@ export class Wal {
   }
 
   /**
-   * Makes everything appended before the call durable; resolves with the position of the last durable
-   * entry. Callers that come while a sync is in flight share the next one.
+   * Makes everything appended before the call durable; resolves with the position of the last
+   * durable entry. Callers that come while a sync is in flight share the next one.
    */
   sync(): Promise<LogPosition> {
     if (this.#stopped !== null) return Promise.reject(this.#stopped);
@@ -169,8 +176,8 @@ export class Wal {
   }
 
   /**
-   * Drops every entry after `lastOffset`, durable when resolved. What was appended is synced first; nothing
-   * may be appended meanwhile.
+   * Drops every entry after `lastOffset`, durable when resolved. What was appended is synced first;
+   * nothing may be appended meanwhile.
    */
   async truncate(lastOffset: Offset): Promise<void> {
     this.#checkUsable();
@@ -198,9 +205,9 @@ export class Wal {
   }
 
   /**
-   * Entries from `from` on, in order: as many as fit `bytesMax` bytes of values, at least one; possibly
-   * fewer, at a segment's end. Durable ones come from the disk with their CRCs checked, others from memory.
-   * Throws WalTrimmed, WalBeyondEnd, WalCorrupt, DiskError.
+   * Entries from `from` on, in order: as many as fit `bytesMax` bytes of values, at least one;
+   * possibly fewer, at a segment's end. Durable ones come from the disk with their CRCs checked,
+   * others from memory. Throws WalTrimmed, WalBeyondEnd, WalCorrupt, DiskError.
    */
   async read(from: Offset, bytesMax: number): Promise<readonly LogEntry[]> {
     for (;;) {
@@ -221,7 +228,9 @@ export class Wal {
     }
   }
 
-  /** Removes the oldest segments while their last entry is at or below `upTo`; the newest one stays. */
+  /**
+   * Removes the oldest segments while their last entry is at or below `upTo`; the newest one stays.
+   */
   async trim(upTo: Offset): Promise<void> {
     this.#checkUsable();
     const { disk, dir } = this.#options;
@@ -236,7 +245,10 @@ export class Wal {
     });
   }
 
-  /** Highest offset that retention by age and size would let go; `base.offset` when none. For `trim`. */
+  /**
+   * Highest offset that retention by age and size would let go; `base.offset` when none. For
+   * `trim`.
+   */
   retentionOffset(nowMs: number, retentionMs: number, retentionBytes: number): Offset {
     const spans = this.#segments.map(({ last, end, newestTimestampMs }) => ({
       lastOffset: last.offset,
@@ -357,7 +369,10 @@ export class Wal {
     this.#last = this.#synced;
   }
 
-  /** Runs a change of what is in the log: after what was appended is durable, and with no append meanwhile. */
+  /**
+   * Runs a change of what is in the log: after what was appended is durable, and with no append
+   * meanwhile.
+   */
   async #exclusively(change: () => Promise<void>): Promise<void> {
     this.#cutting += 1;
     try {

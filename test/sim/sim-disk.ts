@@ -18,7 +18,9 @@ export interface SimDiskOptions {
   readonly latency?: { readonly clock: Clock; readonly ms: (operation: SimOperation) => number };
 }
 
-/** One call that changes something or makes it durable, as counted by {@link SimDisk.operations}. */
+/**
+ * One call that changes something or makes it durable, as counted by {@link SimDisk.operations}.
+ */
 export interface SimOperation {
   readonly name:
     | "open"
@@ -33,9 +35,9 @@ export interface SimOperation {
 }
 
 /**
- * A disk in memory. Each file has durable and volatile contents, each directory durable and volatile
- * entries. A power loss keeps any subset of what was not synced, writes also in part, by sectors of 512 B.
- * The same seed and calls give the same result.
+ * A disk in memory. Each file has durable and volatile contents, each directory durable and
+ * volatile entries. A power loss keeps any subset of what was not synced, writes also in part, by
+ * sectors of 512 B. The same seed and calls give the same result.
  */
 export class SimDisk implements Disk {
   /** Every changing operation so far, for tests that crash at each of them. */
@@ -193,12 +195,17 @@ export class SimDisk implements Disk {
     this.#root.losePower(this.#chance);
   }
 
-  /** The process is killed and started again: open files and locks are gone, all writes are kept. */
+  /**
+   * The process is killed and started again: open files and locks are gone, all writes are kept.
+   */
   kill(): void {
     this.#newBoot();
   }
 
-  /** Syncs of matching paths fail, and what they covered never becomes durable (it is still read back). */
+  /**
+   * Syncs of matching paths fail, and what they covered never becomes durable (it is still read
+   * back).
+   */
   failSyncs(matches: (path: string) => boolean): void {
     this.#failSync = matches;
   }

@@ -121,7 +121,10 @@ function sectorsOf(position: number, bytes: Uint8Array): Change[] {
 
 type SimNode = SimFile | SimDirectory;
 
-/** One change of a directory's names. Changes with one `move` are kept or lost together while unsynced. */
+/**
+ * One change of a directory's names. Changes with one `move` are kept or lost together while
+ * unsynced.
+ */
 interface NameChange {
   readonly name: string;
   readonly node: SimNode | null;
@@ -166,7 +169,8 @@ export class SimDirectory {
   }
 
   sync(): void {
-    // Of a move between directories only this half: the other one may still be lost (see Disk.rename).
+    // Of a move between directories only this half: the other one may still be lost (see
+    // Disk.rename).
     for (const change of this.#unsynced) apply(this.#durable, change);
     this.#unsynced = [];
   }

@@ -33,7 +33,7 @@ describe("Wal group commit", () => {
     return operations.filter(({ path }) => path.endsWith(".wal")).map(({ name }) => name);
   }
 
-  it("writes and syncs once for all that were waiting, and once more for those who came later", async () => {
+  it("syncs once for all that were waiting, and once more for who came later", async () => {
     wal.append(maker.batch(10));
     const first = wal.sync();
     assert.equal(wal.sync(), first);
@@ -88,7 +88,7 @@ describe("Wal group commit", () => {
     await assert.rejects(wal.read(6, 100), WalBeyondEnd);
   });
 
-  it("refuses a gap, an older term, a broken chain, and an ack of what is not durable", async () => {
+  it("refuses a gap, an older term, a broken chain, an ack before the sync", async () => {
     const [next, after] = maker.batch(2);
     assert.ok(next !== undefined && after !== undefined);
     assert.throws(() => wal.append([after]), InvariantError);

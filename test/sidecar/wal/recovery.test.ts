@@ -10,13 +10,14 @@ const SEGMENT = `${DIR}/00000000000000000000.wal`;
 const MARKS = `${DIR}/marks`;
 const BATCH = 3;
 
-/** A log of two batches, and the marks as they were after the first one was durable. */
+/** A log of two batches, and the marks before them, after the first one, and after both. */
 interface Sample {
   readonly disk: SimDisk;
   readonly entries: readonly LogEntry[];
   /** End of each record in the segment file. */
   readonly ends: readonly number[];
   readonly segment: Uint8Array;
+  readonly firstMarks: Uint8Array;
   readonly oldMarks: Uint8Array;
   readonly newMarks: Uint8Array;
 }
@@ -25,11 +26,17 @@ function optionsFor(disk: SimDisk, preallocate: boolean): WalOptions {
   return { disk, dir: DIR, segmentBytes: 8192, preallocate, clock: new StillClock() };
 }
 
-async function makeSample(preallocate: boolean, valueBytes: number): Promise<Sample> {
+async function makeSample(
+  preallocate: boolean,
+  valueBytes: number,
+  nowMs = 1_000,
+): Promise<Sample> {
   const disk = new SimDisk({ seed: 1 });
   await disk.makeDir("/data");
   const wal = await Wal.open(optionsFor(disk, preallocate));
+  const firstMarks = await contents(disk, MARKS);
   const maker = new EntryMaker();
+  maker.nowMs = nowMs;
   const entries = maker.batch(BATCH, valueBytes);
   wal.append(entries);
   await wal.sync();
@@ -41,7 +48,15 @@ async function makeSample(preallocate: boolean, valueBytes: number): Promise<Sam
   const all = [...entries, ...more];
   let end = SEGMENT_HEADER_BYTES;
   const ends = all.map(({ value }) => (end += 56 + value.byteLength));
-  return { disk, entries: all, ends, segment: await contents(disk, SEGMENT), oldMarks, newMarks };
+  return {
+    disk,
+    entries: all,
+    ends,
+    segment: await contents(disk, SEGMENT),
+    firstMarks,
+    oldMarks,
+    newMarks,
+  };
 }
 
 async function contents(disk: SimDisk, path: string): Promise<Uint8Array> {
@@ -57,7 +72,10 @@ async function put(disk: SimDisk, path: string, bytes: Uint8Array): Promise<void
   await file.close();
 }
 
-/** Opens the sample with other file contents; checks that a fault changed nothing; returns what was found. */
+/**
+ * Opens the sample with other file contents; checks that a fault changed nothing; returns what was
+ * found.
+ */
 async function reopen(
   sample: Sample,
   preallocate: boolean,
@@ -103,7 +121,7 @@ for (const preallocate of [true, false]) {
       ["zeroed", (bytes, at): Uint8Array => bytes.slice().fill(0, at)],
     ];
     for (const [name, damage] of cuts) {
-      it(`keeps every whole record when the file is ${name} above the mark at any byte`, async () => {
+      it(`keeps whole records when the file is ${name} at any byte above the mark`, async () => {
         const end = sample.ends.at(-1) ?? 0;
         for (let at = 0; at <= end; at += 1) {
           const segment = damage(sample.segment, at);
@@ -114,7 +132,7 @@ for (const preallocate of [true, false]) {
         }
       });
 
-      it(`is faulty when the file is ${name} below the mark at any byte`, async () => {
+      it(`is faulty when the file is ${name} at any byte below the mark`, async () => {
         for (let at = 0; at < (sample.ends.at(-1) ?? 0); at += 1) {
           const segment = damage(sample.segment, at);
           // Zeroing what is zero already is no damage.
@@ -127,7 +145,7 @@ for (const preallocate of [true, false]) {
       });
     }
 
-    it("is faulty at any flipped bit below the mark, and loses nothing to one elsewhere", async () => {
+    it("is faulty at any flipped bit below the mark, and loses nothing elsewhere", async () => {
       const end = sample.ends.at(-1) ?? 0;
       for (let at = 0; at < Math.min(sample.segment.byteLength, end + 600); at += 1) {
         const segment = sample.segment.slice();
@@ -203,8 +221,71 @@ describe("Wal recovery of large torn batches", () => {
   });
 });
 
+describe("Wal recovery from records that say more than the marks file", () => {
+  it("is faulty when a batch lost a sector that later records know was durable", async () => {
+    const sample = await makeSample(true, 900);
+    const segment = sample.segment.slice().fill(0, 1024, 1536);
+    const found = await reopen(sample, true, { segment, marks: sample.firstMarks });
+    assert.deepEqual([found.fault, found.count], [true, 1]);
+  });
+
+  it("is faulty at a good record of another history", async () => {
+    const sample = await makeSample(true, 100);
+    const other = await makeSample(true, 100, 2_000);
+    const segment = sample.segment.slice();
+    const [start, end] = [sample.ends[3], sample.ends[4]];
+    segment.set(other.segment.subarray(start, end), start);
+    const found = await reopen(sample, true, { segment, marks: sample.firstMarks });
+    assert.deepEqual([found.fault, found.count], [true, 4]);
+  });
+});
+
+describe("Wal recovery of several segments", () => {
+  async function makeLong(): Promise<{ disk: SimDisk; paths: string[] }> {
+    const disk = new SimDisk({ seed: 4 });
+    await disk.makeDir("/data");
+    const wal = await Wal.open(optionsFor(disk, true));
+    wal.append(new EntryMaker().batch(40, 1000));
+    await wal.sync();
+    const names = (await disk.list(DIR)).filter((name) => name.endsWith(".wal"));
+    assert.ok(names.length > 3);
+    return { disk, paths: names.map((name) => `${DIR}/${name}`) };
+  }
+
+  it("is faulty without any segment but the oldest", async () => {
+    const { disk, paths } = await makeLong();
+    for (const [index, path] of paths.entries()) {
+      const copy = disk.clone(index);
+      copy.wipe(path);
+      const { recovered } = await Wal.open(optionsFor(copy, true));
+      assert.equal(recovered.fault !== null, index > 0, path);
+    }
+  });
+
+  it("is faulty at a damaged header of any segment", async () => {
+    const { disk, paths } = await makeLong();
+    for (const [index, path] of paths.entries()) {
+      const copy = disk.clone(index);
+      copy.corrupt(path, 20);
+      const { recovered } = await Wal.open(optionsFor(copy, true));
+      assert.equal(recovered.fault?.path, path);
+    }
+  });
+
+  it("syncs every segment before it reports the log (H14)", async () => {
+    const { disk, paths } = await makeLong();
+    const synced = new Set<string>();
+    disk.kill();
+    disk.onOperation = ({ name, path }): void => {
+      if (name === "sync") synced.add(path);
+    };
+    await Wal.open(optionsFor(disk, true));
+    assert.deepEqual([...synced].filter((path) => path !== MARKS).sort(), paths);
+  });
+});
+
 describe("Wal recovery against an installed snapshot", () => {
-  it("keeps a log that contains the base, discards one that ends before it or contradicts it", async () => {
+  it("keeps a log that contains the base, discards one that contradicts it", async () => {
     const sample = await makeSample(true, 50);
     const inside = sample.entries[2];
     assert.ok(inside !== undefined);

@@ -31,7 +31,7 @@ describe("Wal on a real disk", () => {
     await wal.close();
   });
 
-  it("gives back over several segments what was written, also after it is opened again", async () => {
+  it("gives back what was written over several segments, also when opened again", async () => {
     const maker = new EntryMaker();
     const entries: LogEntry[] = [];
     let wal = await Wal.open(options);
