@@ -5,6 +5,7 @@ import type { ForceQuorumOrder } from "../core/force-quorum.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
 import type { ShardKey } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
+import type { RecordStore, SidecarClient } from "../controller/ports.ts";
 import { CoordinationClient } from "../sidecar-client/coordination-client.ts";
 import { Coordinator } from "../controller/coordinator.ts";
 import { lockDirectory, readJson, storePaths, writeJson } from "./directory.ts";
@@ -45,8 +46,14 @@ export interface LocalStoreOptions {
   readonly sidecar?: Readonly<Record<string, string | number>>;
   /** Told of everything the coordinator does. */
   readonly events?: (event: CoordinatorEvent) => void;
-  /** Tests: what the coordinator and peers are told of, instead of where sidecars listen. */
-  readonly endpoints?: (settings: StoreSettings) => readonly ReplicaEndpoint[];
+  /** Where replicas are reached from elsewhere, when that is not where they listen (behind a proxy). */
+  readonly endpoints?: (listening: readonly ReplicaEndpoint[]) => readonly ReplicaEndpoint[];
+  /** Stands between the coordinator and sidecars: to fail or delay single calls in tests. */
+  readonly wrapSidecars?: (sidecars: SidecarClient) => SidecarClient;
+  /** Likewise between the coordinator and its records. */
+  readonly wrapRecords?: (records: RecordStore) => RecordStore;
+  /** Interpreter, flags and script of the sidecar; absent: this build's own. */
+  readonly sidecarProgram?: readonly [string, ...string[]];
 }
 
 /**
@@ -67,6 +74,8 @@ export class LocalStore {
   private readonly eventListeners = new Set<(event: CoordinatorEvent) => void>();
   private readonly sidecars = new CoordinationClient();
   private readonly records: FileRecordStore;
+  private readonly recordsUsed: RecordStore;
+  private readonly sidecarsUsed: SidecarClient;
   private coordinator: Coordinator | null = null;
   private broken: (error: Error) => void = () => undefined;
   /** Resolves, never rejects, with what went wrong when the coordinator must not go on. */
@@ -82,15 +91,18 @@ export class LocalStore {
     this.settings = settings;
     this.lock = lock;
     this.records = records;
+    this.recordsUsed = options.wrapRecords?.(records) ?? records;
+    this.sidecarsUsed = options.wrapSidecars?.(this.sidecars) ?? this.sidecars;
     this.dir = storePaths(options.dir).dir;
     const listening = replicaEndpoints(settings);
-    this.endpoints = options.endpoints?.(settings) ?? listening;
+    this.endpoints = options.endpoints?.(listening) ?? listening;
     this.platform = new LocalPlatform({
       dir: this.dir,
       storeId: settings.storeId,
       endpoints: listening,
       changed: () => this.notify(),
       ...(options.sidecar === undefined ? {} : { sidecar: options.sidecar }),
+      ...(options.sidecarProgram === undefined ? {} : { program: options.sidecarProgram }),
     });
     this.metrics = new CoordinatorMetrics(settings.storeId, () => this.views());
     this.metricsServer = new MetricsServer(this.metrics.registry);
@@ -248,8 +260,8 @@ export class LocalStore {
           },
         ],
       },
-      records: this.records,
-      sidecars: this.sidecars,
+      records: this.recordsUsed,
+      sidecars: this.sidecarsUsed,
       platform: this.platform,
       clock: systemClock,
       policy: { ...DEFAULT_RECOVERY_POLICY, ...this.options.policy },

@@ -6,7 +6,7 @@ import { readJson, type ReplicaPaths, replicaPaths } from "./directory.ts";
 import { isProcessOf, Pod, type PodStatus } from "./pod.ts";
 import type { ReplicaEndpoint } from "./settings.ts";
 import {
-  sidecarCommand,
+  sidecarProgram,
   sidecarEnvironment,
   sidecarFlags,
   sidecarSettings,
@@ -26,6 +26,8 @@ export interface LocalPlatformOptions {
   readonly storeId: string;
   /** Settings of every sidecar beside those that follow from the rest. */
   readonly sidecar?: Readonly<Record<string, string | number>>;
+  /** Interpreter, flags and script; absent: this build's own sidecar. */
+  readonly program?: readonly [string, ...string[]];
 }
 
 /** How long a sidecar may take to end by itself: its own bound is 5 s. */
@@ -120,13 +122,13 @@ export class LocalPlatform implements Platform {
   }
 
   private podOf(endpoint: ReplicaEndpoint): Pod {
-    const { dir, storeId, sidecar } = this.options;
+    const { dir, storeId, sidecar, program } = this.options;
     const paths = replicaPaths(dir, endpoint.node);
     mkdirSync(paths.dir, { recursive: true });
     const settings = { ...sidecarSettings(storeId, endpoint, paths), ...sidecar };
     const spec = {
       name: endpoint.node,
-      command: sidecarCommand(sidecarFlags(settings)),
+      command: [...(program ?? sidecarProgram()), ...sidecarFlags(settings)] as const,
       env: sidecarEnvironment(process.env),
       logFile: paths.log,
     };

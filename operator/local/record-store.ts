@@ -62,7 +62,9 @@ export class FileRecordStore implements RecordStore {
     const lock = await open(`${path}.lock`, "a");
     if (!tryLock(lock.fd)) {
       await lock.close();
-      throw new RecordsLocked(`${path}: another coordinator is running here (it holds ${path}.lock)`);
+      throw new RecordsLocked(
+        `${path}: another coordinator is running here (it holds ${path}.lock)`,
+      );
     }
     return new FileRecordStore(path, lock);
   }

@@ -1,3 +1,4 @@
+import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { ReplicaPaths } from "./directory.ts";
@@ -7,12 +8,15 @@ const HERE = fileURLToPath(import.meta.url);
 /** This file is `operator/local/...` below the sources, or below `dist`. */
 const ROOT = resolve(dirname(HERE), "..", "..");
 
-/** The command line that runs a sidecar with these arguments: compiled, or from its sources as this file is. */
-export function sidecarCommand(args: readonly string[]): readonly [string, ...string[]] {
+/** Interpreter, flags and script that run a sidecar: compiled, or from its sources as this file is. */
+export function sidecarProgram(): readonly [string, ...string[]] {
   const fromSources = HERE.endsWith(".ts");
   const main = join(ROOT, "sidecar", fromSources ? "main.ts" : "main.js");
-  const flags = fromSources ? ["--import", "tsx"] : ["--enable-source-maps"];
-  return [process.execPath, ...flags, main, ...args];
+  return [
+    process.execPath,
+    ...(fromSources ? ["--import", createRequire(HERE).resolve("tsx")] : ["--enable-source-maps"]),
+    main,
+  ];
 }
 
 /** The settings of one replica, under the sidecar's names. */

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import type { Command } from "commander";
-import { sidecarCommand } from "../sidecar-process.ts";
+import { sidecarProgram } from "../sidecar-process.ts";
 import { ExitRequest, type Terminal } from "./exit.ts";
 
 /** Adds `resilver sidecar`: one node of a store, as a container runs it. */
@@ -21,8 +21,8 @@ export function addSidecarCommand(program: Command, terminal: Terminal): void {
 
 /** Runs it as a child, so that the coordinator's code never shares a process with it. Resolves with its status. */
 function runSidecar(settings: readonly string[], terminal: Terminal): Promise<number> {
-  const [command, ...args] = sidecarCommand(settings);
-  const child = spawn(command, args, { stdio: "inherit", env: terminal.env });
+  const [command, ...args] = sidecarProgram();
+  const child = spawn(command, [...args, ...settings], { stdio: "inherit", env: terminal.env });
   const stop = () => child.kill("SIGTERM");
   terminal.stop.addEventListener("abort", stop);
   return new Promise((resolve, reject) => {
