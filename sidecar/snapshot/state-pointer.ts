@@ -67,6 +67,9 @@ export async function openCurrent(
   if (!(await disk.exists(`${stateDir}/${pointer.dir}`))) {
     throw new GarbledFileError(path, `it names ${pointer.dir}, which is not there`);
   }
+  // A killed process may have left a pointer that a power loss takes back: settled before anything, here
+  // or in the log, is removed because of it.
+  await disk.syncDir(stateDir);
   const current = numberOf(pointer.dir) ?? -1;
   for (const name of await disk.list(stateDir)) {
     const number = numberOf(name);

@@ -20,6 +20,9 @@ const CONTENT = contentOf(1042);
 async function checkOldOrNew(disk: CrashDisk, mustBeNew: boolean): Promise<"old" | "new"> {
   const pointer = await openCurrent(disk, STATE, "u1", { dropOld: false });
   const data = await disk.readFile(`${STATE}/${pointer.dir}/data`);
+  // What was opened stays, whatever happens next: the log is cut to fit it.
+  disk.reboot("nothing");
+  assert.deepEqual(await readPointer(disk, STATE), pointer);
   const installed = pointer.snapshotId !== "";
   assert.deepEqual(data, installed ? CONTENT : OLD);
   assert.deepEqual(pointer.base, installed ? BASE : LOG_START);

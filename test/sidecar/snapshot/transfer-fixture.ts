@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import type { Clock } from "../../../sidecar/lib/ports/clock.ts";
 import type { Disk, DiskFile } from "../../../sidecar/lib/ports/disk.ts";
+import { makeDirDurable } from "../../../sidecar/lib/sealed-file.ts";
 import type { LogPosition } from "../../../sidecar/protocol/entry.ts";
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
 import {
@@ -154,8 +155,8 @@ export class FileWriters implements SnapshotWriters {
 }
 
 /** A receiving replica: its disk, receiver and what happened to it. */
-export class Target {
-  readonly disk: CrashDisk;
+export class Target<D extends Disk = CrashDisk> {
+  readonly disk: D;
   readonly writers: FileWriters;
   receiver: SnapshotReceiver;
   commit = -1;
@@ -166,7 +167,7 @@ export class Target {
   checkStillWanted: () => void = () => undefined;
   syncBytes = 250;
 
-  private constructor(disk: CrashDisk) {
+  private constructor(disk: D) {
     this.disk = disk;
     this.writers = new FileWriters(disk);
     this.receiver = this.#newReceiver();
@@ -178,7 +179,7 @@ export class Target {
   }
 
   /** The process that runs on this disk now. */
-  static on(disk: CrashDisk): Target {
+  static on<D extends Disk>(disk: D): Target<D> {
     return new Target(disk);
   }
 
@@ -231,12 +232,19 @@ export const OLD = new TextEncoder().encode("old");
 /** A disk with the first state of replica u1, which holds "old". */
 export async function preparedDisk(): Promise<CrashDisk> {
   const disk = new CrashDisk();
-  await disk.makeDir(STATE);
+  await prepare(disk);
+  disk.reboot("everything");
+  return disk;
+}
+
+/** Makes the first state of replica u1 on a disk. */
+export async function prepare(disk: Disk): Promise<void> {
+  await makeDirDurable(disk, STATE);
   const pointer = await openCurrent(disk, STATE, "u1", { dropOld: false });
   const file = await disk.open(`${STATE}/${pointer.dir}/data`, { create: true });
   await file.write([OLD], 0);
-  disk.reboot("everything");
-  return disk;
+  await file.sync();
+  await disk.syncDir(`${STATE}/${pointer.dir}`);
 }
 
 export type Pair = MemoryCallPair<SnapshotChunk, SnapshotResponse>;
@@ -249,7 +257,7 @@ export interface Outcome {
 
 /** Runs one attempt over an in-memory stream. */
 export async function attempt(
-  target: Target,
+  target: Target<Disk>,
   source: SnapshotSource,
   options: {
     readonly wire?: MemoryCallOptions<SnapshotChunk, SnapshotResponse>;

@@ -86,21 +86,15 @@ describe("snapshot transfer", () => {
         }
       },
     };
-    const idle = new Promise<void>((resolve) => {
-      setImmediate(async () => {
-        for (let turn = 0; turn < 200; turn++) await new Promise((next) => setImmediate(next));
-        abort.abort(new Error("enough seen"));
-        resolve();
-      });
-    });
+    const idle = (async () => {
+      for (let turn = 0; turn < 200; turn++) await new Promise((next) => setImmediate(next));
+      abort.abort(new Error("enough seen"));
+    })();
     await attempt(target, counted, {
       wire: { window: 3 },
       send: { signal: abort.signal },
-      session: {
-        // The receiver stands still before its first chunk.
-        onProgress: () => undefined,
-      },
       onPair: (pair) => {
+        // The receiver takes the manifest and then stands still.
         const messages = pair.server.messages[Symbol.asyncIterator]();
         let taken = 0;
         const slow = {
