@@ -70,6 +70,7 @@ export class Wal {
   /** Truncations and resets, counted at their start: reads that overlap one are repeated. */
   #epoch = 0;
   #cutting = 0;
+  #latestChange: Promise<void> = Promise.resolve();
   #faulty: boolean;
   #stopped: Error | null = null;
 
@@ -211,6 +212,8 @@ export class Wal {
    */
   async read(from: Offset, bytesMax: number): Promise<readonly LogEntry[]> {
     for (;;) {
+      // Never while the log is being cut: what is read then proves nothing.
+      while (this.#cutting > 0) await this.#latestChange;
       if (this.#stopped !== null) throw this.#stopped;
       if (from < this.first) throw new WalTrimmed(from, this.first);
       if (from > this.#last.offset) throw new WalBeyondEnd(from, this.#last.offset);
@@ -222,7 +225,7 @@ export class Wal {
         const entries = await readEntries(this.#options.disk, segment, from, bytesMax);
         if (epoch === this.#epoch) return entries;
       } catch (error) {
-        // What was read while it was cut or trimmed away proves nothing.
+        // Nor does what a cut or trim overtook.
         if (epoch === this.#epoch && from >= this.first) throw error;
       }
     }
@@ -370,21 +373,21 @@ export class Wal {
   }
 
   /**
-   * Runs a change of what is in the log: after what was appended is durable, and with no append
-   * meanwhile.
+   * Runs a change of what is in the log: after what was appended is durable, with no append then.
    */
-  async #exclusively(change: () => Promise<void>): Promise<void> {
+  #exclusively(change: () => Promise<void>): Promise<void> {
     this.#cutting += 1;
-    try {
-      await this.sync();
-      await this.#guarded(async () => {
-        this.#epoch += 1;
-        await change();
-        this.#epoch += 1;
-      });
-    } finally {
+    this.#epoch += 1;
+    const done = this.#afterSync(change).finally(() => {
       this.#cutting -= 1;
-    }
+    });
+    this.#latestChange = done.catch(() => undefined);
+    return done;
+  }
+
+  async #afterSync(change: () => Promise<void>): Promise<void> {
+    await this.sync();
+    await this.#guarded(change);
   }
 
   /** Runs `task` after all others; its failure is final, unless the disk is merely full. */

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { InvariantError } from "../../../sidecar/lib/assert.ts";
+import type { LogEntry } from "../../../sidecar/protocol/entry.ts";
 import { DiskError } from "../../../sidecar/lib/ports/disk.ts";
-import { WalBeyondEnd, WalCorrupt } from "../../../sidecar/wal/errors.ts";
+import { WalBeyondEnd, WalCorrupt, WalTrimmed } from "../../../sidecar/wal/errors.ts";
 import { Wal, type WalOptions } from "../../../sidecar/wal/wal.ts";
 import { SimDisk, type SimOperation } from "../../sim/sim-disk.ts";
 import { assertHolds, EntryMaker, StillClock } from "./log-fixture.ts";
@@ -155,16 +156,52 @@ describe("Wal group commit", () => {
     await wal.sync();
   });
 
-  it("repeats a read that a truncation overtakes", async () => {
+  it("answers reads that meet a truncation as after it", async () => {
     wal.append(maker.batch(50, 1000));
     await wal.sync();
-    const reads = [10, 45].map((from) => wal.read(from, 20_000));
-    const truncated = wal.truncate(30);
-    const [kept, dropped] = await Promise.allSettled(reads);
-    await truncated;
-    assert.equal(kept?.status, "fulfilled");
-    assert.ok(dropped?.status === "rejected" || dropped?.value[0]?.offset === 45);
-    await assert.rejects(wal.read(45, 10), WalBeyondEnd);
+    const kept: Promise<readonly LogEntry[]>[] = [];
+    const dropped: Promise<unknown>[] = [];
+    const read = (): void => {
+      kept.push(wal.read(10, 3000));
+      dropped.push(wal.read(45, 3000).catch((error: unknown) => error));
+    };
+    disk.onOperation = read;
+    read();
+    await wal.truncate(30);
+    assert.ok(kept.length > 5);
+    for (const entries of await Promise.all(kept)) assert.equal(entries[0]?.offset, 10);
+    for (const error of await Promise.all(dropped)) assert.ok(error instanceof WalBeyondEnd);
+  });
+
+  it("answers reads that meet a trim with the entries or with WalTrimmed", async () => {
+    const log = await Wal.open({ ...options, dir: "/data/other", segmentBytes: 4096 });
+    const own = new EntryMaker();
+    log.append(own.batch(50, 1000));
+    await log.sync();
+    const reads: Promise<unknown>[] = [];
+    const read = (): void => {
+      reads.push(log.read(0, 10).catch((error: unknown) => error));
+    };
+    disk.onOperation = read;
+    read();
+    await log.trim(40);
+    assert.ok(reads.length > 5);
+    for (const found of await Promise.all(reads)) {
+      assert.ok(found instanceof WalTrimmed || Array.isArray(found), String(found));
+    }
+  });
+
+  it("has what a truncation dropped gone for good", async () => {
+    for (let seed = 0; seed < 10; seed += 1) {
+      const other = new SimDisk({ seed });
+      await other.makeDir("/data");
+      await other.syncDir("/");
+      const log = await Wal.open({ ...options, disk: other, segmentBytes: 4096 });
+      log.append(new EntryMaker().batch(20, 1000));
+      await log.truncate(0);
+      other.restart();
+      assert.deepEqual(await other.list(DIR), ["00000000000000000000.wal", "marks"]);
+    }
   });
 
   it("says which record is damaged when it reads one", async () => {
