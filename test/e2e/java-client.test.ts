@@ -35,13 +35,21 @@ describe("e2e: Oxia's Java client, unchanged", function () {
   let store: LocalStore | null = null;
   let dir = "";
   let output = "";
+  /** What the coordinator did meanwhile: printed when a check failed. */
+  const events: string[] = [];
 
   before(async function () {
     const missing = ["java", "mvn"].filter((name) => spawnSync(name, ["-version"]).error);
     if (missing.length > 0) skip(this, `not installed: ${missing.join(", ")}`);
     const classPath = await build();
     dir = mkdtempSync(join(tmpdir(), "resilver-java-"));
-    store = await LocalStore.start({ dir, replicas: 3, shards: 2, defaultPort: "free" });
+    store = await LocalStore.start({
+      dir,
+      replicas: 3,
+      shards: 2,
+      defaultPort: "free",
+      events: (event) => events.push(JSON.stringify(event)),
+    });
     await store.whole(30_000);
     output = await drive(classPath, store.servers()[0] ?? "");
   });
@@ -54,7 +62,8 @@ describe("e2e: Oxia's Java client, unchanged", function () {
   for (const name of CHECKS) {
     it(name, () => {
       const line = output.split("\n").find((one) => one.slice(5).split(":")[0] === name);
-      assert.equal(line, `pass ${name}`, `the program printed:\n${output}`);
+      const told = `the program printed:\n${output}\nevents:\n${events.join("\n")}`;
+      assert.equal(line, `pass ${name}`, told);
     });
   }
 
