@@ -3,7 +3,7 @@ import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 import type { ShardAssignments } from "../../sidecar/protocol/gen/oxia-client.ts";
 import type { NodeEndpoint, SidecarClient } from "./ports.ts";
 import type { Timings } from "./timings.ts";
-import { pause, Wake } from "./wake.ts";
+import { childAbort, pause, Wake } from "./wake.ts";
 
 export class AssignmentFeed {
   readonly #endpoint: NodeEndpoint;
@@ -32,10 +32,16 @@ export class AssignmentFeed {
   /** Feeds until `signal` aborts; never rejects. */
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
+      const { controller, unlink } = childAbort(signal);
+      const stream = controller.signal;
       try {
-        await this.#sidecars.pushAssignments(this.#endpoint, this.#updates(signal), signal);
+        await this.#sidecars.pushAssignments(this.#endpoint, this.#updates(stream), stream);
       } catch {
         // The node is away; whoever watches it says so. The next stream begins with everything.
+      } finally {
+        unlink();
+        // The source must not go on waiting for updates of a stream that is gone.
+        controller.abort(new Error("assignment stream ended"));
       }
       await pause(this.#clock, this.#timings.reconnectMaxMs, signal);
     }

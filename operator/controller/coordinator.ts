@@ -119,7 +119,9 @@ export class Coordinator {
   #loop(key: ShardKey): ShardLoop {
     const loop = this.#loops.get(shardKeyText(key));
     if (loop !== undefined) return loop;
-    throw new RangeError(`shard: ${shardKeyText(key)} is none of ${[...this.#loops.keys()].join(", ")}`);
+    throw new RangeError(
+      `shard: ${shardKeyText(key)} is none of ${[...this.#loops.keys()].join(", ")}`,
+    );
   }
 
   async #runAll(): Promise<void> {
@@ -183,9 +185,7 @@ export class Coordinator {
         recoveringNodes: this.#recoveringNodes(),
       }),
       leaderships: () =>
-        countLeaderships(
-          [...this.#loops.values()].map((loop) => loop.record.leader?.node ?? null),
-        ),
+        countLeaderships([...this.#loops.values()].map((loop) => loop.record.leader?.node ?? null)),
       learned: (result) => {
         this.#learned(key, result);
       },
@@ -289,8 +289,7 @@ function placeAll(spec: StoreSpec): readonly PlacedShard[] {
     if (!Number.isSafeInteger(shards) || shards < 1) {
       throw new RangeError(`namespaces.${name}.shards: ${shards}: allowed: 1 or more`);
     }
-    const replicationFactor =
-      namespace.replicationFactor ?? defaultReplicationFactor(nodes.length);
+    const replicationFactor = namespace.replicationFactor ?? defaultReplicationFactor(nodes.length);
     for (let index = 0; index < shards; index += 1) {
       const shard = placed.length;
       const ensemble = placeShard(nodes, shard, replicationFactor);

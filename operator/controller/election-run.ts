@@ -55,7 +55,8 @@ export async function runElection(
   const result = tally(raised, replies, request.choice);
   if (result.kind === "belowFloor") return { kind: "belowFloor", best: result.best.head };
   if (result.kind === "noQuorum") {
-    const regressed = result.regressed.length === 0 ? "" : `; went back: ${result.regressed.join(", ")}`;
+    const regressed =
+      result.regressed.length === 0 ? "" : `; went back: ${result.regressed.join(", ")}`;
     const counted = result.counted.join(", ") || "none";
     return { kind: "failed", message: `no majority of voters answered: ${counted}${regressed}` };
   }
@@ -113,7 +114,8 @@ function fencedMembers(
   for (const reply of replies) {
     const member = memberOn(record, reply.node);
     if (member === undefined || reply.node === leader.node) continue;
-    if (member.role === "voter" && member.replicaUid === reply.replicaUid) fenced.push({ member, reply });
+    if (member.role === "voter" && member.replicaUid === reply.replicaUid)
+      fenced.push({ member, reply });
   }
   return fenced;
 }

@@ -163,7 +163,8 @@ export class NodeWatch {
     const { events, changed } = this.#options;
     const { node } = this.endpoint;
     if (reach === "up") events.emit({ kind: "nodeUp", node });
-    else if (before === "up" || before === "unknown") events.emit({ kind: "nodeDown", node, message });
+    else if (before === "up" || before === "unknown")
+      events.emit({ kind: "nodeDown", node, message });
     changed();
   }
 }

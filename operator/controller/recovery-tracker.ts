@@ -1,7 +1,13 @@
 /** Follows recoveries from what is seen, and tells of their phases and of deferrals. Keeps no state that matters. */
 import type { CoordinatorEvents, RecoveryPhase } from "../core/events.ts";
 import type { Deferral } from "../core/membership.ts";
-import { currentReplica, followerAt, isWiped, judgeLeader, type Observed } from "../core/observed.ts";
+import {
+  currentReplica,
+  followerAt,
+  isWiped,
+  judgeLeader,
+  type Observed,
+} from "../core/observed.ts";
 import type { RecordMember, RecoveryReason, ShardKey, ShardRecord } from "../core/record.ts";
 
 interface Tracked {

@@ -41,6 +41,7 @@ export class RetryBook {
     this.#entries.delete(step);
     this.#entries.set(step, entry);
     const oldest = this.#entries.keys().next();
-    if (this.#entries.size > ENTRIES_MAX && oldest.done !== true) this.#entries.delete(oldest.value);
+    if (this.#entries.size > ENTRIES_MAX && oldest.done !== true)
+      this.#entries.delete(oldest.value);
   }
 }

@@ -274,10 +274,7 @@ export class ShardLoop {
     events.emit({ kind: "electionCompleted", ...key, term, leader: outcome.leader, durationMs });
   }
 
-  #electionRequest(
-    action: ElectAction,
-    prefer: string | null,
-  ): Parameters<typeof runElection>[1] {
+  #electionRequest(action: ElectAction, prefer: string | null): Parameters<typeof runElection>[1] {
     const observed = this.#observe();
     const { record } = this;
     const gone = new Set<string>();

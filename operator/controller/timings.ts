@@ -31,7 +31,7 @@ export const DEFAULT_TIMINGS: Timings = Object.freeze({
   confirmDeadlineMs: 150,
   silentAfterMs: 1_500,
   reconnectMinMs: 50,
-  reconnectMaxMs: 500,
+  reconnectMaxMs: 200,
   callDeadlineMs: 2_000,
   newTermDeadlineMs: 1_000,
   electionGraceMs: 50,

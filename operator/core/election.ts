@@ -32,7 +32,11 @@ export type Tally =
       /** Voters whose durable state went back: to be rebuilt (R3). */
       readonly regressed: readonly string[];
     }
-  | { readonly kind: "noQuorum"; readonly counted: readonly string[]; readonly regressed: readonly string[] }
+  | {
+      readonly kind: "noQuorum";
+      readonly counted: readonly string[];
+      readonly regressed: readonly string[];
+    }
   | { readonly kind: "belowFloor"; readonly best: FenceReply };
 
 type Standing = "counts" | "regressed" | "ignored";

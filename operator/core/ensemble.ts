@@ -53,7 +53,8 @@ export function planEnsemble(
     if (!confirmed) return [{ kind: "updateEnsemble" }];
     return [...planRetire(record, observed), ...planBegin(record)];
   }
-  if (next.joint) return confirmed ? planLeave(record, next.ensemble) : [{ kind: "updateEnsemble" }];
+  if (next.joint)
+    return confirmed ? planLeave(record, next.ensemble) : [{ kind: "updateEnsemble" }];
   const wanted = nextEnsemble(record.ensemble, record.desired);
   if (wanted === null || !sameNodes(wanted, next.ensemble)) return [{ kind: "cancelChange" }];
   return planJoin(record, observed, next.ensemble, leader);
@@ -119,7 +120,9 @@ function planRetire(record: ShardRecord, observed: Observed): readonly EnsembleA
 /** The record with a wish for another ensemble. Throws a RangeError when the wish cannot be right. */
 export function withDesired(record: ShardRecord, desired: readonly string[]): ShardRecord {
   if (desired.length === 0 || new Set(desired).size !== desired.length) {
-    throw new RangeError(`ensemble: [${desired.join(", ")}]: must name at least one node, each once`);
+    throw new RangeError(
+      `ensemble: [${desired.join(", ")}]: must name at least one node, each once`,
+    );
   }
   return { ...record, desired };
 }

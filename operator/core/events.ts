@@ -45,7 +45,11 @@ export type CoordinatorEvent =
       readonly reason: RecoveryReason;
       readonly message: string;
     } & ShardKey)
-  | ({ readonly kind: "electionStarted"; readonly term: number; readonly why: LeaderLoss } & ShardKey)
+  | ({
+      readonly kind: "electionStarted";
+      readonly term: number;
+      readonly why: LeaderLoss;
+    } & ShardKey)
   | ({
       readonly kind: "electionCompleted";
       readonly term: number;

@@ -40,7 +40,9 @@ export function judgeForceQuorum(
   }
   const replica = currentReplica(observed, order.survivor);
   if (replica === null || replica.replicaUid !== member.replicaUid || replica.fault !== "") {
-    return rejected(`survivor: ${order.survivor} is not there with its data (${member.replicaUid})`);
+    return rejected(
+      `survivor: ${order.survivor} is not there with its data (${member.replicaUid})`,
+    );
   }
   const running = record.members
     .map((other) => other.node)

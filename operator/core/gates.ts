@@ -74,9 +74,7 @@ const GATES = [
   {
     name: "NotEnoughSpace",
     blocks: (input: GateInput) =>
-      input.freeBytes !== null &&
-      input.neededBytes !== null &&
-      input.freeBytes < input.neededBytes,
+      input.freeBytes !== null && input.neededBytes !== null && input.freeBytes < input.neededBytes,
   },
 ] as const;
 

@@ -3,7 +3,13 @@ import type { EntryId, LogPosition } from "../../sidecar/protocol/entry.ts";
 import { MemberRole, type ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import { REGRESSED } from "../../sidecar/protocol/status.ts";
 import { newest } from "./election.ts";
-import { firstClosedGate, gateMessage, type Gate, type GateInput, type RecoveryPolicy } from "./gates.ts";
+import {
+  firstClosedGate,
+  gateMessage,
+  type Gate,
+  type GateInput,
+  type RecoveryPolicy,
+} from "./gates.ts";
 import { currentReplica, followerAt, isWiped, voterReach, type Observed } from "./observed.ts";
 import { isQuorum } from "./quorum.ts";
 import {

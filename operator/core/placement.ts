@@ -29,9 +29,7 @@ export function placeShard(
 }
 
 /** How many shards each node leads. */
-export function countLeaderships(
-  leaders: readonly (string | null)[],
-): ReadonlyMap<string, number> {
+export function countLeaderships(leaders: readonly (string | null)[]): ReadonlyMap<string, number> {
   const counts = new Map<string, number>();
   for (const node of leaders) {
     if (node !== null) counts.set(node, (counts.get(node) ?? 0) + 1);

@@ -7,7 +7,13 @@ import type { ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import { ServingStatus } from "../../sidecar/protocol/status.ts";
 import { planEnsemble, type EnsembleAction } from "./ensemble.ts";
 import type { RecoveryPolicy } from "./gates.ts";
-import { closedGate, deferAll, planMembers, type Deferral, type MemberAction } from "./membership.ts";
+import {
+  closedGate,
+  deferAll,
+  planMembers,
+  type Deferral,
+  type MemberAction,
+} from "./membership.ts";
 import {
   currentReplica,
   judgeLeader,

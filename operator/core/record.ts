@@ -188,7 +188,5 @@ export function withMember(record: ShardRecord, member: RecordMember): ShardReco
 
 /** Node names of the voter sets in force: one, or two while a change is joint (R13). */
 export function voterSets(record: ShardRecord): readonly (readonly string[])[] {
-  return record.next?.joint === true
-    ? [record.ensemble, record.next.ensemble]
-    : [record.ensemble];
+  return record.next?.joint === true ? [record.ensemble, record.next.ensemble] : [record.ensemble];
 }

@@ -1,7 +1,17 @@
 /** What people see of a shard: conditions and one line per replica. Pure. */
-import type { ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
-import { statusName } from "../../sidecar/protocol/status.ts";
-import { judgeLeader, type Observed } from "./observed.ts";
+import {
+  MemberRole,
+  RecoveryProgress,
+  type ReplicaStatus,
+} from "../../sidecar/protocol/gen/resilver.ts";
+import { ServingStatus, statusName } from "../../sidecar/protocol/status.ts";
+import {
+  currentReplica,
+  followerAt,
+  judgeLeader,
+  type Observed,
+  type ObservedNode,
+} from "./observed.ts";
 import type { Plan } from "./plan.ts";
 import type { RecordMember, ShardKey, ShardRecord } from "./record.ts";
 
@@ -20,7 +30,10 @@ export interface ReplicaView {
   readonly node: string;
   readonly uid: string;
   readonly reach: string;
+  /** By the record, except for `wiped`: the node has another replica than the recorded one, or none. */
   readonly role: "leader" | "voter" | "learner" | "leaving" | "wiped" | "none";
+  /** True when it counts right now: a recorded vote, here, following or leading the recorded term. */
+  readonly voting: boolean;
   /** NOT_MEMBER, FENCED, FOLLOWER, LEADER, or "unknown". */
   readonly status: string;
   readonly term: number;
@@ -90,27 +103,53 @@ function replicaView(
   node: string,
 ): ReplicaView {
   const member = record.members.find((other) => other.node === node);
-  const seen = observed.nodes.get(node);
-  const replica = seen?.replica ?? null;
-  const wiped = member !== undefined && replica !== null && replica.replicaUid !== member.replicaUid;
-  const deferral = plan.deferrals.find((other) => other.node === node);
-  const head = replica?.head?.offset ?? -1;
-  const leaderHead = leader?.head?.offset ?? null;
+  const { reach, replica } = observed.nodes.get(node) ?? UNSEEN;
+  const wiped = member !== undefined && isGone(member, reach === "up", replica);
   return {
     node,
-    uid: replica?.replicaUid ?? member?.replicaUid ?? "",
-    reach: seen?.reach ?? "unknown",
+    uid: (replica ?? member)?.replicaUid ?? "",
+    reach,
     role: roleOf(record, member, wiped),
-    status: replica === null || seen?.reach !== "up" ? "unknown" : statusName(replica.status),
-    term: replica?.term ?? -1,
-    headOffset: head,
-    commitOffset: replica?.commitOffset ?? -1,
-    lagEntries: leaderHead === null || replica === null ? null : Math.max(0, leaderHead - head),
-    phase: deferral === undefined ? phaseOf(member, replica) : `Deferred(${deferral.gate})`,
-    reason: deferral?.reason ?? member?.reason ?? "",
+    voting: member !== undefined && isVoting(record, observed, leader, member),
+    status: replica === null || reach !== "up" ? "unknown" : statusName(replica.status),
+    ...positionOf(leader, replica),
+    ...phaseOf(member, replica, plan),
     ...progressOf(leader, replica, node),
-    fault: replica?.fault ?? "",
   };
+}
+
+function positionOf(
+  leader: ReplicaStatus | null,
+  replica: ReplicaStatus | null,
+): Pick<ReplicaView, "term" | "headOffset" | "commitOffset" | "lagEntries" | "fault"> {
+  if (replica === null) {
+    return { term: -1, headOffset: -1, commitOffset: -1, lagEntries: null, fault: "" };
+  }
+  const { term, commitOffset, fault } = replica;
+  const headOffset = replica.head?.offset ?? -1;
+  const leaderHead = leader?.head?.offset ?? null;
+  const lagEntries = leaderHead === null ? null : Math.max(0, leaderHead - headOffset);
+  return { term, headOffset, commitOffset, lagEntries, fault };
+}
+
+/** A sidecar reports all it has at once: a node that is here without the replica has lost it. */
+function isGone(member: RecordMember, up: boolean, replica: ReplicaStatus | null): boolean {
+  return replica === null ? up : replica.replicaUid !== member.replicaUid;
+}
+
+function isVoting(
+  record: ShardRecord,
+  observed: Observed,
+  leader: ReplicaStatus | null,
+  member: RecordMember,
+): boolean {
+  const replica = currentReplica(observed, member.node);
+  if (leader === null || replica === null || member.role !== "voter") return false;
+  if (replica.replicaUid !== member.replicaUid || replica.term !== record.term) return false;
+  if (replica.fault !== "") return false;
+  if (replica.replicaUid === leader.replicaUid) return true;
+  const fed = followerAt(leader, member);
+  return replica.status === ServingStatus.FOLLOWER && fed?.role === MemberRole.VOTER;
 }
 
 function roleOf(
@@ -124,15 +163,30 @@ function roleOf(
   return member.role;
 }
 
-function phaseOf(member: RecordMember | undefined, replica: ReplicaStatus | null): string {
-  if (member?.role !== "learner") return "";
+function phaseOf(
+  member: RecordMember | undefined,
+  replica: ReplicaStatus | null,
+  plan: Plan,
+): Pick<ReplicaView, "phase" | "reason"> {
+  const deferral = plan.deferrals.find((other) => other.node === member?.node);
+  if (deferral !== undefined) {
+    return { phase: `Deferred(${deferral.gate})`, reason: deferral.reason };
+  }
+  const reason = member?.reason ?? "";
+  if (member?.role !== "learner") return { phase: "", reason };
   const phase = replica?.recovery?.phase ?? "";
-  return phase === "" ? "Enrolled" : phase;
+  return { phase: phase === "" ? "Enrolled" : phase, reason };
 }
 
 type Progress = Pick<
   ReplicaView,
-  "bytesDone" | "bytesTotal" | "startedMs" | "firstByteMs" | "installedMs" | "attempts" | "lastErrors"
+  | "bytesDone"
+  | "bytesTotal"
+  | "startedMs"
+  | "firstByteMs"
+  | "installedMs"
+  | "attempts"
+  | "lastErrors"
 >;
 
 function progressOf(
@@ -140,18 +194,23 @@ function progressOf(
   replica: ReplicaStatus | null,
   node: string,
 ): Progress {
-  const own = replica?.recovery;
-  const sent = leader?.followers.find((follower) => follower.node === node);
+  const own = replica?.recovery ?? NO_PROGRESS;
+  const sent = leader?.followers.find((follower) => follower.node === node) ?? NOTHING_SENT;
   return {
-    bytesDone: Math.max(own?.bytesDone ?? 0, sent?.snapshotBytesDone ?? 0),
-    bytesTotal: Math.max(own?.bytesTotal ?? 0, sent?.snapshotBytesTotal ?? 0),
-    startedMs: own?.startedMs ?? 0,
-    firstByteMs: own?.firstByteMs ?? 0,
-    installedMs: own?.installedMs ?? 0,
-    attempts: own?.attempts ?? 0,
-    lastErrors: own?.lastErrors ?? [],
+    // Each side reports on its own; the newer one has counted more.
+    bytesDone: Math.max(own.bytesDone, sent.snapshotBytesDone),
+    bytesTotal: Math.max(own.bytesTotal, sent.snapshotBytesTotal),
+    startedMs: own.startedMs,
+    firstByteMs: own.firstByteMs,
+    installedMs: own.installedMs,
+    attempts: own.attempts,
+    lastErrors: own.lastErrors,
   };
 }
+
+const UNSEEN: Pick<ObservedNode, "reach" | "replica"> = { reach: "unknown", replica: null };
+const NO_PROGRESS = RecoveryProgress.fromPartial({});
+const NOTHING_SENT = { snapshotBytesDone: 0, snapshotBytesTotal: 0 };
 
 function conditions(
   record: ShardRecord,
@@ -159,10 +218,7 @@ function conditions(
   leader: ReplicaStatus | null,
   replicas: readonly ReplicaView[],
 ): readonly Condition[] {
-  const behind = replicas.filter(
-    (replica) =>
-      replica.reach !== "up" || !["leader", "voter"].includes(replica.role) || replica.fault !== "",
-  );
+  const behind = replicas.filter((replica) => !replica.voting);
   const names = behind.map((replica) => replica.node).join(", ");
   return [
     available(record, plan, leader),
@@ -176,14 +232,19 @@ function conditions(
       type: "Degraded",
       status: behind.length > 0,
       reason: behind.length > 0 ? "ReplicasNotVoting" : "AllVoting",
-      message: behind.length > 0 ? `not voting or not reachable: ${names}` : "all replicas vote",
+      message: behind.length > 0 ? `not voting now: ${names}` : "all replicas vote",
     },
   ];
 }
 
 function available(record: ShardRecord, plan: Plan, leader: ReplicaStatus | null): Condition {
   if (plan.stop !== null) {
-    return { type: "Available", status: false, reason: plan.stop.reason, message: plan.stop.message };
+    return {
+      type: "Available",
+      status: false,
+      reason: plan.stop.reason,
+      message: plan.stop.message,
+    };
   }
   if (leader !== null) {
     const message = `${record.leader?.node ?? ""} leads term ${record.term}`;

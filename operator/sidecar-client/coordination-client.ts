@@ -35,7 +35,7 @@ const CHANNEL_OPTIONS = {
   // A restarted sidecar must be found again at once: the default of a second is longer than a failover.
   "grpc.initial_reconnect_backoff_ms": 50,
   "grpc.min_reconnect_backoff_ms": 50,
-  "grpc.max_reconnect_backoff_ms": 500,
+  "grpc.max_reconnect_backoff_ms": 200,
   // Finds half-open connections of streams that carry nothing.
   "grpc.keepalive_time_ms": 2_000,
   "grpc.keepalive_timeout_ms": 2_000,

@@ -28,7 +28,8 @@ async function withCluster(
 
 function holds(cluster: FakeCluster, node: string, ...values: readonly string[]): void {
   const log = cluster.replica(node).log.map((entry) => entry.value);
-  for (const value of values) assert.ok(log.includes(value), `${node} lacks ${value}: ${log.join()}`);
+  for (const value of values)
+    assert.ok(log.includes(value), `${node} lacks ${value}: ${log.join()}`);
 }
 
 describe("Coordinator", () => {

@@ -69,11 +69,11 @@ async function run(scenario: Scenario, at: number): Promise<number> {
     await cluster.untilSteady();
     await cluster.write("w1");
     let points = 0;
-    let crashed: Promise<void> | null = null;
+    const crashes: Promise<void>[] = [];
     const point = (): void => {
       points += 1;
       if (points !== at) return;
-      crashed = coordinator.close();
+      crashes.push(coordinator.close());
       throw new Error("crash");
     };
     cluster.onCall = point;
@@ -81,16 +81,18 @@ async function run(scenario: Scenario, at: number): Promise<number> {
     cluster.records.afterSave = point;
     const begun = scenario.begin(cluster, coordinator);
     await cluster.clock.until(`crash at ${at} or the end`, 30_000, () => {
-      return crashed !== null || (scenario.done(cluster) && points > 0);
+      return crashes.length > 0 || (scenario.done(cluster) && points > 0);
     });
-    if (crashed !== null) {
-      await crashed;
+    if (crashes.length > 0) {
+      await Promise.all(crashes);
       await running;
       coordinator = cluster.coordinator(scenario.nodes);
       running = coordinator.run();
     }
     await begun;
-    await cluster.clock.until(`the end after a crash at ${at}`, 30_000, () => scenario.done(cluster));
+    await cluster.clock.until(`the end after a crash at ${at}`, 30_000, () =>
+      scenario.done(cluster),
+    );
     await cluster.write("w2");
     await cluster.clock.until("everything everywhere", 5_000, () =>
       cluster.record.ensemble.every((name) => {

@@ -193,7 +193,11 @@ export class FakeCluster implements SidecarClient {
 
   /** Waits for a leader and three votes. */
   untilSteady(withinMs = 20_000): Promise<number> {
-    return this.clock.until("all vote", withinMs, () => this.records.text !== null && this.steady());
+    return this.clock.until(
+      "all vote",
+      withinMs,
+      () => this.records.text !== null && this.steady(),
+    );
   }
 
   async close(): Promise<void> {
@@ -304,7 +308,8 @@ export class FakeCluster implements SidecarClient {
   removeFollower: SidecarClient["removeFollower"] = (to, request, call) =>
     this.#call("removeFollower", to, call, (replica) => {
       this.#asLeader(replica, request);
-      if (replica.fed.get(request.node)?.uid === request.replicaUid) replica.fed.delete(request.node);
+      if (replica.fed.get(request.node)?.uid === request.replicaUid)
+        replica.fed.delete(request.node);
       return { lastAppended: { ...replica.head, crc: 7 } };
     });
 

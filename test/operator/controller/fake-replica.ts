@@ -118,7 +118,8 @@ export class FakeReplica {
     for (const [node, fed] of this.fed) {
       const other = others.get(node) ?? null;
       if (other === null || other.uid !== fed.uid || other.term !== this.term) continue;
-      if (other.status === ServingStatus.NOT_MEMBER || other.status === ServingStatus.LEADER) continue;
+      if (other.status === ServingStatus.NOT_MEMBER || other.status === ServingStatus.LEADER)
+        continue;
       other.log = [...this.log];
       other.status = ServingStatus.FOLLOWER;
       other.leaderUid = this.uid;

@@ -5,12 +5,31 @@ import {
   WipeReason,
   type FollowerProgress,
 } from "../../../sidecar/protocol/gen/resilver.ts";
-import { raiseTerm, tally, withAckedTerm, withLeader, withRegressed, type FenceReply } from "../../../operator/core/election.ts";
-import { withDesired, withJoint, withNext, withoutJoint, withoutMember, withoutNext } from "../../../operator/core/ensemble.ts";
+import {
+  raiseTerm,
+  tally,
+  withAckedTerm,
+  withLeader,
+  withRegressed,
+  type FenceReply,
+} from "../../../operator/core/election.ts";
+import {
+  withDesired,
+  withJoint,
+  withNext,
+  withoutJoint,
+  withoutMember,
+  withoutNext,
+} from "../../../operator/core/ensemble.ts";
 import { judgeForceQuorum } from "../../../operator/core/force-quorum.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../../../operator/core/gates.ts";
 import { withLearner, withPromoted, type MemberAction } from "../../../operator/core/membership.ts";
-import { voterEvidence, type Observed, type ObservedNode, type Reach } from "../../../operator/core/observed.ts";
+import {
+  voterEvidence,
+  type Observed,
+  type ObservedNode,
+  type Reach,
+} from "../../../operator/core/observed.ts";
 import { plan, withBootstrap, type Action, type Plan } from "../../../operator/core/plan.ts";
 import { voterSetsText } from "../../../operator/core/quorum.ts";
 import {
@@ -35,9 +54,7 @@ export class PlanWorld {
   #confirmed: Observed["confirmedSets"] = null;
   #belowFloor: Observed["belowFloor"] = null;
   #recovering: readonly string[] = [];
-  readonly #commands: Readonly<
-    Record<string, (words: readonly string[], args: Args) => string>
-  > = {
+  readonly #commands: Readonly<Record<string, (words: readonly string[], args: Args) => string>> = {
     store: (_words, args) => {
       this.#record = fresh(list(args.get("nodes") ?? "a,b,c"));
       return this.#printRecord();
@@ -87,7 +104,9 @@ export class PlanWorld {
       const record = this.#record;
       const back = memberOn(record, node)?.ackedTerm ?? -1;
       this.#record =
-        reply.previousTerm < back ? withRegressed(record, node) : withAckedTerm(record, node, reply.replicaUid);
+        reply.previousTerm < back
+          ? withRegressed(record, node)
+          : withAckedTerm(record, node, reply.replicaUid);
       return this.#printRecord();
     },
     confirm: () => {
@@ -161,7 +180,8 @@ export class PlanWorld {
   /** Saves what the planned action of that kind saves before anything else is done. */
   #do([kind, node]: readonly string[], args: Args): string {
     const action = this.#plan().actions.find(
-      (other) => other.kind === kind && (node === undefined || ("node" in other && other.node === node)),
+      (other) =>
+        other.kind === kind && (node === undefined || ("node" in other && other.node === node)),
     );
     if (action === undefined) return `not planned: ${kind ?? ""} ${node ?? ""}`;
     const next = this.#saved(action, args);
@@ -229,7 +249,10 @@ export class PlanWorld {
   #printRecord(): string {
     const record = this.#record;
     const { commitFloor: floor, leader } = record;
-    const next = record.next === undefined ? "" : ` next=${record.next.ensemble.join(",")}${record.next.joint ? "(joint)" : ""}`;
+    const next =
+      record.next === undefined
+        ? ""
+        : ` next=${record.next.ensemble.join(",")}${record.next.joint ? "(joint)" : ""}`;
     const head =
       `initialized=${record.initialized ? "yes" : "no"} term=${record.term} ` +
       `leader=${leader === null ? "none" : `${leader.node}:${leader.uid}:${leader.bootCounter}`} ` +
@@ -240,7 +263,8 @@ export class PlanWorld {
 }
 
 function printMember(member: RecordMember): string {
-  const target = member.target === undefined ? "" : ` target=${member.target.term}/${member.target.offset}`;
+  const target =
+    member.target === undefined ? "" : ` target=${member.target.term}/${member.target.offset}`;
   const enrolled = member.enrolTerm === undefined ? "" : ` enrolTerm=${member.enrolTerm}`;
   const reason = member.reason === undefined ? "" : ` reason=${member.reason}`;
   const times = member.recoveries === undefined ? "" : ` recoveries=${member.recoveries}`;
@@ -260,7 +284,8 @@ function printPlan(planned: Plan): string {
 function printAction(action: Action | MemberAction): string {
   const { kind, ...rest } = action;
   const fields = Object.entries(rest).map(([key, value]) => {
-    const text = typeof value === "object" && value !== null ? JSON.stringify(value) : String(value);
+    const text =
+      typeof value === "object" && value !== null ? JSON.stringify(value) : String(value);
     return `${key}=${text.replaceAll('"', "")}`;
   });
   return [kind, ...fields].join(" ");

@@ -75,9 +75,13 @@ describe("FileRecordStore", () => {
       await FileRecordStore.open(${JSON.stringify(path)});
       console.log("locked");
       setInterval(() => {}, 1000);`;
-    const child = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "-e", script], {
-      stdio: ["ignore", "pipe", "inherit"],
-    });
+    const child = spawn(
+      process.execPath,
+      ["--import", "tsx", "--input-type=module", "-e", script],
+      {
+        stdio: ["ignore", "pipe", "inherit"],
+      },
+    );
     const closed = once(child, "exit");
     await once(child.stdout, "data");
     await assert.rejects(FileRecordStore.open(path), RecordsLocked);
@@ -113,7 +117,10 @@ describe("FileRecordStore", () => {
     ];
     for (const [from, to, expected] of bad) {
       await writeFile(path, good.replace(from, to));
-      await assert.rejects(store.read(record(), signal), { name: "RecordInvalid", message: expected });
+      await assert.rejects(store.read(record(), signal), {
+        name: "RecordInvalid",
+        message: expected,
+      });
     }
     await writeFile(path, good);
     assert.equal((await store.read(record(), signal))?.record.term, -1);
