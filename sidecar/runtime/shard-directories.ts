@@ -130,7 +130,12 @@ export class ShardDirectories {
       if (old.length === 0) continue;
       const aside = `${dir}/${REPLACED_PREFIX}${this.uid}`;
       await makeDirDurable(this.#disk, aside);
-      for (const name of old) await this.#disk.rename(`${dir}/${name}`, `${aside}/${name}`);
+      for (const name of old) {
+        // Never over something set aside before: a crash may have cut a move short.
+        let to = `${aside}/${name}`;
+        while (await this.#disk.exists(to)) to += ".again";
+        await this.#disk.rename(`${dir}/${name}`, to);
+      }
       // The new parent first: a name may be in both after a crash, never in neither.
       await this.#disk.syncDir(aside);
       await this.#disk.syncDir(dir);

@@ -1,7 +1,7 @@
 import { xxh3 } from "@node-rs/xxhash";
 
 /** Bytes of a whole hash. */
-export const WHOLE_HASH_BYTES = 16;
+const WHOLE_HASH_BYTES = 16;
 
 /**
  * Hash over all chunks in order: after each chunk XXH3-128 of (hash before it, XXH3-128 of the chunk).

@@ -15,7 +15,7 @@ export type Survival = (typeof SURVIVALS)[number];
 export const SURVIVALS = ["nothing", "everything", "names", "latest", "process"] as const;
 
 /** Every operation of a disk that has crashed, and the one it crashed at. */
-export class CrashError extends Error {
+class CrashError extends Error {
   override readonly name = "CrashError";
 }
 
@@ -116,8 +116,7 @@ export class CrashDisk implements Disk {
     const node = this.#find(from);
     if (node === null) throw notFound(from);
     const there = this.#find(to);
-    // The same directory in two parents is what an unsynced move leaves here; repeating the move is fine.
-    if (there !== node && there instanceof DirNode && there.entries.size > 0) {
+    if (there instanceof DirNode && there.entries.size > 0) {
       throw new DiskError("IO", to, "directory not empty", { fatal: false });
     }
     this.#step(`rename ${from} ${to}`);
