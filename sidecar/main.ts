@@ -9,6 +9,7 @@ import { advertised, ConfigError, loadConfig, parseAddress, type SidecarConfig }
 import { openLogger } from "./observability/logger.ts";
 import { openMetrics } from "./observability/metrics.ts";
 import { NodeClock } from "./os/node-clock.ts";
+import { prepareDataDirectory } from "./os/data-directory.ts";
 import { createNodeDisk } from "./os/node-disk.ts";
 import { NodeRandom } from "./os/node-random.ts";
 import { anonymousMemoryBytes } from "./os/process-memory.ts";
@@ -56,9 +57,15 @@ async function main(): Promise<number> {
 }
 
 async function serve(config: SidecarConfig, logger: Logger): Promise<number> {
-  // First, so that a signal during a long recovery of the log is not lost.
-  const stop = stopSignal();
   const clock = new NodeClock();
+  // First, so that a signal during a long recovery of the log is not lost, and its deadline holds.
+  const stopping = stopSignal().then((signal) => {
+    // Not cancelled: when all goes well the process has exited by then.
+    clock.timer(LIMITS.shutdownMs, () => process.exit(1));
+    return signal;
+  });
+  await prepareDataDirectory("walDir", config.walDir);
+  await prepareDataDirectory("stateDir", config.stateDir);
   const disk = createNodeDisk();
   const transport = new GrpcPeerTransport();
   const replicas: { runtime: NodeRuntime | null } = { runtime: null };
@@ -96,19 +103,15 @@ async function serve(config: SidecarConfig, logger: Logger): Promise<number> {
     throw error;
   }
   logger.info("serving", listening(config, servers.ports));
-  const end = await Promise.race([stop, runtime.fatal]);
-  // From here on the process ends, one way or the other.
-  const deadline = clock.timer(LIMITS.shutdownMs, () => process.exit(1));
+  const end = await Promise.race([stopping, runtime.fatal]);
   if (end instanceof Error) {
     // What failed may be the disk or an invariant: nothing of this process is to be trusted (R14).
     logger.error("stopping: a replica cannot go on", { error: end.stack ?? end.message });
-    deadline.cancel();
     return 1;
   }
   logger.info("stopping", { signal: end });
   await servers.close(() => runtime.close());
   await transport.close();
-  deadline.cancel();
   logger.info("stopped");
   return 0;
 }
