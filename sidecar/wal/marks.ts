@@ -17,7 +17,7 @@ const CONTROL_SLOTS = [0, 1] as const;
 const FAST_SLOTS = [2, 3] as const;
 
 /** Name of the marks file in the log's directory. */
-export const MARKS_NAME = "marks";
+const MARKS_NAME = "marks";
 
 /** What the log must remember beside its records. */
 export interface LogControl {

@@ -168,15 +168,10 @@ export function mayBeTorn(bytes: Uint8Array, start: number, end: number): boolea
   if (bytes.byteLength < end - start) return true;
   for (let from = start; from < end; ) {
     const to = Math.min(end, (Math.floor(from / SECTOR_BYTES) + 1) * SECTOR_BYTES);
-    if (isZero(bytes.subarray(from - start, to - start))) return true;
+    if (trimmedBytes(bytes.subarray(from - start, to - start)) === 0) return true;
     from = to;
   }
   return false;
-}
-
-/** True when every byte is zero. */
-export function isZero(bytes: Uint8Array): boolean {
-  return trimmedBytes(bytes) === 0;
 }
 
 /** Bytes up to and with the last one that is not zero. */

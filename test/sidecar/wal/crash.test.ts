@@ -170,7 +170,7 @@ async function runNamed(seed: number, crashAt: number, kill: boolean): Promise<b
 
 describe("Wal truncation and reset that a crash interrupts", () => {
   const changes: [string, (wal: Wal) => Promise<void>, number][] = [
-    ["truncation", (wal): Promise<void> => wal.truncate(7), 7],
+    ["truncation", (wal): Promise<void> => wal.truncate(5), 5],
     ["reset", (wal): Promise<void> => wal.reset({ term: 9, offset: 100, crc: 1 }), 100],
   ];
   for (const [name, change, last] of changes) {
