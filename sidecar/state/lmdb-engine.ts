@@ -8,7 +8,8 @@ import type {
   SnapshotLayout,
   SnapshotWriter,
 } from "./engine.ts";
-import { LmdbPages, PageWriter } from "./lmdb-pages.ts";
+import { inspectFile, LmdbPages, PageWriter, PinReleased } from "./lmdb-pages.ts";
+import { StateCorrupt } from "./record.ts";
 import { frameRecords, RecordWriter } from "./record-snapshot.ts";
 
 /** Set when an engine is made; part of what PAGES are tied to. */
@@ -22,6 +23,9 @@ const FILE_NAME = "data.mdb";
 const ENGINE_VERSION = "3.5.6";
 const FORMAT_DETAIL = `lmdb-js ${ENGINE_VERSION} pages=${PAGE_BYTES} ${process.arch}`;
 const ENOSPC = 28;
+/** LMDB's own error codes: key exists (-30799) to bad checksum and the like. */
+const LMDB_ERRORS_FROM = -30_799;
+const LMDB_ERRORS_TO = -30_770;
 /** Branch pages, the free list and rounding. */
 const SPARE_PAGES = 64;
 
@@ -58,6 +62,20 @@ function fatalError(path: string, error: unknown): DiskError {
   });
 }
 
+/** Runs a read. LMDB's own errors (not the system's) say that the file is not what was written. */
+function reading<T>(path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    const code = (error as { code?: unknown } | null)?.code;
+    if (typeof code !== "number" || code > LMDB_ERRORS_TO || code < LMDB_ERRORS_FROM) {
+      throw fatalError(path, error);
+    }
+    const message = error instanceof Error ? error.message : String(error);
+    throw new StateCorrupt(`${path}: ${message}`, { cause: error });
+  }
+}
+
 /** lmdb-js rejects the writes first and says why in a second promise, which nobody else awaits. */
 async function commitFailure(error: unknown): Promise<unknown> {
   const { commitError } = error as { commitError?: Promise<never> };
@@ -83,13 +101,9 @@ export function lmdbEngineFactory(disk: Disk): EngineFactory {
     async open(dir) {
       await disk.makeDir(dir);
       const path = `${dir}/${FILE_NAME}`;
+      await inspectFile(disk, path, PAGE_BYTES);
       const existed = await disk.exists(path);
-      let database: Database;
-      try {
-        database = openDatabase(path);
-      } catch (error) {
-        throw fatalError(path, error);
-      }
+      const database = reading(path, () => openDatabase(path));
       if (!existed) await disk.syncDir(dir);
       return new LmdbEngine(disk, dir, database);
     },
@@ -106,6 +120,7 @@ class LmdbEngine implements Engine {
   readonly #dir: string;
   readonly #path: string;
   readonly #database: Database;
+  readonly #pins = new Set<EnginePin>();
 
   constructor(disk: Disk, dir: string, database: Database) {
     this.#disk = disk;
@@ -115,7 +130,7 @@ class LmdbEngine implements Engine {
   }
 
   get(key: Uint8Array): Uint8Array | undefined {
-    return this.#database.getBinary(asBuffer(key));
+    return reading(this.#path, () => this.#database.getBinary(asBuffer(key)));
   }
 
   range(
@@ -124,7 +139,15 @@ class LmdbEngine implements Engine {
     reverse: boolean,
   ): IterableIterator<[Uint8Array, Uint8Array]> {
     const transaction = this.#database.useReadTransaction();
-    return rangeOf(this.#database, transaction, start, end, reverse);
+    const pairs = rangeOf(this.#database, transaction, start, end, reverse);
+    const path = this.#path;
+    return {
+      next: () => reading(path, () => pairs.next()),
+      return: () => pairs.return?.() ?? { done: true, value: undefined },
+      [Symbol.iterator]() {
+        return this;
+      },
+    };
   }
 
   async write(batch: EngineBatch): Promise<void> {
@@ -171,10 +194,9 @@ class LmdbEngine implements Engine {
   }
 
   #pinOf(transaction: Transaction, pages: LmdbPages | null): EnginePin {
-    let held = true;
     const format: SnapshotLayout = pages === null ? "RECORDS" : "PAGES";
-    const database = this.#database;
-    return {
+    const scans = new Set<IterableIterator<[Uint8Array, Uint8Array]>>();
+    const pin: EnginePin = {
       format,
       formatDetail: FORMAT_DETAIL,
       bytes: pages?.bytes ?? this.bytes(),
@@ -183,14 +205,35 @@ class LmdbEngine implements Engine {
         return pages.chunks(chunkBytes);
       },
       records: (chunkBytes) => {
-        const pairs = rangeOf(database, transaction, null, null, false, false);
-        return frameRecords(pairs, chunkBytes);
+        if (!this.#pins.has(pin)) throw new PinReleased();
+        const pairs = rangeOf(this.#database, transaction, null, null, false, false);
+        scans.add(pairs);
+        return frameRecords(this.#guarded(pin, pairs), chunkBytes);
       },
       release: async () => {
-        if (!held) return;
-        held = false;
+        if (!this.#pins.delete(pin)) return;
+        for (const scan of scans) scan.return?.();
         transaction.done();
         await pages?.close();
+      },
+    };
+    this.#pins.add(pin);
+    return pin;
+  }
+
+  /** Ends with an error, not early, when the pin is released under a reader. */
+  #guarded(
+    pin: EnginePin,
+    pairs: IterableIterator<[Uint8Array, Uint8Array]>,
+  ): IterableIterator<[Uint8Array, Uint8Array]> {
+    return {
+      next: () => {
+        if (!this.#pins.has(pin)) throw new PinReleased();
+        return reading(this.#path, () => pairs.next());
+      },
+      return: () => pairs.return?.() ?? { done: true, value: undefined },
+      [Symbol.iterator]() {
+        return this;
       },
     };
   }
@@ -201,6 +244,8 @@ class LmdbEngine implements Engine {
   }
 
   async close(): Promise<void> {
+    // LMDB must not be unmapped under a reader.
+    for (const pin of [...this.#pins]) await pin.release();
     await this.#database.close();
   }
 }

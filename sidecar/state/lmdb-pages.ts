@@ -1,5 +1,6 @@
 import type { Disk, DiskFile } from "../lib/ports/disk.ts";
 import type { SnapshotWriter } from "./engine.ts";
+import { StateCorrupt } from "./record.ts";
 
 /**
  * LMDB's file as a snapshot, the way its own plain copy does it: with a read transaction pinned, no page that the
@@ -45,12 +46,49 @@ async function readFully(file: DiskFile, into: Buffer, position: number): Promis
   into.fill(0, read);
 }
 
+async function readMetas(file: DiskFile, pageBytes: number): Promise<readonly Buffer[]> {
+  const pages: Buffer[] = [];
+  for (let at = 0; at < META_PAGES; at++) {
+    const page = Buffer.alloc(pageBytes);
+    await readFully(file, page, at * pageBytes);
+    pages.push(page);
+  }
+  return pages;
+}
+
+/**
+ * What LMDB does not check before it maps the file: a meta page there is, of our page size, and a file long enough
+ * for it (reading beyond the end kills the process; zeros are an error with a name). A file of zeros is one whose
+ * making was interrupted: it is removed. Throws {@link StateCorrupt} when it is something else.
+ */
+export async function inspectFile(disk: Disk, path: string, pageBytes: number): Promise<void> {
+  if (!(await disk.exists(path))) return;
+  const file = await disk.open(path, { create: false });
+  try {
+    const pages = await readMetas(file, pageBytes);
+    const metas = pages.flatMap((page) => parseMeta(page) ?? []);
+    if (metas.length === META_PAGES && metas.every((meta) => meta.pageBytes === pageBytes)) {
+      const newest = metas.reduce((a, b) => (a.transaction >= b.transaction ? a : b));
+      const needed = (newest.lastPage + 1) * pageBytes;
+      if ((await file.size()) < needed) await file.truncate(needed);
+      return;
+    }
+    if (pages.some((page) => page.some((byte) => byte !== 0))) {
+      throw new StateCorrupt(`${path} is not an engine file of ${pageBytes}-byte pages`);
+    }
+  } finally {
+    await file.close();
+  }
+  await disk.remove(path);
+}
+
 /** The pages of one pinned state. The read transaction that pins them is the caller's. */
 export class LmdbPages {
   /** Length of the stream. */
   readonly bytes: number;
   readonly #file: DiskFile;
   readonly #meta: MetaPage;
+  #open = true;
 
   private constructor(file: DiskFile, meta: MetaPage) {
     this.#file = file;
@@ -63,13 +101,7 @@ export class LmdbPages {
     const { pageSize, lastPageNumber, lastTxnId } = stats as Record<string, number>;
     if (pageSize === undefined) return null;
     const file = await disk.open(path, { create: false });
-    const metas: MetaPage[] = [];
-    for (let at = 0; at < META_PAGES; at++) {
-      const page = Buffer.alloc(pageSize);
-      await readFully(file, page, at * pageSize);
-      const meta = parseMeta(page);
-      if (meta !== null) metas.push(meta);
-    }
+    const metas = (await readMetas(file, pageSize)).flatMap((page) => parseMeta(page) ?? []);
     const known = metas.find(
       (meta) =>
         meta.transaction === lastTxnId &&
@@ -85,7 +117,9 @@ export class LmdbPages {
   async *chunks(chunkBytes: number): AsyncGenerator<Uint8Array> {
     for (let at = 0; at < this.bytes; at += chunkBytes) {
       const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, this.bytes - at));
-      await readFully(this.#file, chunk, at);
+      if (this.#open) await readFully(this.#file, chunk, at);
+      // What was read after the release may be newer than the pin.
+      if (!this.#open) throw new PinReleased();
       this.#overlayMetas(chunk, at);
       yield chunk;
     }
@@ -104,7 +138,16 @@ export class LmdbPages {
   }
 
   async close(): Promise<void> {
+    this.#open = false;
     await this.#file.close();
+  }
+}
+
+/** A snapshot was read after its pin was released, or while the state was closed. */
+export class PinReleased extends Error {
+  override readonly name = "PinReleased";
+  constructor() {
+    super("the snapshot's pin was released");
   }
 }
 

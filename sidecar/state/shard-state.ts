@@ -329,7 +329,7 @@ export class ShardState {
     return { appliedOffset, checksum: crc.toString(16).padStart(8, "0"), records };
   }
 
-  /** Waits for the checkpoint in progress, then closes. Makes no checkpoint. Pins must be released before. */
+  /** Waits for the checkpoint in progress, then closes. Makes no checkpoint. Pins are released, their readers fail. */
   close(): Promise<void> {
     return this.#inTurn(async () => {
       if (this.#closed) return;

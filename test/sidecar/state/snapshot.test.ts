@@ -139,7 +139,71 @@ describe("state snapshots", () => {
     }));
 });
 
+describe("a pin", () => {
+  it("released or closed under a reader ends it with an error, never early or mixed", () =>
+    withDir(async (dir) => {
+      const state = await openState(dir);
+      const puts = Array.from({ length: 5_000 }, (_, at) => put(`k/${at}`, Buffer.alloc(100)));
+      state.apply(new TestLog().write({ puts }));
+      for (const end of ["release", "close"] as const) {
+        const pins = [await state.pin(), await state.pin()];
+        const streams = pins.map((pin, at) =>
+          chunksOf(pin, at === 0 ? "PAGES" : "RECORDS")[Symbol.asyncIterator](),
+        );
+        for (const stream of streams) assert.equal((await stream.next()).done, false);
+        if (end === "close") await state.close();
+        else for (const pin of pins) await pin.release();
+        for (const stream of streams) await assert.rejects(stream.next(), /pin was released/);
+        assert.throws(() => pins[1]?.engine.records(CHUNK_BYTES), /pin was released/);
+        for (const pin of pins) await pin.release();
+      }
+    }));
+});
+
 describe("stored records", () => {
+  for (const [what, damage] of [
+    ["overwritten", (bytes: Buffer) => bytes.fill(0x5a, 0, 200)],
+    ["of another page size", (bytes: Buffer) => bytes.copyWithin(4096, 0, 200)],
+    ["cut short", (bytes: Buffer) => bytes.subarray(0, 40 * 1024)],
+    ["cut to nothing of use", (bytes: Buffer) => bytes.subarray(0, 100)],
+  ] as const) {
+    it(`are refused when the engine's file was ${what}`, () =>
+      withDir(async (dir) => {
+        const state = await openState(dir);
+        const puts = Array.from({ length: 2_000 }, (_, at) => put(`k/${at}`, Buffer.alloc(100)));
+        state.apply(new TestLog().write({ puts }));
+        await state.checkpoint();
+        await state.close();
+        const path = join(dir, "data.mdb");
+        const bytes = damage(Buffer.from((await disk.readFile(path)) ?? []));
+        if (what === "of another page size") bytes.fill(0, 0, 200);
+        await disk.remove(path);
+        const file = await disk.open(path, { create: true });
+        await file.write([bytes], 0);
+        await file.close();
+        await assert.rejects(async () => {
+          const damaged = await openState(dir);
+          try {
+            await damaged.checksum(NEVER);
+          } finally {
+            await damaged.close();
+          }
+        }, StateCorrupt);
+      }));
+  }
+
+  it("are none after a power loss while the file was being made", () =>
+    withDir(async (dir) => {
+      const file = await disk.open(join(dir, "data.mdb"), { create: true });
+      await file.write([Buffer.alloc(32 * 1024)], 0);
+      await file.close();
+      const state = await openState(dir);
+      assert.equal(state.applied.offset, -1);
+      state.apply(new TestLog().write({ puts: [put("a", "1")] }));
+      await state.checkpoint();
+      await state.close();
+    }));
+
   it("are refused when a bit changed on the disk", () =>
     withDir(async (dir) => {
       const budget = new MemoryBudget();
