@@ -22,7 +22,7 @@ export type EnsembleAction =
   | { readonly kind: "retire"; readonly node: string };
 
 /** True when both name the same nodes. Order is only a preference for the leader. */
-export function sameNodes(a: readonly string[], b: readonly string[]): boolean {
+function sameNodes(a: readonly string[], b: readonly string[]): boolean {
   return a.length === b.length && a.every((node) => b.includes(node));
 }
 

@@ -43,7 +43,7 @@ export interface GateInput {
 }
 
 /** How long the replica must still be left alone; 0: not at all. */
-export function cooldownLeftMs(input: GateInput): number {
+function cooldownLeftMs(input: GateInput): number {
   const { policy, recoveries, lastRecoveryAtMs, nowMs } = input;
   if (recoveries < 1 || lastRecoveryAtMs === null) return 0;
   const since = nowMs - lastRecoveryAtMs;

@@ -51,7 +51,7 @@ export interface Plan {
 }
 
 /** Most actions of one plan: several per node at the very most. */
-export const PLAN_ACTIONS_MAX = 32;
+const PLAN_ACTIONS_MAX = 32;
 
 /** What to do next about one shard. */
 export function plan(record: ShardRecord, observed: Observed, policy: RecoveryPolicy): Plan {

@@ -113,7 +113,7 @@ function replicaView(
     voting: member !== undefined && isVoting(record, observed, leader, member),
     status: replica === null || reach !== "up" ? "unknown" : statusName(replica.status),
     ...positionOf(leader, replica),
-    ...phaseOf(member, replica, plan),
+    ...phaseOf(node, member, replica, plan),
     ...progressOf(leader, replica, node),
   };
 }
@@ -164,11 +164,12 @@ function roleOf(
 }
 
 function phaseOf(
+  node: string,
   member: RecordMember | undefined,
   replica: ReplicaStatus | null,
   plan: Plan,
 ): Pick<ReplicaView, "phase" | "reason"> {
-  const deferral = plan.deferrals.find((other) => other.node === member?.node);
+  const deferral = plan.deferrals.find((other) => other.node === node);
   if (deferral !== undefined) {
     return { phase: `Deferred(${deferral.gate})`, reason: deferral.reason };
   }

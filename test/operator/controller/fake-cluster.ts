@@ -42,7 +42,7 @@ export class FakeNode {
 }
 
 /** Records in memory, kept as text as a real store would. */
-export class MemoryRecords implements RecordStore {
+class MemoryRecords implements RecordStore {
   text: string | null = null;
   version = 0;
   saves = 0;

@@ -1,0 +1,154 @@
+import assert from "node:assert/strict";
+import { Metadata, Server, ServerCredentials, type UntypedHandleCall } from "@grpc/grpc-js";
+import { CoordinationClient } from "../../../operator/sidecar-client/coordination-client.ts";
+import { CallFailed, type NodeEndpoint } from "../../../operator/controller/ports.ts";
+import { DETAILS_KEY, encodeErrorDetail } from "../../../sidecar/protocol/error-detail.ts";
+import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
+import { NodeStatus, PromoteRequest } from "../../../sidecar/protocol/gen/resilver.ts";
+import type { ShardAssignments } from "../../../sidecar/protocol/gen/oxia-client.ts";
+import { CoordinationService } from "../../../sidecar/protocol/service.ts";
+
+const never = new AbortController().signal;
+const call = { deadlineMs: 5_000, signal: never };
+
+interface Call {
+  readonly on: (event: string, listener: (message: never) => void) => void;
+  readonly write: (message: unknown) => void;
+  readonly destroy: (error: Error) => void;
+}
+type Answer = (error: object | null, response?: unknown) => void;
+
+describe("CoordinationClient", () => {
+  let server: Server;
+  let client: CoordinationClient;
+  let endpoint: NodeEndpoint;
+  /** Set by each test; a call without a handler is refused as unimplemented. */
+  let handlers: Record<string, (call: Call, answer: Answer) => void>;
+
+  beforeEach(async () => {
+    handlers = {};
+    server = new Server();
+    const names = Object.keys(CoordinationService);
+    const implementation = Object.fromEntries(
+      names.map((name) => [
+        name,
+        ((request: unknown, answer: Answer) =>
+          handlers[name]?.(request as Call, answer)) as UntypedHandleCall,
+      ]),
+    );
+    server.addService(CoordinationService as never, implementation);
+    const port = await new Promise<number>((resolve, reject) => {
+      server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) => {
+        if (error === null) resolve(bound);
+        else reject(error);
+      });
+    });
+    const address = `127.0.0.1:${port}`;
+    endpoint = { node: "n", internalAddress: address, publicAddress: address };
+    client = new CoordinationClient();
+  });
+  afterEach(async () => {
+    await client.close();
+    server.forceShutdown();
+  });
+
+  const promote = PromoteRequest.fromPartial({ namespace: "default", shard: 0, term: 3 });
+
+  it("turns a refusal into a ProtocolError, by its detail or by its bare number", async () => {
+    const refusal = new ProtocolError("NODE_IS_NOT_MEMBER", "wiped", { observedUid: "u2" });
+    handlers["promote"] = (_call, answer) => {
+      const metadata = new Metadata();
+      metadata.set(DETAILS_KEY, Buffer.from(encodeErrorDetail(10, refusal)));
+      answer({ code: 10, details: "wiped", metadata });
+    };
+    await assert.rejects(client.promote(endpoint, promote, call), {
+      name: "ProtocolError",
+      reason: "NODE_IS_NOT_MEMBER",
+      metadata: { observedUid: "u2" },
+    });
+    handlers["promote"] = (_call, answer) => {
+      answer({ code: 101, details: "older term" });
+    };
+    await assert.rejects(client.promote(endpoint, promote, call), { reason: "INVALID_TERM" });
+  });
+
+  it("fails at the deadline, and at once when nobody listens", async () => {
+    handlers["promote"] = () => undefined;
+    await assert.rejects(client.promote(endpoint, promote, { deadlineMs: 50, signal: never }), {
+      name: "CallFailed",
+      timedOut: true,
+    });
+    server.forceShutdown();
+    await assert.rejects(client.getInfo(endpoint, call), { name: "CallFailed", timedOut: false });
+  });
+
+  it("ends a call with the reason of its signal", async () => {
+    const abort = new AbortController();
+    handlers["promote"] = () => {
+      abort.abort(new Error("overtaken"));
+    };
+    const { signal } = abort;
+    await assert.rejects(
+      client.promote(endpoint, promote, { deadlineMs: 5_000, signal }),
+      /overtaken/u,
+    );
+    await assert.rejects(
+      client.promote(endpoint, promote, { deadlineMs: 5_000, signal }),
+      /overtaken/u,
+    );
+  });
+
+  it("follows a status stream until it breaks or is given up", async () => {
+    const status = NodeStatus.fromPartial({ node: "n", bootId: 7, full: true });
+    handlers["watchStatus"] = (stream) => {
+      stream.write(status);
+    };
+    const seen: NodeStatus[] = [];
+    const follow = async (signal: AbortSignal, at: () => void): Promise<void> => {
+      for await (const message of client.watchStatus(endpoint, signal)) {
+        seen.push(message);
+        at();
+      }
+    };
+    const abort = new AbortController();
+    const given = follow(abort.signal, () => {
+      abort.abort(new Error("given up"));
+    });
+    await assert.rejects(given, /given up/u);
+    const broken = follow(never, () => {
+      server.forceShutdown();
+    });
+    await assert.rejects(broken, CallFailed);
+    assert.deepEqual(seen, [status, status]);
+  });
+
+  it("pushes assignments as they come, and stops asking for more when the stream breaks", async () => {
+    const received: ShardAssignments[] = [];
+    let more: () => void = () => undefined;
+    let ended = false;
+    handlers["pushShardAssignments"] = (stream) => {
+      stream.on("data", (message: ShardAssignments) => {
+        received.push(message);
+        if (received.length < 2) more();
+        else server.forceShutdown();
+      });
+    };
+    const update = { namespaces: {}, allowedAuthorities: ["x"] };
+    async function* updates(): AsyncGenerator<ShardAssignments, void> {
+      try {
+        const first = new Promise<void>((resolve) => {
+          more = resolve;
+        });
+        yield update;
+        await first;
+        yield update;
+        yield await new Promise<ShardAssignments>(() => undefined);
+      } finally {
+        ended = true;
+      }
+    }
+    await assert.rejects(client.pushAssignments(endpoint, updates(), never), CallFailed);
+    assert.deepEqual(received, [update, update]);
+    assert.equal(ended, false, "a source that waits for ever does not hold up the failure");
+  });
+});
