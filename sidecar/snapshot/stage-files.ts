@@ -23,7 +23,7 @@ export interface StageProgress {
 
 const STAGE_DIR = /^staging-([a-z0-9][a-z0-9-]*)$/;
 const PROGRESS_FILE = /^staging-([a-z0-9][a-z0-9-]*)\.json(\.new)?$/;
-const HASH_HEX = /^[0-9a-f]{32}$/;
+const HASH_HEX = /^[0-9a-f]{16}$/;
 
 /** The directory a snapshot is received into. */
 export function stagePath(stateDir: string, snapshotId: string): string {

@@ -126,7 +126,7 @@ describe("snapshot transfer", () => {
     });
 
     it("marked last too early, or has a second manifest", async () => {
-      const wholeHash = new Uint8Array(16);
+      const wholeHash = new Uint8Array(8);
       for (const [field, more] of [
         ["whole_hash", { wholeHash }],
         ["manifest", { manifest: undefined as SnapshotChunk["manifest"] }],
