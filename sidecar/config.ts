@@ -49,8 +49,7 @@ function address(portMin: number): z.ZodType<string> {
 }
 
 const directory = z.string({ error: "a path" }).min(1, { error: "a path" });
-const NAME_ERROR =
-  "1 to 253 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit";
+const NAME_ERROR = "1 to 253 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit";
 const name = z
   .string({ error: NAME_ERROR })
   .regex(/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/u, { error: NAME_ERROR });
@@ -277,7 +276,8 @@ function kebab(key: string): string {
 
 const PREFIX = "RESILVER_";
 /** What Kubernetes puts into every container for a Service whose name begins with "resilver". */
-const SERVICE_LINK = /^RESILVER_(.*_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP)(_.*)?)?)$/u;
+const SERVICE_LINK =
+  /^RESILVER_(.*_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP)(_.*)?)?)$/u;
 
 function variable(key: string): string {
   return PREFIX + kebab(key).replaceAll("-", "_").toUpperCase();

@@ -132,12 +132,7 @@ function listening(
     public: ports.public,
     internal: ports.internal,
     metrics: ports.metrics,
-    publicAddress: advertised(
-      config.advertisedPublicAddress,
-      publicAt,
-      ports.public,
-      config.node,
-    ),
+    publicAddress: advertised(config.advertisedPublicAddress, publicAt, ports.public, config.node),
     internalAddress: advertised(
       config.advertisedInternalAddress,
       internalAt,

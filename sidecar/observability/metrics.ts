@@ -32,7 +32,9 @@ export interface MetricsRegistry extends NodeMetrics {
 }
 
 const REPLICA_LABELS = ["store", "namespace", "shard"] as const;
-const FAST_SECONDS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2];
+const FAST_SECONDS = [
+  0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2,
+];
 const REQUEST_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5];
 /** Bounds the label sets, should a rpc name or a reason ever come from outside. */
 const REQUEST_SERIES_MAX = 500;

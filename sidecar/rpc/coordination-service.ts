@@ -1,9 +1,5 @@
 /** Operator to sidecar: adapts each rpc to the replica it names. */
-import type {
-  sendUnaryData,
-  ServerReadableStream,
-  ServerWritableStream,
-} from "@grpc/grpc-js";
+import type { sendUnaryData, ServerReadableStream, ServerWritableStream } from "@grpc/grpc-js";
 import type { Timer } from "../lib/ports/clock.ts";
 import { LIMITS } from "../limits.ts";
 import { ProtocolError } from "../protocol/errors.ts";
@@ -58,13 +54,16 @@ export interface CoordinationServiceOptions {
   readonly stopping: AbortSignal;
 }
 
+type Handlers = Readonly<Record<string, (call: never, answer: never) => void>>;
+
 /** Handlers of CoordinationService, in the shape that gRPC's addService takes. */
-export function coordinationService(
-  options: CoordinationServiceOptions,
-): Readonly<Record<string, (call: never, answer: never) => void>> {
+export function coordinationService(options: CoordinationServiceOptions): Handlers {
+  return { ...nodeHandlers(options), ...replicaHandlers(options) };
+}
+
+/** What concerns the node, not one of its replicas. */
+function nodeHandlers(options: CoordinationServiceOptions): Handlers {
   const { runtime, context } = options;
-  const replica = (request: { namespace: string; shard: number }): ReplicaHandle =>
-    runtime.replica(request.namespace, request.shard);
   return {
     pushShardAssignments: receiveAssignments(options),
     handshake: unary<HandshakeRequest, HandshakeResponse>(context, "Handshake", async (request) =>
@@ -80,9 +79,28 @@ export function coordinationService(
       checkStore(request.storeId, options.storeId);
       return runtime.openShard(request);
     }),
-    newTerm: unary<NewTermRequest, NewTermResponse>(context, "NewTerm", async (request) => {
-      return replica(request).newTerm(request);
-    }),
+    watchStatus: serverStream<WatchStatusRequest, NodeStatus>(context, "WatchStatus", (call) =>
+      new StatusWatch(call, options).run(),
+    ),
+    deleteShard: unary<DeleteShardRequest, DeleteShardResponse>(
+      context,
+      "DeleteShard",
+      async ({ namespace, shard, term, storeId }) => {
+        await runtime.deleteShard(namespace, shard, term, storeId);
+        return {};
+      },
+    ),
+  };
+}
+
+/** What is passed to the replica that the request names. */
+function replicaHandlers({ runtime, context }: CoordinationServiceOptions): Handlers {
+  const replica = (request: { namespace: string; shard: number }): ReplicaHandle =>
+    runtime.replica(request.namespace, request.shard);
+  return {
+    newTerm: unary<NewTermRequest, NewTermResponse>(context, "NewTerm", async (request) =>
+      replica(request).newTerm(request),
+    ),
     becomeLeader: unary<BecomeLeaderRequest, BecomeLeaderResponse>(
       context,
       "BecomeLeader",
@@ -113,29 +131,10 @@ export function coordinationService(
     enrol: unary<EnrolRequest, EnrolResponse>(context, "Enrol", async (request) =>
       replica(request).enrol(request),
     ),
-    getStatus: unary<GetStatusRequest, GetStatusResponse>(context, "GetStatus", async (request) =>
-      statusResponse(
-        runtime
-          .replica(request.namespace === "" ? DEFAULT_NAMESPACE : request.namespace, request.shard)
-          .status(),
-      ),
-    ),
-    watchStatus: serverStream<WatchStatusRequest, NodeStatus>(context, "WatchStatus", (call) =>
-      new StatusWatch(call, options).run(),
-    ),
-    deleteShard: unary<DeleteShardRequest, DeleteShardResponse>(
-      context,
-      "DeleteShard",
-      async (request) => {
-        await runtime.deleteShard(
-          request.namespace,
-          request.shard,
-          request.term,
-          request.storeId,
-        );
-        return {};
-      },
-    ),
+    getStatus: unary<GetStatusRequest, GetStatusResponse>(context, "GetStatus", async (request) => {
+      const namespace = request.namespace === "" ? DEFAULT_NAMESPACE : request.namespace;
+      return statusResponse(runtime.replica(namespace, request.shard).status());
+    }),
     checksum: unary<ChecksumRequest, ChecksumResponse>(
       context,
       "Checksum",

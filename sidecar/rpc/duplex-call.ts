@@ -120,7 +120,10 @@ class StreamCore<Out, In> {
     return open;
   }
 
-  call(ends: { fail(error: Error): void; cancel(): void }): DuplexCall<Out, In> {
+  call(ends: {
+    readonly fail: (error: Error) => void;
+    readonly cancel: () => void;
+  }): DuplexCall<Out, In> {
     return {
       write: (message) => this.#write(message),
       drained: () => this.#drained(),

@@ -1,10 +1,5 @@
 /** What every rpc handler needs: time it, answer errors by the table, and stop when the caller has gone. */
-import type {
-  Metadata,
-  sendUnaryData,
-  ServerUnaryCall,
-  ServerWritableStream,
-} from "@grpc/grpc-js";
+import type { Metadata, sendUnaryData, ServerUnaryCall, ServerWritableStream } from "@grpc/grpc-js";
 import { InvariantError } from "../lib/assert.ts";
 import type { Clock } from "../lib/ports/clock.ts";
 import type { Logger } from "../lib/ports/logger.ts";

@@ -6,7 +6,13 @@
 import { Client, connectivityState, type ChannelOptions } from "@grpc/grpc-js";
 import { type DuplexCall, TransportError } from "../lib/ports/duplex-call.ts";
 import { LIMITS } from "../limits.ts";
-import type { Ack, Append, Peer, SnapshotChunk, SnapshotResponse } from "../protocol/gen/resilver.ts";
+import type {
+  Ack,
+  Append,
+  Peer,
+  SnapshotChunk,
+  SnapshotResponse,
+} from "../protocol/gen/resilver.ts";
 import { LogReplicationService, type MethodDefinition } from "../protocol/service.ts";
 import type { PeerTransport } from "../runtime/ports.ts";
 import { peerCredentials } from "./credentials.ts";

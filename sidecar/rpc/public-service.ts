@@ -92,7 +92,10 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
         const replica = find(call.request.shard, call);
         checkRead(call.request);
         await replica.readBarrier();
-        await writePages(call, mapPages(replica.list(call.request), (keys) => ({ keys })));
+        await writePages(
+          call,
+          mapPages(replica.list(call.request), (keys) => ({ keys })),
+        );
       }),
     ),
     rangeScan: serverStream<RangeScanRequest, RangeScanResponse>(context, "RangeScan", (call) =>
@@ -100,7 +103,10 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
         const replica = find(call.request.shard, call);
         checkRead(call.request);
         await replica.readBarrier();
-        await writePages(call, mapPages(replica.scan(call.request), (records) => ({ records })));
+        await writePages(
+          call,
+          mapPages(replica.scan(call.request), (records) => ({ records })),
+        );
       }),
     ),
     getSequenceUpdates: serverStream(context, "GetSequenceUpdates", () =>

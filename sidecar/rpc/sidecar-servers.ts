@@ -16,7 +16,7 @@ import type { HandlerContext } from "./handlers.ts";
 import { type HealthServer, openHealthServer } from "./health-server.ts";
 import { publicService, PublicServiceDefinition } from "./public-service.ts";
 import { replicationService } from "./replication-service.ts";
-import { RpcServer } from "./server.ts";
+import { RpcServer, type ServedService } from "./server.ts";
 import type { Audience } from "./status-map.ts";
 
 /** What the servers are made of. Addresses are host:port; port 0 takes any free one. */
@@ -65,61 +65,31 @@ export class SidecarServers {
 
   /** Rejects with ListenError, with nothing left open. */
   static async open(options: SidecarServersOptions): Promise<SidecarServers> {
-    const { runtime, clock, logger } = options;
+    const { runtime, clock, logger, metrics } = options;
     const assignments = new Assignments();
     const stopping = new AbortController();
-    const context = (audience: Audience): HandlerContext => ({
-      audience,
-      clock,
-      logger,
-      metrics: options.metrics,
-    });
+    const shared: Shared = { ...options, assignments, stopping: stopping.signal };
     const internalServer = await RpcServer.listen({
       port: "internal",
       address: options.internalAddress,
       clock,
-      services: [
-        {
-          definition: CoordinationService,
-          handlers: coordinationService({
-            runtime,
-            assignments,
-            context: context("peer"),
-            storeId: options.storeId,
-            version: options.version,
-            stopping: stopping.signal,
-          }),
-        },
-        {
-          definition: LogReplicationService,
-          handlers: replicationService(runtime, context("peer")),
-        },
-      ],
+      services: internalServices(shared),
     });
     let publicServer: RpcServer | null = null;
     try {
-      const handlers = publicService({
-        runtime,
-        assignments,
-        context: context("public"),
-        stopping: stopping.signal,
-      });
       publicServer = await RpcServer.listen({
         port: "public",
         address: options.publicAddress,
         clock,
-        services: [
-          { definition: PublicServiceDefinition, handlers },
-          { definition: underReleasedName(PublicServiceDefinition), handlers },
-        ],
+        services: publicServices(shared),
       });
       const http = await openHealthServer(options.metricsAddress, {
         notReadyBecause: () =>
           stopping.signal.aborted
             ? "shutting down"
             : notReadyBecause(runtime.status().replicas, assignments.latest !== null),
-        contentType: options.metrics.contentType,
-        metricsPage: () => options.metrics.page(),
+        contentType: metrics.contentType,
+        metricsPage: () => metrics.page(),
       });
       const health = new GrpcHealth([publicServer.raw, internalServer.raw], clock);
       health.ready.catch((error: unknown) => {
@@ -165,4 +135,31 @@ export class SidecarServers {
     await this.#internal.close(INTERNAL_GRACE_MS);
     await this.#http.close();
   }
+}
+
+interface Shared extends SidecarServersOptions {
+  readonly assignments: Assignments;
+  readonly stopping: AbortSignal;
+}
+
+function contextFor(shared: Shared, audience: Audience): HandlerContext {
+  const { clock, logger, metrics } = shared;
+  return { audience, clock, logger, metrics };
+}
+
+function internalServices(shared: Shared): readonly ServedService[] {
+  const context = contextFor(shared, "peer");
+  return [
+    { definition: CoordinationService, handlers: coordinationService({ ...shared, context }) },
+    { definition: LogReplicationService, handlers: replicationService(shared.runtime, context) },
+  ];
+}
+
+function publicServices(shared: Shared): readonly ServedService[] {
+  const handlers = (audience: Audience): ServedService["handlers"] =>
+    publicService({ ...shared, context: contextFor(shared, audience) });
+  return [
+    { definition: PublicServiceDefinition, handlers: handlers("public") },
+    { definition: underReleasedName(PublicServiceDefinition), handlers: handlers("released") },
+  ];
 }

@@ -7,11 +7,14 @@ import { Metadata, type ServiceError, status as Code, type StatusObject } from "
 import { DiskError } from "../lib/ports/disk.ts";
 import { TransportError } from "../lib/ports/duplex-call.ts";
 import { DETAILS_KEY, encodeErrorDetail, refusalOf } from "../protocol/error-detail.ts";
-import { ProtocolError, REASONS } from "../protocol/errors.ts";
+import { ProtocolError, REASONS, type Reason } from "../protocol/errors.ts";
 import { bufferView } from "../protocol/service.ts";
 
-/** Who reads the status. */
-export type Audience = "public" | "peer";
+/**
+ * Who reads the status. Clients that were released before there were details take only UNAVAILABLE for a
+ * reason to try again; those that know details look at the reason, whatever the code.
+ */
+export type Audience = "public" | "released" | "peer";
 
 /** A longer text would not fit into the headers that carry it. */
 const MESSAGE_CHARACTERS_MAX = 1_000;
@@ -77,14 +80,19 @@ function* wrapped(error: unknown, depth: number): Generator<ProtocolError> {
 
 function refusalStatus(refusal: ProtocolError, audience: Audience): StatusObject {
   const entry = REASONS[refusal.reason];
-  const standard = Code[entry.status];
-  // The library's type lists the standard codes only; the wire takes any number.
-  const code = audience === "peer" && entry.code !== null ? (entry.code as Code) : standard;
+  const code = codeFor(entry, audience);
   const message = cleanMessage(refusal.message);
   const metadata = new Metadata();
   const sent = new ProtocolError(refusal.reason, message, refusal.metadata);
   metadata.set(DETAILS_KEY, bufferView(encodeErrorDetail(code, sent)));
   return { code, details: message, metadata };
+}
+
+function codeFor(entry: (typeof REASONS)[Reason], audience: Audience): Code {
+  // The library's type lists the standard codes only; the wire takes any number.
+  if (audience === "peer" && entry.code !== null) return entry.code as Code;
+  if (audience === "released" && entry.status === "ABORTED") return Code.UNAVAILABLE;
+  return Code[entry.status];
 }
 
 function plainCode(error: unknown): Code {

@@ -62,7 +62,9 @@ describe("Sidecar configuration", () => {
   });
 
   it("reads JSON too", async () => {
-    const files = { "c.json": '{"node":"n2","storeId":"s","walDir":"/a","stateDir":"/b","segmentBytes":8388608}' };
+    const files = {
+      "c.json": '{"node":"n2","storeId":"s","walDir":"/a","stateDir":"/b","segmentBytes":8388608}',
+    };
     const loaded = await config({ argv: ["--config", "c.json"], files });
     assert.equal(loaded.node, "n2");
     assert.equal(loaded.segmentBytes, 8_388_608);
@@ -105,7 +107,11 @@ describe("Sidecar configuration", () => {
       { argv: [...REQUIRED, "--advertised-public-address", "h:0"] },
       /advertisedPublicAddress is "h:0"/,
     ],
-    ["level", { argv: [...REQUIRED, "--log-level", "loud"] }, /logLevel is "loud"; allowed: error, /],
+    [
+      "level",
+      { argv: [...REQUIRED, "--log-level", "loud"] },
+      /logLevel is "loud"; allowed: error, /,
+    ],
     [
       "number",
       { argv: [...REQUIRED, "--heartbeat-ms", "1e3"] },

@@ -35,7 +35,7 @@ class Sidecar {
   }
 
   /** The log line with this message. */
-  async line(message: string): Promise<Record<string, unknown>> {
+  async line(message: string): Promise<Record<string, string | number>> {
     let over = false;
     void this.exit.then(() => {
       over = true;
@@ -45,7 +45,7 @@ class Sidecar {
         this.#printed = resolve;
       });
       const found = this.output.split("\n").find((line) => line.includes(`"${message}"`));
-      if (found !== undefined) return JSON.parse(found) as Record<string, unknown>;
+      if (found !== undefined) return JSON.parse(found) as Record<string, string | number>;
       if (over) throw new Error(`ended without "${message}":\n${this.output}`);
       await printed;
     }
@@ -126,7 +126,10 @@ describe("Sidecar process", function () {
     for (const [at, sidecar] of cases.entries()) {
       assert.equal(await sidecar.exit, 1);
       const setting = at === 2 ? "stateDir" : "walDir";
-      assert.match(sidecar.output, new RegExp(`${setting} is ".*", which cannot be used: .*allowed`));
+      assert.match(
+        sidecar.output,
+        new RegExp(`${setting} is ".*", which cannot be used: .*allowed`),
+      );
     }
   });
 

@@ -32,7 +32,7 @@ describe("Logger", () => {
       logger.error("last");
     });
     assert.deepEqual(
-      lines.map(({ time, ...rest }) => rest),
+      lines.map(({ time: _time, ...rest }) => rest),
       [
         { level: "info", message: "early", node: "n1", shard: 1 },
         { level: "warn", message: "late", node: "n1", shard: 2, term: 3 },
@@ -48,6 +48,9 @@ describe("Logger", () => {
       logger.info("no");
       logger.warn("yes");
     });
-    assert.deepEqual(lines.map(({ message }) => message), ["yes"]);
+    assert.deepEqual(
+      lines.map(({ message }) => message),
+      ["yes"],
+    );
   });
 });

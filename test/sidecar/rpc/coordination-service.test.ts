@@ -174,9 +174,7 @@ describe("Coordination service", () => {
   it("opens wide HTTP/2 windows to its clients", async () => {
     const { servers } = await open();
     const session = connect(`http://127.0.0.1:${servers.ports.internal}`);
-    await within(
-      new Promise<void>((resolve) => session.once("remoteSettings", () => resolve())),
-    );
+    await within(new Promise<void>((resolve) => session.once("remoteSettings", () => resolve())));
     assert.equal(session.remoteSettings.initialWindowSize, LIMITS.http2WindowBytes);
     await within(
       (async () => {

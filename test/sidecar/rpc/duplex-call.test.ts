@@ -79,7 +79,10 @@ describe("DuplexCall over gRPC", () => {
     for (const offset of [0, 1, 2]) call.write(append(offset));
     call.end();
     const acks = await within(drain(call.messages));
-    assert.deepEqual(acks.map(({ offset }) => offset), [0, 1, 2]);
+    assert.deepEqual(
+      acks.map(({ offset }) => offset),
+      [0, 1, 2],
+    );
     assert.deepEqual(seen, PEER);
   });
 

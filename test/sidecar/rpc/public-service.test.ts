@@ -31,7 +31,14 @@ const LEADER = "leader.example:6648";
 
 function assignmentsOf(leader: string): ShardAssignments {
   return ShardAssignments.create({
-    namespaces: { default: { assignments: [{ shard: 0, leader }, { shard: 9, leader }] } },
+    namespaces: {
+      default: {
+        assignments: [
+          { shard: 0, leader },
+          { shard: 9, leader },
+        ],
+      },
+    },
   });
 }
 
@@ -68,7 +75,10 @@ describe("Public API", () => {
       ],
     );
     const listed = await collect(client, Api.list, ListRequest.create({ shard: 0 }));
-    assert.deepEqual(listed.flatMap(({ keys }) => keys), ["a"]);
+    assert.deepEqual(
+      listed.flatMap(({ keys }) => keys),
+      ["a"],
+    );
     const scan = RangeScanRequest.create({ shard: 0 });
     const scanned = await collect(client, Api.rangeScan, scan);
     assert.equal(scanned[0]?.records[0]?.key, "a");
@@ -93,7 +103,10 @@ describe("Public API", () => {
     const big = put("k", Buffer.alloc(LIMITS.valueBytesMax + 1));
     const error = await failure(callUnary(client, Api.write, big));
     assert.equal(error.code, Code.INVALID_ARGUMENT);
-    assert.match(error.details, new RegExp(`value.*${LIMITS.valueBytesMax + 1}.*${LIMITS.valueBytesMax}`));
+    assert.match(
+      error.details,
+      new RegExp(`value.*${LIMITS.valueBytesMax + 1}.*${LIMITS.valueBytesMax}`),
+    );
   });
 
   it("names size and limit of a message that is too big to be decoded, and serves on", async () => {
@@ -169,6 +182,8 @@ describe("Public API", () => {
       },
     });
     servers.assignments.update(assignmentsOf(LEADER));
+    const path = "/io.streamnative.oxia.proto.OxiaClient/Write";
+    const renamed = { ...Api.write, path };
     for (const shard of [0, 9]) {
       const request = WriteRequest.create({ shard, puts: [{ key: "a" }] });
       const error = await failure(callUnary(client, Api.write, request));
@@ -178,6 +193,8 @@ describe("Public API", () => {
       assert.equal(detail?.domain, "oxia.io");
       assert.equal(detail?.metadata["leader"], LEADER);
       assert.equal(detail?.metadata["shard"], String(shard));
+      const released = await failure(callUnary(client, renamed, request));
+      assert.equal(released.code, Code.UNAVAILABLE);
     }
   });
 
@@ -251,7 +268,10 @@ describe("Public API", () => {
     const puts = Array.from({ length: 2_500 }, (_, at) => ({ key: `k${at}` }));
     await callUnary(client, Api.write, WriteRequest.create({ shard: 0, puts }));
     const pages = await collect(client, Api.list, ListRequest.create({ shard: 0 }));
-    assert.deepEqual(pages.map(({ keys }) => keys.length), [1_000, 1_000, 500]);
+    assert.deepEqual(
+      pages.map(({ keys }) => keys.length),
+      [1_000, 1_000, 500],
+    );
   });
 
   it("survives garbage on both gRPC ports", async () => {

@@ -30,6 +30,17 @@ describe("Errors, both ways", () => {
     }
   });
 
+  it("tells released clients to try again in the one way that they all understand", () => {
+    for (const reason of ["NODE_IS_NOT_LEADER", "NODE_IS_NOT_MEMBER"] as const) {
+      const status = statusOf(new ProtocolError(reason, "why"), "released");
+      assert.equal(status.code, Code.UNAVAILABLE);
+      const back = errorOfStatus(status);
+      assert.ok(back instanceof ProtocolError && back.reason === reason);
+    }
+    const other = statusOf(new ProtocolError("NAMESPACE_NOT_FOUND", "why"), "released");
+    assert.equal(other.code, Code.NOT_FOUND);
+  });
+
   it("recognises a bare numeric code", () => {
     for (const reason of ALL) {
       const { code } = REASONS[reason];

@@ -1,5 +1,10 @@
 import assert from "node:assert/strict";
-import { type ClientDuplexStream, Metadata, type ServiceError, status as Code } from "@grpc/grpc-js";
+import {
+  type ClientDuplexStream,
+  Metadata,
+  type ServiceError,
+  status as Code,
+} from "@grpc/grpc-js";
 import { LIMITS } from "../../../sidecar/limits.ts";
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
 import { WriteRequest, WriteResponse } from "../../../sidecar/protocol/gen/oxia-client.ts";
