@@ -20,7 +20,9 @@ const FORMAT = 1;
 /** CRC-32C (4 bytes) and JSON: small, rare, and readable in a hex dump. */
 export function encodeMeta(meta: CheckpointMeta): Buffer {
   const { term, offset, crc } = meta.position;
-  const body = Buffer.from(JSON.stringify({ format: FORMAT, ...meta, position: { term, offset, crc } }));
+  const body = Buffer.from(
+    JSON.stringify({ format: FORMAT, ...meta, position: { term, offset, crc } }),
+  );
   const bytes = Buffer.allocUnsafe(4 + body.byteLength);
   bytes.writeUInt32BE(crcOf(body), 0);
   bytes.set(body, 4);

@@ -161,7 +161,8 @@ export async function finishCheckpoint(target: CheckpointTarget): Promise<void> 
       bytes = 0;
     }
   }
-  if (meta === null) throw new StateCorrupt(`the redo journal of checkpoint ${id} has no description`);
+  if (meta === null)
+    throw new StateCorrupt(`the redo journal of checkpoint ${id} has no description`);
   await target.engine.write(lastBatch(slice, meta));
   await target.engine.flushed();
 }

@@ -37,8 +37,7 @@ export const RECORDS_FROM: EncodedKey = USER;
 /** Beyond every encoded key that can belong to a client's record. */
 export const RECORDS_TO: EncodedKey = INTERNAL_END;
 
-// biome-ignore lint: the range is the point
-const ASCII = /^[\x00-\x7f]*$/;
+const ASCII = /^[^\u0080-\uffff]*$/;
 const SLASH = 47;
 /** "/" in an encoded hierarchical key. */
 const HIGH_SLASH = "\xff";
@@ -92,9 +91,7 @@ export function encodeRange(
 
 /** All keys a comparison with `encoded` may answer with: user keys, or internal ones for an internal key. */
 export function classRange(encoded: EncodedKey): KeyRange {
-  return encoded >= INTERNAL
-    ? { from: INTERNAL, to: INTERNAL_END }
-    : { from: USER, to: USER_END };
+  return encoded >= INTERNAL ? { from: INTERNAL, to: INTERNAL_END } : { from: USER, to: USER_END };
 }
 
 /** The first encoded key after `encoded`. */

@@ -21,7 +21,9 @@ const READERS_MAX = 1022;
 const FILE_NAME = "data.mdb";
 /** lmdb-js's own build of LMDB, by its package version: another build may lay out pages differently. */
 const ENGINE_VERSION = "3.5.6";
-const FORMAT_DETAIL = `lmdb-js ${ENGINE_VERSION} pages=${PAGE_BYTES} ${process.arch}`;
+/** LMDB writes numbers as the processor does. */
+const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
+const FORMAT_DETAIL = `lmdb-js ${ENGINE_VERSION} pages=${PAGE_BYTES} ${LITTLE_ENDIAN ? "le" : "be"}`;
 const ENOSPC = 28;
 /** LMDB's own error codes: key exists (-30799) to bad checksum and the like. */
 const LMDB_ERRORS_FROM = -30_799;

@@ -64,7 +64,11 @@ export class MemoryTable {
     key: EncodedKey,
     found: TableEntry | undefined,
     keepFound: boolean,
-    write: { readonly offset: number; readonly record: Buffer | null; readonly version: RecordVersion | null },
+    write: {
+      readonly offset: number;
+      readonly record: Buffer | null;
+      readonly version: RecordVersion | null;
+    },
   ): number {
     const { offset, record, version } = write;
     let grown = entryBytes(key, record);
@@ -99,7 +103,10 @@ export class MemoryTable {
     this.#tail = [];
     this.#smallRuns += 1;
     if (this.#smallRuns < SMALL_RUNS_MAX) return;
-    const merged = this.#runs.splice(this.#runs.length - this.#smallRuns).flat().sort();
+    const merged = this.#runs
+      .splice(this.#runs.length - this.#smallRuns)
+      .flat()
+      .sort();
     this.#runs.push(merged);
     this.#smallRuns = merged.length < SMALL_RUN_KEYS ? 1 : 0;
   }

@@ -34,7 +34,8 @@ function encodeHeader(header: Header): Buffer {
 
 function decodeHeader(bytes: Buffer): Header | null {
   if (bytes.readUInt32BE(0) !== MAGIC) return null;
-  if (bytes.readUInt32BE(HEADER_BYTES - 4) !== crcOf(bytes.subarray(0, HEADER_BYTES - 4))) return null;
+  if (bytes.readUInt32BE(HEADER_BYTES - 4) !== crcOf(bytes.subarray(0, HEADER_BYTES - 4)))
+    return null;
   return {
     id: bytes.readDoubleBE(4),
     bodyBytes: bytes.readDoubleBE(12),

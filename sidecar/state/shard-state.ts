@@ -183,7 +183,9 @@ export class ShardState {
         this.#applyControl(value.value);
         return null;
       default:
-        throw new InvariantError(`entry ${entry.offset} holds neither writes nor a control request`);
+        throw new InvariantError(
+          `entry ${entry.offset} holds neither writes nor a control request`,
+        );
     }
   }
 

@@ -25,7 +25,8 @@ export class CrashDisk implements Disk {
       durable.copy(torn);
       // Any 512-byte sector of the new contents may have reached the platter.
       for (let at = 0; at < torn.length; at += 512) {
-        if (unit() < survival && at < volatile.length) volatile.copy(torn, at, at, Math.min(at + 512, volatile.length));
+        if (unit() < survival && at < volatile.length)
+          volatile.copy(torn, at, at, Math.min(at + 512, volatile.length));
       }
       file.durable = torn;
       file.volatile = Buffer.from(torn);

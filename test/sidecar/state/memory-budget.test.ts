@@ -7,12 +7,17 @@ describe("memory budget", () => {
   it("is one bound for all shards, and makes writers wait until a checkpoint", () =>
     withDir(async (dir) => {
       const budget = new MemoryBudget(64 * 1024, 64 * 1024);
-      const states = await Promise.all([openState(`${dir}/a`, { budget }), openState(`${dir}/b`, { budget })]);
+      const states = await Promise.all([
+        openState(`${dir}/a`, { budget }),
+        openState(`${dir}/b`, { budget }),
+      ]);
       const logs = [new TestLog(), new TestLog()];
       let writes = 0;
       while (!budget.full) {
         const which = writes % 2;
-        states[which]?.apply(logs[which]?.write({ puts: [put(`k${writes}`, Buffer.alloc(500))] }) as never);
+        states[which]?.apply(
+          logs[which]?.write({ puts: [put(`k${writes}`, Buffer.alloc(500))] }) as never,
+        );
         writes += 1;
       }
       assert.ok(writes < 140, "the bound was overrun");
@@ -39,7 +44,8 @@ describe("memory budget", () => {
       const budget = new MemoryBudget();
       const state = await openState(dir, { budget });
       const log = new TestLog();
-      for (let at = 0; at < 50; at++) state.apply(log.write({ puts: [put("same", Buffer.alloc(1_000))] }));
+      for (let at = 0; at < 50; at++)
+        state.apply(log.write({ puts: [put("same", Buffer.alloc(1_000))] }));
       assert.ok(budget.tableBytes > 1_000 && budget.tableBytes < 3_000, `${budget.tableBytes}`);
       await state.close();
       assert.equal(budget.tableBytes, 0);

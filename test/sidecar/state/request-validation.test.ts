@@ -14,11 +14,27 @@ const tooLong = "é".repeat(LIMITS.keyBytesMax / 2 + 1);
 const index = { indexName: "i", secondaryKey: "s" };
 
 const refused: [Partial<WriteRequest>, ProtocolError["reason"], string][] = [
-  [{ puts: [put("a", "1"), put("a", "1", { sessionId: 4 })] }, "UNIMPLEMENTED", "puts[1].session_id"],
-  [{ puts: [put("a", "1", { sequenceKeyDelta: [1] })] }, "UNIMPLEMENTED", "puts[0].sequence_key_delta"],
-  [{ puts: [put("a", "1", { secondaryIndexes: [index] })] }, "UNIMPLEMENTED", "puts[0].secondary_indexes"],
+  [
+    { puts: [put("a", "1"), put("a", "1", { sessionId: 4 })] },
+    "UNIMPLEMENTED",
+    "puts[1].session_id",
+  ],
+  [
+    { puts: [put("a", "1", { sequenceKeyDelta: [1] })] },
+    "UNIMPLEMENTED",
+    "puts[0].sequence_key_delta",
+  ],
+  [
+    { puts: [put("a", "1", { secondaryIndexes: [index] })] },
+    "UNIMPLEMENTED",
+    "puts[0].secondary_indexes",
+  ],
   [{ puts: [put(tooLong, "1")] }, "INVALID_ARGUMENT", "puts[0].key"],
-  [{ puts: [put("a", Buffer.alloc(LIMITS.valueBytesMax + 1))] }, "INVALID_ARGUMENT", "puts[0].value"],
+  [
+    { puts: [put("a", Buffer.alloc(LIMITS.valueBytesMax + 1))] },
+    "INVALID_ARGUMENT",
+    "puts[0].value",
+  ],
   [
     { puts: [put("a", "1", { clientIdentity: "x".repeat(70_000) })] },
     "INVALID_ARGUMENT",
@@ -55,7 +71,10 @@ describe("request validation", () => {
 
   it("lets pass what is within the limits", () => {
     const over = { overrideVersionId: VERSION_ID_MAX, expectedVersionId: -1, partitionKey: "p" };
-    const request = { puts: [put(fits, Buffer.alloc(LIMITS.valueBytesMax), over)], deletes: [remove(fits)] };
+    const request = {
+      puts: [put(fits, Buffer.alloc(LIMITS.valueBytesMax), over)],
+      deletes: [remove(fits)],
+    };
     assert.equal(refuseUnsupported(WriteRequest.fromPartial(request)), null);
     assert.equal(refuseUnsupported(WriteRequest.fromPartial({})), null);
     assert.equal(refuseUnsupportedRead(getRequest(fits)), null);
@@ -67,7 +86,12 @@ describe("request validation", () => {
   });
 
   it("refuses reads by secondary index, of long keys and of unknown comparisons", () => {
-    const byIndex = { startInclusive: "", endExclusive: "", includeInternalKeys: false, secondaryIndexName: "i" };
+    const byIndex = {
+      startInclusive: "",
+      endExclusive: "",
+      includeInternalKeys: false,
+      secondaryIndexName: "i",
+    };
     assert.equal(refuseUnsupportedRead(byIndex)?.reason, "UNIMPLEMENTED");
     assert.equal(refuseUnsupportedRead(getRequest(tooLong))?.metadata["field"], "key");
     const unknown = getRequest("a", 9 as KeyComparisonType);

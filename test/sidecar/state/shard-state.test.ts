@@ -4,7 +4,17 @@ import { LIMITS } from "../../../sidecar/limits.ts";
 import { KeyComparisonType, Status } from "../../../sidecar/protocol/gen/oxia-client.ts";
 import { lmdbEngineFactory } from "../../../sidecar/state/lmdb-engine.ts";
 import type { ShardState } from "../../../sidecar/state/shard-state.ts";
-import { disk, getRequest, listOf, openState, put, remove, TestLog, textOf, withDir } from "./state-fixture.ts";
+import {
+  disk,
+  getRequest,
+  listOf,
+  openState,
+  put,
+  remove,
+  TestLog,
+  textOf,
+  withDir,
+} from "./state-fixture.ts";
 
 async function withState(
   work: (state: ShardState, log: TestLog, dir: string) => Promise<void> | void,
@@ -79,7 +89,9 @@ describe("ShardState", () => {
 
   it("applies puts, then deletes, then delete ranges", () =>
     withState((state, log) => {
-      state.apply(log.write({ puts: [put("a", "0"), put("b", "0"), put("c", "0"), put("d", "0")] }));
+      state.apply(
+        log.write({ puts: [put("a", "0"), put("b", "0"), put("c", "0"), put("d", "0")] }),
+      );
       state.apply(
         log.write({
           puts: [put("b", "1"), put("x", "1")],
@@ -191,7 +203,8 @@ describe("ShardState", () => {
       await state.checkpoint();
       putAll("newer");
       await state.checkpoint();
-      for (let page = pages.next(); page.done !== true; page = pages.next()) seen.push(...page.value);
+      for (let page = pages.next(); page.done !== true; page = pages.next())
+        seen.push(...page.value);
       assert.equal(seen.length, 2_999);
       const texts = seen.map((each) => textOf(each as never));
       assert.equal(texts[7], "table");

@@ -1,11 +1,22 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { SnapshotLayout } from "../../../sidecar/state/engine.ts";
 import { MemoryBudget } from "../../../sidecar/state/memory-budget.ts";
 import { StateCorrupt } from "../../../sidecar/state/record.ts";
 import type { ShardState, StatePin } from "../../../sidecar/state/shard-state.ts";
 import { simEngineFactory } from "../../sim/sim-engine.ts";
-import { clock, disk, engines, NEVER, openState, put, remove, TestLog, withDir } from "./state-fixture.ts";
+import {
+  clock,
+  disk,
+  engines,
+  NEVER,
+  openState,
+  put,
+  remove,
+  TestLog,
+  withDir,
+} from "./state-fixture.ts";
 
 const CHUNK_BYTES = 64 * 1024;
 
@@ -20,7 +31,9 @@ async function churn(state: ShardState, log: TestLog, going: () => boolean): Pro
     const puts = Array.from({ length: 2_000 }, (_, at) =>
       put(`k/${(at * 7919 + round * 104729) % 40_000}`, Buffer.alloc(200, round)),
     );
-    const deletes = Array.from({ length: 200 }, (_, at) => remove(`k/${(at * 31 + round * 17) % 40_000}`));
+    const deletes = Array.from({ length: 200 }, (_, at) =>
+      remove(`k/${(at * 31 + round * 17) % 40_000}`),
+    );
     state.apply(log.write({ puts, deletes }));
     await state.checkpoint();
   }
@@ -34,7 +47,9 @@ describe("state snapshots", () => {
         const state = await openState(join(dir, "from"));
         const log = new TestLog();
         for (let at = 0; at < 20; at++) {
-          const puts = Array.from({ length: 2_000 }, (_, each) => put(`k/${at * 2_000 + each}`, Buffer.alloc(200, at)));
+          const puts = Array.from({ length: 2_000 }, (_, each) =>
+            put(`k/${at * 2_000 + each}`, Buffer.alloc(200, at)),
+          );
           state.apply(log.write({ puts }));
         }
         state.apply(log.write({ puts: [put("large", Buffer.alloc(1024 * 1024, 5))] }));
@@ -82,11 +97,15 @@ describe("state snapshots", () => {
     withDir(async (dir) => {
       const state = await openState(dir);
       const log = new TestLog();
-      state.apply(log.write({ puts: Array.from({ length: 5_000 }, (_, at) => put(`k${at}`, "v")) }));
+      state.apply(
+        log.write({ puts: Array.from({ length: 5_000 }, (_, at) => put(`k${at}`, "v")) }),
+      );
       const first = await state.pin();
       assert.equal(first.position.offset, 0);
       assert.equal(first.records, 5_000);
-      state.apply(log.write({ puts: Array.from({ length: 5_000 }, (_, at) => put(`n${at}`, "v")) }));
+      state.apply(
+        log.write({ puts: Array.from({ length: 5_000 }, (_, at) => put(`n${at}`, "v")) }),
+      );
       // Asked for while a checkpoint is being written: it waits for that one.
       const [, second] = await Promise.all([state.checkpoint(), state.pin()]);
       assert.equal(second.position.offset, 1);
@@ -101,7 +120,9 @@ describe("state snapshots", () => {
     withDir(async (dir) => {
       const state = await openState(join(dir, "lmdb"));
       const log = new TestLog();
-      state.apply(log.write({ puts: Array.from({ length: 3_000 }, (_, at) => put(`k/${at}`, `${at}`)) }));
+      state.apply(
+        log.write({ puts: Array.from({ length: 3_000 }, (_, at) => put(`k/${at}`, `${at}`)) }),
+      );
       const pin = await state.pin();
       const sim = simEngineFactory(disk);
       const writer = await sim.writer(join(dir, "sim"), "RECORDS");
@@ -137,6 +158,15 @@ describe("state snapshots", () => {
       await assert.rejects(second.finish(), StateCorrupt);
       await second.abort();
     }));
+});
+
+describe("the page format", () => {
+  it("names the engine build that is installed", () => {
+    const path = new URL("../../../node_modules/lmdb/package.json", import.meta.url);
+    const installed = JSON.parse(readFileSync(path, "utf8")) as { version: string };
+    assert.ok(engines.formatDetail.startsWith(`lmdb-js ${installed.version} `));
+    assert.ok(!engines.acceptPages(engines.formatDetail.replace("16384", "4096")));
+  });
 });
 
 describe("a pin", () => {
@@ -237,7 +267,10 @@ describe("stored records", () => {
       state.apply(new TestLog().write({ puts: [put("a", "1")] }));
       await state.checkpoint();
       await state.close();
-      await assert.rejects(openState(dir, { keySorting: "natural" }), /stored in hierarchical order/);
+      await assert.rejects(
+        openState(dir, { keySorting: "natural" }),
+        /stored in hierarchical order/,
+      );
       const again = await openState(dir);
       await again.close();
     }));

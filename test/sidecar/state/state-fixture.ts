@@ -3,7 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { NodeClock } from "../../../sidecar/os/node-clock.ts";
 import { createNodeDisk } from "../../../sidecar/os/node-disk.ts";
-import { chainCrc, LOG_START, type LogEntry, type LogPosition } from "../../../sidecar/protocol/entry.ts";
+import {
+  chainCrc,
+  LOG_START,
+  type LogEntry,
+  type LogPosition,
+} from "../../../sidecar/protocol/entry.ts";
 import {
   type DeleteRequest,
   type GetRequest,
@@ -88,7 +93,11 @@ export class TestLog {
   }
 }
 
-export function put(key: string, value: string | Uint8Array, more: Partial<PutRequest> = {}): PutRequest {
+export function put(
+  key: string,
+  value: string | Uint8Array,
+  more: Partial<PutRequest> = {},
+): PutRequest {
   const bytes = typeof value === "string" ? Buffer.from(value) : value;
   return { key, value: bytes, sequenceKeyDelta: [], secondaryIndexes: [], ...more };
 }
@@ -109,7 +118,12 @@ export function textOf(response: GetResponse): string | undefined {
   return response.value === undefined ? undefined : Buffer.from(response.value).toString();
 }
 
-export function listOf(state: ShardState, start = "", end = "", includeInternalKeys = false): string[] {
+export function listOf(
+  state: ShardState,
+  start = "",
+  end = "",
+  includeInternalKeys = false,
+): string[] {
   const request = { startInclusive: start, endExclusive: end, includeInternalKeys };
   return [...state.list(request)].flat();
 }

@@ -85,7 +85,11 @@ function randomKey(unit: () => number, keyCount: number): string {
 }
 
 /** A write request with everything a client can ask for. `versions`: what expected versions are drawn from. */
-export function randomRequest(unit: () => number, keyCount: number, nextVersion: number): WriteRequest {
+export function randomRequest(
+  unit: () => number,
+  keyCount: number,
+  nextVersion: number,
+): WriteRequest {
   const expected = (): { expectedVersionId?: number } => {
     const draw = unit();
     if (draw < 0.6) return {};
@@ -101,8 +105,14 @@ export function randomRequest(unit: () => number, keyCount: number, nextVersion:
       return put(randomKey(unit, keyCount), value, { ...expected(), ...identity });
     }),
     deletes: some(3, () => remove(randomKey(unit, keyCount), expected().expectedVersionId)),
-    deleteRanges: unit() < 0.1
-      ? [{ startInclusive: randomKey(unit, keyCount), endExclusive: unit() < 0.2 ? "" : randomKey(unit, keyCount) }]
-      : [],
+    deleteRanges:
+      unit() < 0.1
+        ? [
+            {
+              startInclusive: randomKey(unit, keyCount),
+              endExclusive: unit() < 0.2 ? "" : randomKey(unit, keyCount),
+            },
+          ]
+        : [],
   };
 }
