@@ -46,6 +46,8 @@ export class ShardLoop {
   readonly #wake: Wake;
   readonly #retries: RetryBook;
   readonly #tracker: RecoveryTracker;
+  /** True once the record was read: from then on a change of it is another coordinator's, or a person's. */
+  #loaded = false;
   #settledAtMs = 0;
   #confirmedSets: Observed["confirmedSets"] = null;
   #belowFloor: Observed["belowFloor"] = null;
@@ -196,6 +198,8 @@ export class ShardLoop {
     } catch (error) {
       if (signal.aborted) return;
       if (error instanceof RecordConflict) {
+        // Somebody else is at work: let it finish, or both would only undo each other.
+        this.#retries.failed(name, clock.monotonicMs());
         events.emit({ kind: "recordConflict", ...key });
       } else if (!(error instanceof Overtaken)) {
         this.#retries.failed(name, clock.monotonicMs());
@@ -267,7 +271,7 @@ export class ShardLoop {
     beganMs: number,
   ): void {
     const { clock, events, key } = this.context;
-    this.#settledAtMs = clock.monotonicMs() + this.context.timings.settleMs;
+    this.#settle();
     this.#confirmedSets = outcome.confirmedSets;
     this.#belowFloor = null;
     const durationMs = clock.monotonicMs() - beganMs;
@@ -296,6 +300,10 @@ export class ShardLoop {
     return { choice, committed, gone };
   }
 
+  #settle(): void {
+    this.#settledAtMs = this.context.clock.monotonicMs() + this.context.timings.settleMs;
+  }
+
   /** Tells of a stop and of its end. True when the record turned out to be another: plan anew. */
   async #tellStop(planned: Plan, signal: AbortSignal): Promise<boolean> {
     const { events, key } = this.context;
@@ -318,7 +326,13 @@ export class ShardLoop {
   async #refresh(signal: AbortSignal): Promise<boolean> {
     const { events, keeper, key } = this.context;
     try {
-      if (await keeper.refresh(signal)) this.#surroundings.recordChanged();
+      const known = this.#loaded;
+      this.#loaded = true;
+      if (await keeper.refresh(signal)) {
+        // Whoever saved it may be about to tell the leader.
+        if (known) this.#settle();
+        this.#surroundings.recordChanged();
+      }
       this.#invalid = null;
       return true;
     } catch (error) {
