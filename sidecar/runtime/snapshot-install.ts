@@ -180,7 +180,13 @@ export class SnapshotInstall {
           if (core.state.promised.term !== peer.term) throw termMoved(core.state.promised.term);
         },
         onInstalled: async (installed) => {
-          await stepInstalled?.(installed);
+          try {
+            await stepInstalled?.(installed);
+          } catch (error) {
+            // The pointer names the new state already: only a restart finds its way from here (R12).
+            this.#o.id.fatal(error as Error);
+            throw error;
+          }
           this.#now({ phase: "CatchingUp", installedMs: env.clock.nowMs() });
         },
         onProgress: ({ phase, snapshotId, bytesDone, bytesTotal }) => {
