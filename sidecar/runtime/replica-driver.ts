@@ -52,6 +52,7 @@ import type { NodeEnvironment } from "./replica-options.ts";
 import { replicaStatus, statusSignature } from "./replica-status.ts";
 import { logDir, openStorage } from "./replica-storage.ts";
 import type { ReplicaStorage } from "./replica-storage.ts";
+import { formattedBefore } from "./shard-directories.ts";
 import type { ShardDirectories } from "./shard-directories.ts";
 import { SnapshotInstall } from "./snapshot-install.ts";
 
@@ -119,7 +120,7 @@ export class ReplicaDriver implements ReplicaHandle {
         storeId: id.storeId,
         uid: id.directories.uid,
         bootCounter: meta.bootCounter,
-        formattedBefore: id.directories.formattedBefore || meta.member,
+        formattedBefore: formattedBefore(id.directories, meta),
         promised: meta,
         log: id.storage?.log ?? new LogIndex(),
         applied: id.storage?.state.applied.offset ?? INVALID_OFFSET,
@@ -247,7 +248,7 @@ export class ReplicaDriver implements ReplicaHandle {
       namespace: this.namespace,
       shard: this.shard,
       meta: this.#id.meta.current,
-      formattedBefore: this.#id.directories.formattedBefore || this.#id.meta.current.member,
+      formattedBefore: formattedBefore(this.#id.directories, this.#id.meta.current),
       durableOffset: this.#storage?.state.durable.offset ?? INVALID_OFFSET,
       recovery: this.#install.progress(),
       fault: this.#fault,
