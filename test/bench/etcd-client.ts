@@ -40,20 +40,21 @@ export class EtcdClient {
     await this.call("Txn", request.finish());
   }
 
-  /** Linearizable. Resolves with whether the key is there. */
-  async get(key: string): Promise<boolean> {
+  /** Linearizable. Rejects when the key is not there. */
+  async get(key: string): Promise<void> {
     const answer = await this.call("Range", new BinaryWriter().tag(1, 2).string(key).finish());
-    return hasField(answer, 2);
+    if (countField(answer, 2) === 0) throw new Error(`${key} is gone`);
   }
 
-  /** Linearizable gets of many keys at once. Resolves with how many answers came. */
-  async getAll(keys: readonly string[]): Promise<number> {
+  /** Linearizable gets of many keys at once. Rejects when an answer is missing. */
+  async getAll(keys: readonly string[]): Promise<void> {
     const request = new BinaryWriter();
     for (const key of keys) {
       request.tag(2, 2).fork().tag(1, 2).fork().tag(1, 2).string(key).join().join();
     }
     const answer = await this.call("Txn", request.finish());
-    return countField(answer, 3);
+    const answers = countField(answer, 3);
+    if (answers !== keys.length) throw new Error(`${answers} answers to ${keys.length} gets`);
   }
 
   close(): void {
@@ -79,10 +80,6 @@ export class EtcdClient {
 
 function writePut(into: BinaryWriter, { key, value }: EtcdPut): BinaryWriter {
   return into.tag(1, 2).string(key).tag(2, 2).bytes(value);
-}
-
-function hasField(message: Uint8Array, number: number): boolean {
-  return countField(message, number) > 0;
 }
 
 function countField(message: Uint8Array, number: number): number {

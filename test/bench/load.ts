@@ -2,10 +2,18 @@ import { performance } from "node:perf_hooks";
 import { build, type Histogram } from "hdr-histogram-js";
 import type { Row } from "./report.ts";
 
-/** What is measured: one operation, told its running number. Rejects when it failed. */
-export type Operation = (number: number) => Promise<void>;
+/** What is measured. */
+export interface Load {
+  /** Records in one call at most. */
+  readonly batchMax: number;
+  /** Moves the records `first` to `first + count - 1`. Rejects when any of them failed. */
+  readonly send: (first: number, count: number) => Promise<void>;
+}
 
-/** Latencies are those of the operations that succeeded after the warm-up. */
+/** How long a batch waits for company, as in Oxia's clients. */
+const LINGER_MS = 5;
+
+/** Latencies are those of the records that succeeded after the warm-up. */
 export interface LoadResult {
   readonly operations: number;
   readonly failures: number;
@@ -78,58 +86,102 @@ class Meter {
   }
 }
 
-/** Keeps `outstanding` operations under way, each started when an earlier one ends. */
-export async function closedLoop(options: {
-  readonly outstanding: number;
-  readonly warmUpMs: number;
-  readonly durationMs: number;
-  readonly operation: Operation;
-}): Promise<LoadResult> {
+/** Gathers records into batches as Oxia's clients do, and times each record from `startedMs` on. */
+class Batcher {
+  private readonly load: Load;
+  private readonly meter: Meter;
+  private readonly ended: (records: number) => void;
+  private readonly pending = new Set<Promise<void>>();
+  private batch: number[] = [];
+  private timer: NodeJS.Timeout | null = null;
+  private next = 0;
+
+  /** `ended` is told of records that have been answered, so that others can take their place. */
+  constructor(load: Load, meter: Meter, ended: (records: number) => void) {
+    this.load = load;
+    this.meter = meter;
+    this.ended = ended;
+  }
+
+  add(startedMs: number): void {
+    this.batch.push(startedMs);
+    if (this.batch.length >= this.load.batchMax) this.flush();
+    else this.timer ??= setTimeout(() => this.flush(), LINGER_MS);
+  }
+
+  /** Resolves when everything that was sent has been answered. */
+  async idle(): Promise<void> {
+    this.flush();
+    await Promise.all(this.pending);
+  }
+
+  private flush(): void {
+    clearTimeout(this.timer ?? undefined);
+    this.timer = null;
+    const started = this.batch;
+    if (started.length === 0) return;
+    this.batch = [];
+    const first = this.next;
+    this.next += started.length;
+    const one = settled(this.load.send(first, started.length)).then((ok) => {
+      this.pending.delete(one);
+      for (const startedMs of started) this.meter.done(startedMs, ok);
+      this.ended(started.length);
+    });
+    this.pending.add(one);
+  }
+}
+
+/** Keeps `outstanding` records under way, each started when an earlier one ends. */
+export async function closedLoop(
+  load: Load,
+  options: {
+    readonly outstanding: number;
+    readonly warmUpMs: number;
+    readonly durationMs: number;
+  },
+): Promise<LoadResult> {
   const meter = new Meter(options.warmUpMs, options.durationMs);
-  let next = 0;
-  const slot = async (): Promise<void> => {
-    while (!meter.over) {
-      const startedMs = performance.now();
-      const ok = await settled(options.operation(next++));
-      meter.done(startedMs, ok);
-    }
-  };
-  await Promise.all(Array.from({ length: options.outstanding }, slot));
+  await new Promise<void>((resolve) => {
+    let underWay = options.outstanding;
+    const batcher = new Batcher(load, meter, (records) => {
+      if (meter.over) underWay -= records;
+      else for (let index = 0; index < records; index += 1) batcher.add(performance.now());
+      if (underWay === 0) resolve();
+    });
+    for (let index = 0; index < options.outstanding; index += 1) batcher.add(performance.now());
+  });
   return meter.result();
 }
 
 /**
- * Starts `perSecond` operations a second whatever becomes of earlier ones; each is timed from when it was
- * due, so that a stall shows in every operation that it delayed.
+ * Starts `perSecond` records a second whatever becomes of earlier ones; each is timed from when it was
+ * due, so that a stall shows in every record that it delayed.
  */
-export async function paced(options: {
-  readonly perSecond: number;
-  readonly warmUpMs: number;
-  readonly durationMs: number;
-  readonly operation: Operation;
-}): Promise<LoadResult> {
+export async function paced(
+  load: Load,
+  options: {
+    readonly perSecond: number;
+    readonly warmUpMs: number;
+    readonly durationMs: number;
+  },
+): Promise<LoadResult> {
   const meter = new Meter(options.warmUpMs, options.durationMs);
+  const batcher = new Batcher(load, meter, () => undefined);
   const startMs = performance.now();
-  const pending = new Set<Promise<void>>();
   let started = 0;
-  const launch = (dueMs: number): void => {
-    const one = settled(options.operation(started)).then((ok) => {
-      meter.done(dueMs, ok);
-      pending.delete(one);
-    });
-    pending.add(one);
-    started += 1;
-  };
   await new Promise<void>((resolve) => {
     const timer = setInterval(() => {
-      const dueCount = ((performance.now() - startMs) / 1000) * options.perSecond;
-      while (started < dueCount) launch(startMs + (started / options.perSecond) * 1000);
+      const due = ((performance.now() - startMs) / 1000) * options.perSecond;
+      for (; started < due; started += 1) {
+        batcher.add(startMs + (started / options.perSecond) * 1000);
+      }
       if (!meter.over) return;
       clearInterval(timer);
       resolve();
     }, 1);
   });
-  await Promise.all(pending);
+  await batcher.idle();
   return meter.result();
 }
 

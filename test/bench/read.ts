@@ -4,7 +4,14 @@ import type { BenchOptions } from "./options.ts";
 import { profiled } from "./profile.ts";
 import { medianRows, type Report, type Row } from "./report.ts";
 import { BenchStore } from "./store.ts";
-import { etcdLeaderClient, etcdTargets, preload, saturate, storeTarget } from "./target.ts";
+import {
+  etcdLeaderClient,
+  etcdTargets,
+  preload,
+  saturate,
+  storeTarget,
+  type Target,
+} from "./target.ts";
 
 const VALUE_BYTES = [128, 1024] as const;
 
@@ -26,16 +33,15 @@ export async function read(options: BenchOptions): Promise<Report> {
 
 async function measureStore(options: BenchOptions, bytes: number, notes: string[]): Promise<Row> {
   const store = await BenchStore.start({ profile: options.profile !== null });
+  const client = await store.batchClient();
   try {
-    const target = storeTarget(store.client, options.keys, bytes);
+    const target = storeTarget(client, options.keys, bytes);
     await preload(target, options.keys);
-    const measure = async () => {
-      const result = await saturate(target, target.get, options.seconds);
-      return loadRow(`${target.name}, ${bytes} B, 1,000 outstanding`, result);
-    };
+    const measure = () => measureTarget(target, bytes, options);
     if (options.profile === null) return await measure();
     return await profiled(store, `${options.profile}/read-${bytes}`, notes, measure);
   } finally {
+    client.close();
     await store.stop();
   }
 }
@@ -44,15 +50,18 @@ async function measureEtcd(options: BenchOptions, bytes: number): Promise<Row[]>
   const cluster = await EtcdCluster.start();
   const client = etcdLeaderClient(cluster);
   try {
+    const { single, batched } = etcdTargets(client, options.keys, bytes);
+    await preload(batched, options.keys);
     const rows: Row[] = [];
-    for (const target of [...etcdTargets(client, options.keys, bytes)].reverse()) {
-      if (rows.length === 0) await preload(target, options.keys);
-      const result = await saturate(target, target.get, options.seconds);
-      rows.push(loadRow(`${target.name}, ${bytes} B, 1,000 outstanding`, result));
-    }
+    for (const target of [batched, single]) rows.push(await measureTarget(target, bytes, options));
     return rows;
   } finally {
     client.close();
     await cluster.stop();
   }
+}
+
+async function measureTarget(target: Target, bytes: number, options: BenchOptions): Promise<Row> {
+  const result = await saturate(target.get, options.seconds);
+  return loadRow(`${target.name}, ${bytes} B, 1,000 outstanding`, result);
 }

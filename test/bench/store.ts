@@ -12,6 +12,7 @@ import {
   type PodStatusView,
   type StoreStatus,
 } from "../../operator/local/store-status.ts";
+import { BatchClient } from "./batch-client.ts";
 import { StoreClient } from "../../operator/sidecar-client/store-client.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -21,7 +22,7 @@ const STOP_TIMEOUT_MS = 20_000;
 
 /**
  * A store as people start it, `resilver local up`, compiled, in processes of its own; and a client in this
- * one, set as Oxia's clients are: batches of 1,000 puts or 128 KiB, 5 ms to gather them.
+ * one that finds the leader, for what has to go on through a failover.
  */
 export class BenchStore {
   readonly client: StoreClient;
@@ -39,7 +40,7 @@ export class BenchStore {
     this.dir = dir;
     this.up = up;
     this.profileDir = profileDir;
-    this.client = new StoreClient({ servers, lingerMs: 5 });
+    this.client = new StoreClient({ servers });
   }
 
   /** Starts three replicas with one shard and waits until all of them vote. */
@@ -108,6 +109,11 @@ export class BenchStore {
       }
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
+  }
+
+  /** A lean client of the leader, for loads. The caller closes it. */
+  async batchClient(): Promise<BatchClient> {
+    return new BatchClient((await this.leader()).publicAddress);
   }
 
   async stop(): Promise<void> {

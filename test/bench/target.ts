@@ -1,33 +1,36 @@
 import { randomBytes } from "node:crypto";
+import type { BatchClient } from "./batch-client.ts";
 import { EtcdClient } from "./etcd-client.ts";
 import type { EtcdCluster } from "./etcd-cluster.ts";
-import { closedLoop, keyOf, type Operation } from "./load.ts";
-import type { StoreClient } from "../../operator/sidecar-client/store-client.ts";
+import { closedLoop, keyOf, type Load, type LoadResult, paced } from "./load.ts";
 
-/** A store under load, whoever made it. `perOperation` is how many records one operation moves. */
+/** A store under load, whoever made it. */
 export interface Target {
   readonly name: string;
-  readonly perOperation: number;
-  readonly put: Operation;
-  readonly get: Operation;
+  readonly put: Load;
+  readonly get: Load;
 }
 
-/** How many records a load keeps under way, in all targets. */
+/** Records a load keeps under way, in all targets. */
 const OUTSTANDING = 1_000;
+/** Bounds of one request, as Oxia's clients have them. */
+const BATCH_RECORDS_MAX = 1_000;
+const BATCH_BYTES_MAX = 128 * 1024;
 /** etcd takes at most 128 operations in one transaction. */
 const ETCD_BATCH = 125;
+const WARM_UP_MS = 1_000;
 
-/** Resilver through its own small client, which batches as Oxia's clients do. */
-export function storeTarget(client: StoreClient, keys: number, valueBytes: number): Target {
+/** Resilver, with the batches of Oxia's clients. */
+export function storeTarget(client: BatchClient, keys: number, valueBytes: number): Target {
   const value = randomBytes(valueBytes);
+  const recordBytes = valueBytes + keyOf(0, keys).length;
+  const batchMax = Math.min(BATCH_RECORDS_MAX, Math.floor(BATCH_BYTES_MAX / recordBytes));
   return {
     name: "resilver",
-    perOperation: 1,
-    put: async (number) => {
-      await client.put(keyOf(number, keys), value);
-    },
-    get: async (number) => {
-      if ((await client.get(keyOf(number, keys))) === null) throw new Error("a key is gone");
+    put: { batchMax, send: (first, count) => client.putAll(keysOf(first, count, keys), value) },
+    get: {
+      batchMax: BATCH_RECORDS_MAX,
+      send: (first, count) => client.getAll(keysOf(first, count, keys)),
     },
   };
 }
@@ -40,44 +43,41 @@ export function etcdTargets(
   client: EtcdClient,
   keys: number,
   valueBytes: number,
-): readonly Target[] {
+): { readonly single: Target; readonly batched: Target } {
   const value = randomBytes(valueBytes);
-  const batch = (number: number) =>
-    Array.from({ length: ETCD_BATCH }, (_, index) => keyOf(number * ETCD_BATCH + index, keys));
-  return [
-    {
+  return {
+    single: {
       name: "etcd, 1 a call",
-      perOperation: 1,
-      put: (number) => client.put({ key: keyOf(number, keys), value }),
-      get: async (number) => {
-        if (!(await client.get(keyOf(number, keys)))) throw new Error("a key is gone");
-      },
+      put: { batchMax: 1, send: (first) => client.put({ key: keyOf(first, keys), value }) },
+      get: { batchMax: 1, send: (first) => client.get(keyOf(first, keys)) },
     },
-    {
+    batched: {
       name: `etcd, ${ETCD_BATCH} a transaction`,
-      perOperation: ETCD_BATCH,
-      put: (number) => client.putAll(batch(number).map((key) => ({ key, value }))),
-      get: async (number) => {
-        if ((await client.getAll(batch(number))) !== ETCD_BATCH)
-          throw new Error("an answer is missing");
+      put: {
+        batchMax: ETCD_BATCH,
+        send: (first, count) =>
+          client.putAll(keysOf(first, count, keys).map((key) => ({ key, value }))),
+      },
+      get: {
+        batchMax: ETCD_BATCH,
+        send: (first, count) => client.getAll(keysOf(first, count, keys)),
       },
     },
-  ];
-}
-
-/** How many operations to keep under way, so that `OUTSTANDING` records are. */
-function outstandingOf(target: Target): number {
-  return OUTSTANDING / target.perOperation;
+  };
 }
 
 /** Puts every key once. */
 export async function preload(target: Target, keys: number): Promise<void> {
-  const operations = Math.ceil(keys / target.perOperation);
+  const { batchMax, send } = target.put;
   let next = 0;
   const slot = async (): Promise<void> => {
-    while (next < operations) await target.put(next++);
+    while (next < keys) {
+      const first = next;
+      next += batchMax;
+      await send(first, Math.min(batchMax, keys - first));
+    }
   };
-  await Promise.all(Array.from({ length: outstandingOf(target) }, slot));
+  await Promise.all(Array.from({ length: Math.ceil(OUTSTANDING / batchMax) }, slot));
 }
 
 /** A client of the member that leads, since the others would only pass the calls on to it. */
@@ -85,13 +85,17 @@ export function etcdLeaderClient(cluster: EtcdCluster): EtcdClient {
   return new EtcdClient(cluster.leader().address);
 }
 
-/** The closed loop in records a second. */
-export async function saturate(target: Target, operation: Operation, seconds: number) {
-  const result = await closedLoop({
-    outstanding: outstandingOf(target),
-    warmUpMs: 1_000,
-    durationMs: seconds * 1_000,
-    operation,
-  });
-  return { ...result, perSecond: result.perSecond * target.perOperation };
+/** 1,000 records under way for some seconds, after a second to warm up. */
+export function saturate(load: Load, seconds: number): Promise<LoadResult> {
+  const durationMs = seconds * 1_000;
+  return closedLoop(load, { outstanding: OUTSTANDING, warmUpMs: WARM_UP_MS, durationMs });
+}
+
+/** A steady load for some seconds, after a second to warm up. */
+export function pace(load: Load, perSecond: number, seconds: number): Promise<LoadResult> {
+  return paced(load, { perSecond, warmUpMs: WARM_UP_MS, durationMs: seconds * 1_000 });
+}
+
+function keysOf(first: number, count: number, keys: number): string[] {
+  return Array.from({ length: count }, (_, index) => keyOf(first + index, keys));
 }

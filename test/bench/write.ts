@@ -1,7 +1,7 @@
 import { tmpdir } from "node:os";
 import { syncRate } from "./disk.ts";
 import { EtcdCluster, etcdInstalled } from "./etcd-cluster.ts";
-import { loadRow, paced } from "./load.ts";
+import { loadRow } from "./load.ts";
 import type { BenchOptions } from "./options.ts";
 import { profiled } from "./profile.ts";
 import { medianRows, type Report, type Row } from "./report.ts";
@@ -9,6 +9,7 @@ import { BenchStore } from "./store.ts";
 import {
   etcdLeaderClient,
   etcdTargets,
+  pace,
   preload,
   saturate,
   storeTarget,
@@ -38,18 +39,18 @@ export async function write(options: BenchOptions): Promise<Report> {
 
 async function measureStore(options: BenchOptions, bytes: number, notes: string[]): Promise<Row[]> {
   const store = await BenchStore.start({ profile: options.profile !== null });
+  const client = await store.batchClient();
   try {
-    const target = storeTarget(store.client, options.keys, bytes);
+    const target = storeTarget(client, options.keys, bytes);
     await preload(target, options.keys);
     const saturated = () => measureSaturated(target, bytes, options);
-    const rows = [
+    const row =
       options.profile === null
         ? await saturated()
-        : await profiled(store, `${options.profile}/write-${bytes}`, notes, saturated),
-    ];
-    rows.push(await measurePaced(target, bytes, options));
-    return rows;
+        : await profiled(store, `${options.profile}/write-${bytes}`, notes, saturated);
+    return [row, await measurePaced(target, bytes, options)];
   } finally {
+    client.close();
     await store.stop();
   }
 }
@@ -58,15 +59,13 @@ async function measureEtcd(options: BenchOptions, bytes: number): Promise<Row[]>
   const cluster = await EtcdCluster.start();
   const client = etcdLeaderClient(cluster);
   try {
-    const targets = etcdTargets(client, options.keys, bytes);
+    const { single, batched } = etcdTargets(client, options.keys, bytes);
+    await preload(batched, options.keys);
     const rows: Row[] = [];
-    for (const target of [...targets].reverse()) {
-      // The transactions come first: they are the quicker way to fill it.
-      if (rows.length === 0) await preload(target, options.keys);
+    for (const target of [batched, single]) {
       rows.push(await measureSaturated(target, bytes, options));
+      rows.push(await measurePaced(target, bytes, options));
     }
-    const single = targets[0];
-    if (single !== undefined) rows.push(await measurePaced(single, bytes, options));
     return rows;
   } finally {
     client.close();
@@ -79,16 +78,11 @@ async function measureSaturated(
   bytes: number,
   options: BenchOptions,
 ): Promise<Row> {
-  const result = await saturate(target, target.put, options.seconds);
+  const result = await saturate(target.put, options.seconds);
   return loadRow(`${target.name}, ${bytes} B, 1,000 outstanding`, result);
 }
 
 async function measurePaced(target: Target, bytes: number, options: BenchOptions): Promise<Row> {
-  const result = await paced({
-    perSecond: PACED_PER_SECOND,
-    warmUpMs: 1_000,
-    durationMs: options.seconds * 1_000,
-    operation: target.put,
-  });
+  const result = await pace(target.put, PACED_PER_SECOND, options.seconds);
   return loadRow(`${target.name}, ${bytes} B, paced ${PACED_PER_SECOND}/s`, result);
 }
