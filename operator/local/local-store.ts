@@ -3,6 +3,7 @@ import { mkdirSync } from "node:fs";
 import type { CoordinatorEvent } from "../core/events.ts";
 import type { ForceQuorumOrder } from "../core/force-quorum.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
+import { defaultReplicationFactor } from "../core/placement.ts";
 import type { ShardKey } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
 import type { RecordStore, SidecarClient } from "../controller/ports.ts";
@@ -148,6 +149,7 @@ export class LocalStore {
       dir: this.dir,
       pid: process.pid,
       coordinatorMetricsAddress: `127.0.0.1:${coordinatorMetricsPort(this.settings)}`,
+      replicationFactor: defaultReplicationFactor(this.settings.replicas),
       endpoints: this.endpoints,
       pods: this.platform.statuses(),
       shards: this.views(),
@@ -185,14 +187,21 @@ export class LocalStore {
     if (now !== null) return now;
     return await new Promise<T>((resolve, reject) => {
       const deadlineMs = performance.now() + timeoutMs;
-      const check = () => {
-        const value = probe();
-        const late = performance.now() >= deadlineMs;
-        if (value === null && !late) return;
+      const finish = () => {
         unsubscribe();
         clearInterval(timer);
-        if (value !== null) resolve(value);
-        else reject(new LocalStoreError(`${what}: not within ${timeoutMs} ms`));
+      };
+      const check = () => {
+        try {
+          const value = probe();
+          if (value === null && performance.now() < deadlineMs) return;
+          finish();
+          if (value !== null) resolve(value);
+          else reject(new LocalStoreError(`${what}: not within ${timeoutMs} ms`));
+        } catch (error) {
+          finish();
+          reject(error instanceof Error ? error : new Error(String(error)));
+        }
       };
       const unsubscribe = this.onChange(check);
       // Changes are told; the timer is for the deadline, and for times that pass without any.

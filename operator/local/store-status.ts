@@ -29,6 +29,8 @@ export interface StoreStatus {
   /** Of the `up` process. */
   readonly pid: number;
   readonly coordinatorMetricsAddress: string;
+  /** Replicas each shard ought to have. */
+  readonly replicationFactor: number;
   readonly pods: readonly PodStatusView[];
   readonly shards: readonly ShardStatusView[];
 }
@@ -39,6 +41,7 @@ export interface StoreStatusParts {
   readonly dir: string;
   readonly pid: number;
   readonly coordinatorMetricsAddress: string;
+  readonly replicationFactor: number;
   readonly endpoints: readonly ReplicaEndpoint[];
   readonly pods: readonly PodStatus[];
   readonly shards: readonly ShardView[];
@@ -49,7 +52,7 @@ export interface StoreStatusParts {
 
 /** Puts the status together; pure but for the memory of `rates`. */
 export function storeStatus(parts: StoreStatusParts): StoreStatus {
-  const { storeId, dir, pid, coordinatorMetricsAddress } = parts;
+  const { storeId, dir, pid, coordinatorMetricsAddress, replicationFactor } = parts;
   const transfers = new Set<string>();
   const shards = parts.shards.map((shard) => ({
     ...shard,
@@ -69,7 +72,7 @@ export function storeStatus(parts: StoreStatusParts): StoreStatus {
     internalAddress: addresses.get(pod.name)?.internalAddress ?? "",
     metricsAddress: addresses.get(pod.name)?.metricsAddress ?? "",
   }));
-  return { storeId, dir, pid, coordinatorMetricsAddress, pods, shards };
+  return { storeId, dir, pid, coordinatorMetricsAddress, replicationFactor, pods, shards };
 }
 
 function isTransferring(replica: ReplicaView): boolean {
@@ -84,6 +87,7 @@ export function isWhole(status: StoreStatus): boolean {
       (shard) =>
         shard.serving &&
         shard.stop === null &&
+        shard.ensemble.length === status.replicationFactor &&
         shard.replicas.length === shard.ensemble.length &&
         shard.replicas.every(
           ({ role, reach, fault }) =>

@@ -110,6 +110,12 @@ export class TestStore {
     return leader;
   }
 
+  /** Another replica than `old` leads and serves. */
+  ledByAnother(old: string): boolean {
+    const { leader, serving } = this.view();
+    return leader !== null && leader !== old && serving;
+  }
+
   followers(): readonly string[] {
     return this.view()
       .replicas.map(({ node }) => node)
