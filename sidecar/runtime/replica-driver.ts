@@ -3,9 +3,9 @@ import type { Effect, Reply } from "../core/effect.ts";
 import type { CoordinationInput, Input, RequestId } from "../core/input.ts";
 import { LogIndex } from "../core/log-index.ts";
 import { assert } from "../lib/assert.ts";
-import { DiskError } from "../lib/ports/disk.ts";
 import type { DuplexCall } from "../lib/ports/duplex-call.ts";
 import { INVALID_OFFSET } from "../protocol/entry.ts";
+import type { Offset } from "../protocol/entry.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type {
   GetRequest,
@@ -40,9 +40,7 @@ import type {
 } from "../protocol/gen/resilver.ts";
 import { wrapWriteRequest } from "../protocol/log-entry-value.ts";
 import { statusName } from "../protocol/status.ts";
-import { Applier } from "./applier.ts";
 import { IncomingStreams } from "./incoming-streams.ts";
-import { LogKeeper } from "./log-keeper.ts";
 import { OutgoingStreams } from "./outgoing-streams.ts";
 import { PendingRequests, protocolError } from "./pending-requests.ts";
 import type { ReplicaHandle } from "./ports.ts";
@@ -55,14 +53,10 @@ import type { ReplicaStorage } from "./replica-storage.ts";
 import { formattedBefore } from "./shard-directories.ts";
 import type { ShardDirectories } from "./shard-directories.ts";
 import { SnapshotInstall } from "./snapshot-install.ts";
+import { StorageWork } from "./storage-work.ts";
 
-/** Log bytes of a follower that are buffered and not durable before its stream waits. */
-const UNSYNCED_BYTES_MAX = 32 * 1024 * 1024;
 /** Milliseconds between two ticks of the core. */
 const TICK_MS = 20;
-const NO_SPACE_RETRY_MS = 500;
-/** Beyond this the last checkpoint would not fit into the time of a clean shutdown. */
-const LAST_CHECKPOINT_BYTES_MAX = 16 * 1024 * 1024;
 
 /** Which replica to open, and who hears of it. */
 export interface ReplicaIdentity {
@@ -94,16 +88,9 @@ export class ReplicaDriver implements ReplicaHandle {
   readonly #incoming: IncomingStreams;
   readonly #outgoing: OutgoingStreams;
   readonly #install: SnapshotInstall;
+  readonly #work: StorageWork;
   readonly #stop = new AbortController();
   readonly #tasks = new Set<Promise<void>>();
-  #storage: ReplicaStorage | null;
-  #applier: Applier | null = null;
-  #keeper: LogKeeper | null = null;
-  #keeping: Promise<void> = Promise.resolve();
-  #storageStop = new AbortController();
-  #syncWanted = false;
-  #syncing: Promise<void> | null = null;
-  #unsyncedBytes = 0;
   #nextStreamId = 1;
   #fault = "";
   #signature = "";
@@ -133,7 +120,6 @@ export class ReplicaDriver implements ReplicaHandle {
         pendingReadsMax: 50_000,
       },
     );
-    this.#storage = id.storage;
     this.#loop = new ReplicaLoop({
       core: this.#core,
       perform: (effect) => this.#perform(effect),
@@ -141,10 +127,20 @@ export class ReplicaDriver implements ReplicaHandle {
       failed: (error) => this.#fail(error),
     });
     const feed = (input: Input): void => this.#loop.feed(input);
-    this.#incoming = new IncomingStreams(id.directories.uid, feed, () => this.#admit());
+    this.#incoming = new IncomingStreams(id.directories.uid, feed, () => this.#work.admit());
     this.#outgoing = new OutgoingStreams({ env, id, core: this.#core, feed });
     this.#install = new SnapshotInstall({ env, id, core: this.#core, feed });
-    if (this.#storage !== null) this.#startStorage(this.#storage);
+    this.#work = new StorageWork({
+      env,
+      core: this.#core,
+      logDir: logDir(id.directories),
+      signal: this.#stop.signal,
+      feed,
+      outcome: (offset, response) => this.#outcome(offset, response),
+      transferFloor: () => this.#outgoing.transferFloor(),
+      fail: (error) => this.#fail(error),
+    });
+    if (id.storage !== null) this.#startStorage(id.storage);
     this.#own(this.#tick());
     this.#signature = statusSignature(this.#core, "");
   }
@@ -199,7 +195,7 @@ export class ReplicaDriver implements ReplicaHandle {
   ): Promise<void> {
     this.#refuseIfFaulty();
     await this.#install.serve(this.#nextStreamId++, peer, call, {
-      storage: () => this.#storage,
+      storage: () => this.#work.storage,
       pause: () => this.#pauseStorage(),
       resume: (storage) => this.#startStorage(storage),
       exclusive: (job) => this.#loop.exclusive(job),
@@ -209,7 +205,7 @@ export class ReplicaDriver implements ReplicaHandle {
   write(request: WriteRequest, raw: Uint8Array): Promise<WriteResponse> {
     void request;
     this.#refuseIfFaulty();
-    const noSpace = this.#keeper?.noSpace ?? null;
+    const noSpace = this.#work.noSpace;
     if (noSpace !== null) {
       const { path, freeBytes } = noSpace;
       const allowed = `>= ${this.#env.options.freeBytesMin}`;
@@ -249,7 +245,7 @@ export class ReplicaDriver implements ReplicaHandle {
       shard: this.shard,
       meta: this.#id.meta.current,
       formattedBefore: formattedBefore(this.#id.directories, this.#id.meta.current),
-      durableOffset: this.#storage?.state.durable.offset ?? INVALID_OFFSET,
+      durableOffset: this.#work.storage?.state.durable.offset ?? INVALID_OFFSET,
       recovery: this.#install.progress(),
       fault: this.#fault,
       transfers: this.#outgoing.transfers,
@@ -262,7 +258,7 @@ export class ReplicaDriver implements ReplicaHandle {
       await new Promise<void>((resolve, reject) => {
         const aborted = (): void => reject(signal.reason as Error);
         signal.addEventListener("abort", aborted, { once: true });
-        this.#applier?.whenApplied(atLeastOffset, () => {
+        this.#work.applier?.whenApplied(atLeastOffset, () => {
           signal.removeEventListener("abort", aborted);
           resolve();
         });
@@ -280,39 +276,26 @@ export class ReplicaDriver implements ReplicaHandle {
     await this.#install.close();
     await this.#loop.stop();
     this.#pending.close(closing);
-    const storage = this.#storage;
-    if (storage !== null) {
-      await this.#pauseStorage();
-      await storage.wal.sync();
-      // Only saves the next start a replay; the log is durable already.
-      if (storage.state.stats.tableBytes < LAST_CHECKPOINT_BYTES_MAX) {
-        await storage.state.checkpoint();
-      }
-      await storage.state.close();
-      await storage.wal.close();
-    }
+    await this.#outgoing.dropPins();
+    await this.#work.close();
     await Promise.all(this.#tasks);
   }
 
   #perform(effect: Effect): Promise<void> | undefined {
     switch (effect.kind) {
-      case "appendLog": {
-        const { wal, cache } = this.#open();
-        wal.append([effect.entry]);
-        cache.add(effect.entry);
-        this.#unsyncedBytes += effect.entry.value.length;
+      case "appendLog":
+        this.#work.append(this.#open(), effect.entry);
         return undefined;
-      }
       case "truncateLog":
         this.#open().cache.truncate(effect.lastOffset);
         return this.#open().wal.truncate(effect.lastOffset);
       case "syncLog":
-        this.#syncWanted = true;
+        this.#work.wantSync();
         return undefined;
       case "persistMeta":
         return this.#persist(effect);
       case "apply":
-        this.#applier?.advance(effect.offset, (error) => this.#fail(error));
+        this.#work.apply(effect.offset);
         return undefined;
       case "ack":
         this.#incoming.ack(effect.streamId, effect);
@@ -354,7 +337,7 @@ export class ReplicaDriver implements ReplicaHandle {
         this.#pending.steppedDown();
         return;
       case "releaseReads":
-        this.#applier?.whenApplied(effect.offset, () => {
+        this.#work.applier?.whenApplied(effect.offset, () => {
           for (const id of effect.requestIds) this.#pending.released(id);
         });
         return;
@@ -370,7 +353,7 @@ export class ReplicaDriver implements ReplicaHandle {
       await this.#id.meta.update({ ...promised });
       this.#loop.feed({ kind: "metaPersisted", token });
     };
-    if (!setAside || this.#storage !== null) {
+    if (!setAside || this.#work.storage !== null) {
       this.#own(save());
       return undefined;
     }
@@ -392,59 +375,26 @@ export class ReplicaDriver implements ReplicaHandle {
   }
 
   #startStorage(storage: ReplicaStorage): void {
-    this.#storage = storage;
-    this.#storageStop = new AbortController();
-    const { signal } = this.#storageStop;
-    const { clock, budget, disk, logger, options, metrics } = this.#env;
-    const { state, reader, wal } = storage;
-    this.#applier = new Applier({
-      state,
-      reader,
-      budget,
-      clock,
-      signal,
-      applied: (offset) => this.#loop.feed({ kind: "applied", offset }),
-      outcome: (offset, response) => {
-        const startMs = this.#pending.applied(offset, response);
-        if (startMs !== null) metrics.append((clock.monotonicMs() - startMs) / 1000);
-      },
-    }, this.#applier);
-    this.#keeper = new LogKeeper({
-      wal,
-      dir: logDir(this.#id.directories),
-      state,
-      disk,
-      clock,
-      budget,
-      logger,
-      options,
-      signal,
-      transferFloor: () => this.#outgoing.transferFloor(),
-      trimmed: (offset) => this.#loop.feed({ kind: "trimmed", offset }),
-    });
+    this.#work.start(storage);
     this.#outgoing.useStorage(storage);
-    this.#keeping = this.#keeper.run();
-    this.#own(this.#keeping);
   }
 
-  /** Ends all background work on log and state, so that they can be swapped or closed. */
   async #pauseStorage(): Promise<void> {
-    this.#storageStop.abort(new Error("storage pauses"));
     await this.#outgoing.dropPins();
-    await this.#applier?.idle();
-    await this.#syncing;
-    await this.#keeping;
+    await this.#work.pause();
+  }
+
+  #outcome(offset: Offset, response: WriteResponse | null): void {
+    const startMs = this.#pending.applied(offset, response);
+    if (startMs === null) return;
+    const { clock, metrics } = this.#env;
+    metrics.append((clock.monotonicMs() - startMs) / 1000);
   }
 
   /** After a batch of inputs: one sync for all of it, and word to the streams. */
   #afterDrain(): void {
     this.#outgoing.notify();
-    if (this.#syncWanted && this.#syncing === null) {
-      this.#syncing = this.#sync().finally(() => {
-        this.#syncing = null;
-        if (this.#syncWanted) this.#afterDrain();
-      });
-    }
+    this.#work.flush();
     const signature = statusSignature(this.#core, this.#fault);
     if (signature === this.#signature) return;
     this.#signature = signature;
@@ -455,41 +405,6 @@ export class ReplicaDriver implements ReplicaHandle {
       status: statusName(this.#core.state.status),
     });
     this.#id.changed();
-  }
-
-  async #sync(): Promise<void> {
-    const storage = this.#storage;
-    this.#syncWanted = false;
-    if (storage === null) {
-      // Nothing can have been appended yet.
-      this.#loop.feed({ kind: "synced", offset: INVALID_OFFSET, logEpoch: this.#core.state.logEpoch });
-      return;
-    }
-    const { logEpoch } = this.#core.state;
-    const bytes = this.#unsyncedBytes;
-    try {
-      const { offset } = await storage.wal.sync();
-      this.#unsyncedBytes = Math.max(0, this.#unsyncedBytes - bytes);
-      this.#loop.feed({ kind: "synced", offset, logEpoch });
-    } catch (error) {
-      if (!(error instanceof DiskError) || error.fatal || error.code !== "NO_SPACE") {
-        this.#fail(error);
-        return;
-      }
-      await this.#waitForSpace(error);
-    }
-  }
-
-  /** A full disk: what was appended stays pending and is tried again; nothing is acknowledged meanwhile. */
-  async #waitForSpace(error: DiskError): Promise<void> {
-    this.#env.logger.error("log cannot be written, waiting for space", { reason: error.message });
-    await this.#env.clock.sleep(NO_SPACE_RETRY_MS, this.#stop.signal).catch(() => undefined);
-    this.#syncWanted = !this.#stop.signal.aborted;
-  }
-
-  #admit(): Promise<void> | undefined {
-    if (this.#unsyncedBytes < UNSYNCED_BYTES_MAX) return undefined;
-    return this.#syncing ?? undefined;
   }
 
   async #tick(): Promise<void> {
@@ -517,7 +432,7 @@ export class ReplicaDriver implements ReplicaHandle {
   }
 
   #open(): ReplicaStorage {
-    if (this.#storage !== null) return this.#storage;
+    if (this.#work.storage !== null) return this.#work.storage;
     const metadata = { observedUid: this.#id.directories.uid };
     throw new ProtocolError("NODE_IS_NOT_MEMBER", "this replica holds no data yet", metadata);
   }

@@ -1,0 +1,175 @@
+import type { Input } from "../core/input.ts";
+import type { Replica } from "../core/replica.ts";
+import { DiskError } from "../lib/ports/disk.ts";
+import { INVALID_OFFSET } from "../protocol/entry.ts";
+import type { LogEntry, Offset } from "../protocol/entry.ts";
+import type { WriteResponse } from "../protocol/gen/oxia-client.ts";
+import { Applier } from "./applier.ts";
+import { LogKeeper } from "./log-keeper.ts";
+import type { NodeEnvironment } from "./replica-options.ts";
+import type { ReplicaStorage } from "./replica-storage.ts";
+
+/** Log bytes that are buffered and not durable before a leader's stream waits. */
+const UNSYNCED_BYTES_MAX = 32 * 1024 * 1024;
+const NO_SPACE_RETRY_MS = 500;
+/** Beyond this the last checkpoint would not fit into the time of a clean shutdown. */
+const LAST_CHECKPOINT_BYTES_MAX = 16 * 1024 * 1024;
+
+/** What the work on a replica's storage needs of its driver. */
+export interface StorageWorkOptions {
+  readonly env: NodeEnvironment;
+  readonly core: Replica;
+  /** The log's directory, whose volume is watched. */
+  readonly logDir: string;
+  /** Ends with the replica. */
+  readonly signal: AbortSignal;
+  readonly feed: (input: Input) => void;
+  /** Each applied entry's result, in offset order. */
+  readonly outcome: (offset: Offset, response: WriteResponse | null) => void;
+  readonly transferFloor: () => Offset;
+  readonly fail: (error: unknown) => void;
+}
+
+/**
+ * Everything that is done with an open log and state: appending, group commit, applying, checkpoints and
+ * trimming. The storage may be swapped (a snapshot was installed) while no input is taken.
+ */
+export class StorageWork {
+  readonly #o: StorageWorkOptions;
+  #storage: ReplicaStorage | null = null;
+  #applier: Applier | null = null;
+  #keeper: LogKeeper | null = null;
+  #keeping: Promise<void> = Promise.resolve();
+  #stop = new AbortController();
+  #syncWanted = false;
+  #syncing: Promise<void> | null = null;
+  #unsyncedBytes = 0;
+
+  constructor(options: StorageWorkOptions) {
+    this.#o = options;
+  }
+
+  /** Null while files of an older identity wait to be set aside. */
+  get storage(): ReplicaStorage | null {
+    return this.#storage;
+  }
+
+  get applier(): Applier | null {
+    return this.#applier;
+  }
+
+  /** Why writes are refused; null while there is room. */
+  get noSpace(): LogKeeper["noSpace"] {
+    return this.#keeper?.noSpace ?? null;
+  }
+
+  /** Begins to work on this storage. */
+  start(storage: ReplicaStorage): void {
+    this.#storage = storage;
+    this.#stop = new AbortController();
+    const { signal } = this.#stop;
+    const { env, feed, outcome, transferFloor, fail } = this.#o;
+    const { clock, budget, disk, logger, options } = env;
+    const { state, reader, wal } = storage;
+    const applied = (offset: Offset): void => feed({ kind: "applied", offset });
+    this.#applier = new Applier(
+      { state, reader, budget, clock, signal, applied, outcome },
+      this.#applier,
+    );
+    this.#keeper = new LogKeeper({
+      wal,
+      dir: this.#o.logDir,
+      state,
+      disk,
+      clock,
+      budget,
+      logger,
+      options,
+      signal,
+      transferFloor,
+      trimmed: (offset) => feed({ kind: "trimmed", offset }),
+    });
+    this.#keeping = this.#keeper.run().catch(fail);
+  }
+
+  /** Ends all background work on log and state, so that they can be swapped or closed. */
+  async pause(): Promise<void> {
+    this.#stop.abort(new Error("storage pauses"));
+    await this.#applier?.idle();
+    await this.#syncing;
+    await this.#keeping;
+  }
+
+  /** Buffers an entry; a `sync` must follow. */
+  append(storage: ReplicaStorage, entry: LogEntry): void {
+    storage.wal.append([entry]);
+    storage.cache.add(entry);
+    this.#unsyncedBytes += entry.value.length;
+  }
+
+  apply(offset: Offset): void {
+    this.#applier?.advance(offset, this.#o.fail);
+  }
+
+  /** A sync is wanted; it begins with `flush`, so that a batch of inputs shares one. */
+  wantSync(): void {
+    this.#syncWanted = true;
+  }
+
+  /** Starts the sync that is wanted, unless one is on its way: then the next one follows it. */
+  flush(): void {
+    if (!this.#syncWanted || this.#syncing !== null) return;
+    this.#syncing = this.#sync().finally(() => {
+      this.#syncing = null;
+      this.flush();
+    });
+  }
+
+  /** A promise while too much is not yet durable. */
+  admit(): Promise<void> | undefined {
+    if (this.#unsyncedBytes < UNSYNCED_BYTES_MAX) return undefined;
+    return this.#syncing ?? undefined;
+  }
+
+  /** Syncs the log and closes both; a small checkpoint saves the next start a replay. */
+  async close(): Promise<void> {
+    const storage = this.#storage;
+    if (storage === null) return;
+    await this.pause();
+    await storage.wal.sync();
+    if (storage.state.stats.tableBytes < LAST_CHECKPOINT_BYTES_MAX) {
+      await storage.state.checkpoint();
+    }
+    await storage.state.close();
+    await storage.wal.close();
+  }
+
+  async #sync(): Promise<void> {
+    const { core, feed, fail } = this.#o;
+    this.#syncWanted = false;
+    const { logEpoch } = core.state;
+    if (this.#storage === null) {
+      // Nothing can have been appended yet.
+      feed({ kind: "synced", offset: INVALID_OFFSET, logEpoch });
+      return;
+    }
+    const bytes = this.#unsyncedBytes;
+    try {
+      const { offset } = await this.#storage.wal.sync();
+      this.#unsyncedBytes = Math.max(0, this.#unsyncedBytes - bytes);
+      feed({ kind: "synced", offset, logEpoch });
+    } catch (error) {
+      const onlyFull = error instanceof DiskError && !error.fatal && error.code === "NO_SPACE";
+      if (onlyFull) await this.#waitForSpace(error);
+      else fail(error);
+    }
+  }
+
+  /** A full disk: what was appended stays pending and is tried again; nothing is acknowledged meanwhile. */
+  async #waitForSpace(error: DiskError): Promise<void> {
+    const { env, signal } = this.#o;
+    env.logger.error("log cannot be written, waiting for space", { reason: error.message });
+    await env.clock.sleep(NO_SPACE_RETRY_MS, signal).catch(() => undefined);
+    this.#syncWanted = !signal.aborted;
+  }
+}
