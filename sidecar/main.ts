@@ -67,7 +67,7 @@ async function serve(config: SidecarConfig, logger: Logger): Promise<number> {
   await prepareDataDirectory("walDir", config.walDir);
   await prepareDataDirectory("stateDir", config.stateDir);
   const disk = createNodeDisk();
-  const transport = new GrpcPeerTransport();
+  const transport = new GrpcPeerTransport(clock);
   const replicas: { runtime: NodeRuntime | null } = { runtime: null };
   const metrics = openMetrics({
     node: config.node,

@@ -4,6 +4,7 @@
  * Bulk streams have connections of their own, or appends would queue behind snapshot chunks.
  */
 import { Client, connectivityState, type ChannelOptions } from "@grpc/grpc-js";
+import type { Clock, Timer } from "../lib/ports/clock.ts";
 import { type DuplexCall, TransportError } from "../lib/ports/duplex-call.ts";
 import { LIMITS } from "../limits.ts";
 import type {
@@ -42,12 +43,19 @@ const CHANNEL_OPTIONS: ChannelOptions = {
 interface Connection {
   readonly client: Client;
   readonly calls: Set<DuplexCall<never, unknown>>;
+  /** Runs while calls wait for the connection: the library itself would wait for minutes. */
+  connecting: Timer | null;
 }
 
 /** PeerTransport over gRPC. */
 export class GrpcPeerTransport implements PeerTransport {
+  readonly #clock: Clock;
   readonly #connections = new Map<string, Connection>();
   #closed = false;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
 
   replicate(address: string, peer: Peer): DuplexCall<Append, Ack> {
     return this.#open("append", address, peer, LogReplicationService.replicate);
@@ -80,6 +88,7 @@ export class GrpcPeerTransport implements PeerTransport {
     );
     const call = clientDuplexCall<Out, In>(stream);
     connection.calls.add(call);
+    this.#limitConnecting(key, connection);
     stream.on("status", () => {
       connection.calls.delete(call);
       this.#release(key, connection);
@@ -92,7 +101,7 @@ export class GrpcPeerTransport implements PeerTransport {
     if (open !== undefined) return open;
     if (this.#connections.size >= LIMITS.peerConnectionsMax) this.#dropIdle();
     const client = new Client(address, peerCredentials(), CHANNEL_OPTIONS);
-    const connection: Connection = { client, calls: new Set() };
+    const connection: Connection = { client, calls: new Set(), connecting: null };
     this.#connections.set(key, connection);
     return connection;
   }
@@ -100,8 +109,19 @@ export class GrpcPeerTransport implements PeerTransport {
   /** After a call: keeps a connection that works, and throws away one that does not. */
   #release(key: string, connection: Connection): void {
     if (connection.calls.size > 0 || this.#connections.get(key) !== connection) return;
-    const state = connection.client.getChannel().getConnectivityState(false);
-    if (state !== connectivityState.READY) this.#drop(key);
+    if (!isReady(connection)) this.#drop(key);
+  }
+
+  /** A host that answers nothing: its calls fail when it counts as gone. */
+  #limitConnecting(key: string, connection: Connection): void {
+    if (connection.connecting !== null || isReady(connection)) return;
+    connection.connecting = this.#clock.timer(LIMITS.peerTimeoutMs, () => {
+      connection.connecting = null;
+      if (isReady(connection) || this.#connections.get(key) !== connection) return;
+      this.#connections.delete(key);
+      // Calls that wait for the connection fail with UNAVAILABLE.
+      connection.client.close();
+    });
   }
 
   #dropIdle(): void {
@@ -113,8 +133,13 @@ export class GrpcPeerTransport implements PeerTransport {
   #drop(key: string): void {
     const connection = this.#connections.get(key);
     this.#connections.delete(key);
+    connection?.connecting?.cancel();
     // Closing a connection waits for its calls; they end now.
     for (const call of connection?.calls ?? []) call.cancel();
     connection?.client.close();
   }
+}
+
+function isReady(connection: Connection): boolean {
+  return connection.client.getChannel().getConnectivityState(false) === connectivityState.READY;
 }

@@ -2,7 +2,9 @@ import assert from "node:assert/strict";
 import { createServer } from "node:net";
 import { TransportError } from "../../../sidecar/lib/ports/duplex-call.ts";
 import type { DuplexCall } from "../../../sidecar/lib/ports/duplex-call.ts";
+import { NodeClock } from "../../../sidecar/os/node-clock.ts";
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
+import { LIMITS } from "../../../sidecar/limits.ts";
 import {
   Ack,
   Append,
@@ -50,7 +52,7 @@ describe("DuplexCall over gRPC", () => {
   let serveSnapshot: ServeSnapshot;
 
   beforeEach(async () => {
-    transport = new GrpcPeerTransport();
+    transport = new GrpcPeerTransport(new NodeClock());
     const handle = fakeReplica("default", 0, {
       serveReplicate: (peer, call) => serve(peer, call),
       serveSnapshot: (peer, call) => serveSnapshot(peer, call),
@@ -219,10 +221,14 @@ describe("DuplexCall over gRPC", () => {
     await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
     const address = silent.address();
     assert.ok(typeof address === "object" && address !== null);
+    const start = performance.now();
     const call = transport.replicate(`127.0.0.1:${address.port}`, PEER);
-    const messages = drain(call.messages);
-    call.cancel();
-    await within(messages);
+    await within(assert.rejects(drain(call.messages), TransportError));
+    assert.ok(performance.now() - start < 2 * LIMITS.peerTimeoutMs);
+    const cancelled = transport.replicate(`127.0.0.1:${address.port}`, PEER);
+    const messages = drain(cancelled.messages);
+    cancelled.cancel();
+    assert.deepEqual(await within(messages), []);
     silent.close();
   });
 
