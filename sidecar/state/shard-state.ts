@@ -87,6 +87,8 @@ export class ShardState {
   readonly #source: RecordSource;
   #active = new MemoryTable();
   #pending: PendingCheckpoint | null = null;
+  /** The pending checkpoint is on its way; otherwise an attempt failed and another is due. */
+  #writing = false;
   #applied: LogPosition;
   #durable: LogPosition;
   #records: number;
@@ -222,7 +224,7 @@ export class ShardState {
 
   /** True when a checkpoint should start: enough is dirty, or it has been dirty for long, or the process needs memory. */
   checkpointDue(nowMs: number): boolean {
-    if (this.#pending !== null) return false;
+    if (this.#writing) return false;
     if (this.#active.bytes >= LIMITS.checkpointBytes) return true;
     if (this.#options.budget.pressed && this.#active.bytes > 0) return true;
     const old = nowMs - this.#lastCheckpointMs >= LIMITS.checkpointIntervalMs;
@@ -262,8 +264,13 @@ export class ShardState {
     const pending = this.#pending;
     assert(pending !== null, "no checkpoint is pending");
     const { clock } = this.#options;
-    await writeCheckpoint(pending, { engine: this.#engine, journal: this.#journal, clock });
-    await this.#remember(pending.table);
+    this.#writing = true;
+    try {
+      await writeCheckpoint(pending, { engine: this.#engine, journal: this.#journal, clock });
+      await this.#remember(pending.table);
+    } finally {
+      this.#writing = false;
+    }
     this.#pending = null;
     this.#durable = pending.meta.position;
     this.#lastCheckpointMs = clock.monotonicMs();

@@ -268,6 +268,7 @@ describe("ShardState", () => {
       state.apply(log.write({ puts: [put("later", "v")] }));
       await assert.rejects(state.checkpoint(), isFull);
       await assert.rejects(state.pin(), isFull);
+      assert.equal(state.checkpointDue(1e15), true);
       assert.equal(state.durable.offset, -1);
       assert.equal(listOf(state).length, 2_501);
       freeBytes = 1e12;
