@@ -1,0 +1,65 @@
+import type { ShardRecord } from "../../../operator/core/record.ts";
+import type { Ack, Append, Peer, ReplicaStatus } from "../../../sidecar/protocol/gen/resilver.ts";
+import type { CommittedLog, LogBook, ModelState } from "../log-book.ts";
+import type { DurableClaims } from "./durable-claims.ts";
+
+/** What checkers share: the knowledge of somebody who sees the whole cluster at once. */
+export interface CheckContext {
+  readonly book: LogBook;
+  readonly committed: CommittedLog;
+  readonly model: ModelState;
+  readonly claims: DurableClaims;
+  /** Uids that voted in the record at some time of the term. */
+  readonly votersOf: (term: number) => ReadonlySet<string>;
+  /** Replicas of the ensemble, for majorities of the full set (R2). */
+  readonly ensembleSize: number;
+  /** Ends the run: an invariant does not hold. */
+  readonly violate: (invariant: string, message: string) => void;
+}
+
+/** One replica right after an event of its process. */
+export interface Sample {
+  readonly node: string;
+  readonly status: ReplicaStatus;
+  /** The sample before, of the same process; null for the first one. */
+  readonly before: ReplicaStatus | null;
+}
+
+/** A replica that was opened again after its process had ended. */
+export interface Boot {
+  readonly node: string;
+  readonly status: ReplicaStatus;
+  /** True when the disk lost something since: another identity is right. */
+  readonly damaged: boolean;
+}
+
+/** What a replica's state machine holds at one moment. */
+export interface StateSeen {
+  readonly node: string;
+  readonly appliedOffset: number;
+  readonly checksum: string;
+  readonly pairs: readonly (readonly [string, string])[];
+}
+
+/** A write or read that a leader answered. */
+export interface Answered {
+  readonly kind: "write" | "read";
+  readonly node: string;
+  readonly key: string;
+  /** Written, or read; null: no such key. */
+  readonly value: string | null;
+}
+
+/** Watches for one invariant. Every hook is called when all that an event caused has settled. */
+export interface Checker {
+  readonly invariant: string;
+  sample?(sample: Sample): void;
+  boot?(boot: Boot): void;
+  appendSent?(peer: Peer, append: Append): void;
+  ackSent?(node: string, ack: Ack): void;
+  /** A node answered a call of the coordinator. */
+  called?(name: string, node: string, request: object, answer: object): void;
+  recordSaved?(record: ShardRecord): void;
+  stateSeen?(seen: StateSeen): void;
+  answered?(answered: Answered): void;
+}

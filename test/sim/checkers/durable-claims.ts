@@ -1,0 +1,60 @@
+import { LOG_START, type LogPosition, samePosition } from "../../../sidecar/protocol/entry.ts";
+import type { ReplicaStatus } from "../../../sidecar/protocol/gen/resilver.ts";
+import { type CommittedLog, text } from "../log-book.ts";
+
+/**
+ * What each replica said it holds durably: by an ack, or as its head when it was fenced. A claim ends when
+ * the replica cuts its log under a newer leader, which may only cut what is not committed.
+ */
+export class DurableClaims {
+  readonly #committed: CommittedLog;
+  readonly #claims = new Map<string, LogPosition>();
+
+  constructor(committed: CommittedLog) {
+    this.#committed = committed;
+  }
+
+  /** Notes that the replica claims everything up to `offset` of its present log. */
+  claim(status: ReplicaStatus, offset: number): void {
+    const head = status.head ?? LOG_START;
+    const position = this.#committed.ancestor(head, offset);
+    if (position === null) return;
+    this.claimPosition(status.replicaUid, position);
+  }
+
+  claimPosition(uid: string, position: LogPosition): void {
+    const before = this.#claims.get(uid) ?? LOG_START;
+    if (position.offset > before.offset) this.#claims.set(uid, position);
+  }
+
+  /** True when the replica claims the entry, and so everything before it. */
+  covers(uid: string, position: LogPosition): boolean {
+    const claim = this.#claims.get(uid);
+    if (claim === undefined || claim.offset < position.offset) return false;
+    const own = this.#committed.ancestor(claim, position.offset);
+    return own === null || samePosition(own, position);
+  }
+
+  /** A look at a running replica: where its log no longer holds the claim, it was cut. */
+  look(status: ReplicaStatus): void {
+    const claim = this.#claims.get(status.replicaUid);
+    if (claim === undefined || this.#holds(status.head ?? LOG_START, claim)) return;
+    const kept = this.#committed.at(Math.min(status.commitOffset, claim.offset));
+    this.#claims.set(status.replicaUid, kept ?? LOG_START);
+  }
+
+  /** What a reopened replica lacks of its claims; null when it holds them all. */
+  missing(status: ReplicaStatus): string | null {
+    const claim = this.#claims.get(status.replicaUid);
+    const head = status.head ?? LOG_START;
+    if (claim === undefined || this.#holds(head, claim)) return null;
+    return `claimed ${text(claim)}, came back with ${text(head)}`;
+  }
+
+  #holds(head: LogPosition, claim: LogPosition): boolean {
+    if (head.offset < claim.offset) return false;
+    const own = this.#committed.ancestor(head, claim.offset);
+    // A head that was never sent to anybody is beyond what the book can compare.
+    return own === null || samePosition(own, claim);
+  }
+}

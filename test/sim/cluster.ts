@@ -1,0 +1,250 @@
+import { Coordinator } from "../../operator/controller/coordinator.ts";
+import type { StoreSpec } from "../../operator/controller/ports.ts";
+import type { ShardRecord } from "../../operator/core/record.ts";
+import { DiskError } from "../../sidecar/lib/ports/disk.ts";
+import type { NodeOptions } from "../../sidecar/runtime/node.ts";
+import { Chance } from "./chance.ts";
+import type { SimOptions } from "./options.ts";
+import { Referee } from "./referee.ts";
+import { type Owner, SimProcess, SimTime } from "./sim-clock.ts";
+import { SimNetwork } from "./sim-network.ts";
+import { NAMESPACE, SHARD, SimNode, STORE } from "./sim-node.ts";
+import { SimRecordStore } from "./sim-record-store.ts";
+import { simSidecarClient } from "./sim-sidecar-client.ts";
+import type { Trace } from "./trace.ts";
+
+const KEY = { namespace: NAMESPACE, shard: SHARD } as const;
+/** A supervisor starts a process that ended by itself again after this. */
+const RESTART_MS = 200;
+/** Real time is precious: states are compared once in so many events of a node. */
+const INSPECT_EVERY = 400;
+
+/** A coordinator's process. */
+export interface SimCoordinator {
+  readonly process: SimProcess;
+  readonly coordinator: Coordinator;
+}
+
+/** The whole store: nodes, coordinators and the record, with a referee who sees all of it. */
+export class SimCluster {
+  readonly time: SimTime;
+  readonly trace: Trace;
+  readonly options: SimOptions;
+  readonly network: SimNetwork;
+  readonly records: SimRecordStore;
+  readonly referee: Referee;
+  readonly nodes: readonly SimNode[];
+  readonly coordinators: SimCoordinator[] = [];
+  /** Calls and saves until the next coordinator dies at one; 0: none does. */
+  coordinatorDiesAfter = 0;
+  readonly #chance: Chance;
+  readonly #recordFaults: { failBefore: number; failAfter: number };
+  readonly #uids = new Map<string, string>();
+  #started = 0;
+  #events = 0;
+
+  constructor(
+    options: SimOptions,
+    seed: Chance,
+    trace: Trace,
+    alter: (options: NodeOptions) => NodeOptions = (same) => same,
+  ) {
+    const chance = (): Chance => new Chance(seed.below(2 ** 31));
+    this.#chance = chance();
+    this.options = options;
+    this.trace = trace;
+    this.time = new SimTime();
+    this.time.afterEvent = (owner, label) => this.#settle(owner, label);
+    this.network = new SimNetwork(this.time, chance(), { ...options.network });
+    this.#recordFaults = { ...options.record };
+    this.records = new SimRecordStore(this.time, this.#recordFaults);
+    this.records.onCommit = (record, by) => this.#recordSaved(record, by);
+    this.referee = new Referee(options.nodes);
+    const world = {
+      time: this.time,
+      network: this.network,
+      options,
+      chance: this.#chance,
+      alter,
+      events: {
+        appendSent: (_from: string, ...sent: Parameters<Referee["appendSent"]>) =>
+          this.referee.appendSent(...sent),
+        ackSent: (from: string, ack: Parameters<Referee["ackSent"]>[1]) =>
+          this.referee.ackSent(from, ack),
+        failed: (node: SimNode, error: Error) => this.#failed(node, error),
+      },
+    };
+    const names = ["a", "b", "c", "d", "e"].slice(0, options.nodes);
+    this.nodes = names.map((name) => new SimNode(name, world));
+  }
+
+  note(who: string, what: string): void {
+    this.trace.add(this.time.nowMs, who, what);
+  }
+
+  /** The record as it is. */
+  get record(): ShardRecord | null {
+    return this.records.peek(KEY);
+  }
+
+  node(name: string): SimNode {
+    const found = this.nodes.find((node) => node.name === name);
+    if (found === undefined) throw new Error(`no node ${name}`);
+    return found;
+  }
+
+  /** The uid that a node's replica had when it was last seen; "" when it never was. */
+  lastUid(name: string): string {
+    return this.#uids.get(name) ?? "";
+  }
+
+  boot(node: SimNode): void {
+    if (node.process !== null) return;
+    this.note(node.name, "boots");
+    node.boot();
+  }
+
+  kill(node: SimNode, how: { readonly power: boolean; readonly silent: boolean }): void {
+    if (node.process === null) return;
+    this.note(node.name, how.power ? "loses power" : "is killed");
+    node.kill(how);
+    this.referee.ended(node.name);
+  }
+
+  bootLater(node: SimNode, delayMs: number): void {
+    this.time.after(delayMs, null, `boot ${node.name}`, () => this.boot(node));
+  }
+
+  startCoordinator(): SimCoordinator {
+    const name = `coordinator-${this.#started}`;
+    this.#started += 1;
+    const skewMs = this.#chance.below(1_000);
+    const process = new SimProcess(name, this.time, new Chance(this.#chance.below(2 ** 31)), skewMs);
+    const spec: StoreSpec = {
+      storeId: STORE,
+      nodes: this.nodes.map(({ name: node }) => ({
+        node,
+        internalAddress: node,
+        publicAddress: node,
+      })),
+      namespaces: [
+        {
+          name: NAMESPACE,
+          shards: 1,
+          replicationFactor: this.nodes.length,
+          keySorting: "hierarchical",
+          notifications: false,
+        },
+      ],
+    };
+    const coordinator = new Coordinator({
+      spec,
+      records: this.records.seenBy(process),
+      sidecars: simSidecarClient({
+        process,
+        network: this.network,
+        time: this.time,
+        onCall: (call, to) => {
+          if (call !== "getInfo") this.note(name, `calls ${call} of ${to}`);
+          this.#coordinatorStep(process, call);
+        },
+        onAnswer: (call, node, request, answer) => {
+          if (node.alive) this.referee.called(call, node.name, request, answer);
+        },
+      }),
+      platform: { isStopped: async () => false },
+      clock: process.clock,
+      events: { emit: (event) => this.note(name, JSON.stringify(event)) },
+      policy: {
+        mode: "Automatic",
+        maxConcurrent: 1,
+        cooldownMs: 0,
+        cooldownMaxMs: 0,
+        cooldownResetMs: 0,
+      },
+    });
+    coordinator.run().catch((error: Error) => {
+      if (process.alive) this.referee.violate("broken", `${name}: ${error.stack ?? ""}`);
+    });
+    const started = { process, coordinator };
+    this.coordinators.push(started);
+    this.note(name, "starts");
+    return started;
+  }
+
+  killCoordinator(which: SimCoordinator): void {
+    const at = this.coordinators.indexOf(which);
+    if (at === -1) return;
+    this.coordinators.splice(at, 1);
+    which.process.alive = false;
+    this.network.down(which.process, false);
+    this.note(which.process.name, "is killed");
+  }
+
+  /** From now on the record store answers every call. */
+  healRecordStore(): void {
+    this.#recordFaults.failBefore = 0;
+    this.#recordFaults.failAfter = 0;
+  }
+
+  /** Compares all state machines with each other and with the model. */
+  async inspectAll(): Promise<void> {
+    for (const node of this.nodes) {
+      if (node.replica !== null) await this.referee.inspect(node.name, node.replica);
+    }
+  }
+
+  async #settle(owner: Owner | null, label: string): Promise<void> {
+    this.note(owner?.name ?? "-", label);
+    this.#events += 1;
+    if (this.#events % 5_000 === 0) this.network.tidy();
+    const node = this.nodes.find((one) => one.process !== null && one.process === owner);
+    if (node === undefined) return;
+    const { replica } = node;
+    const booted = this.referee.settle(node.name, replica, node.damaged);
+    if (replica === null) return;
+    node.damaged = false;
+    if (booted) this.#uids.set(node.name, replica.status().replicaUid);
+    if (booted || this.#events % INSPECT_EVERY === 0) {
+      await this.referee.inspect(node.name, replica);
+    }
+  }
+
+  #recordSaved(record: ShardRecord, by: SimProcess): void {
+    const members = record.members
+      .map(({ node, replicaUid, role }) => `${node}=${replicaUid.slice(0, 4)}:${role}`)
+      .join(" ");
+    const leader = record.leader?.node ?? "-";
+    this.note(by.name, `saves term ${record.term} leader ${leader} ${members}`);
+    this.referee.recordSaved(record);
+    this.#coordinatorStep(by, "save");
+  }
+
+  /** The process stays a moment longer than the call: what it sends at once is on its way. */
+  #coordinatorStep(process: SimProcess, step: string): void {
+    if (this.coordinatorDiesAfter === 0 || step === "getInfo" || step === "watchStatus") return;
+    this.coordinatorDiesAfter -= 1;
+    if (this.coordinatorDiesAfter > 0) return;
+    const found = this.coordinators.find((one) => one.process === process);
+    if (found === undefined) return;
+    this.time.after(0, null, `${process.name} dies at ${step}`, () => {
+      this.killCoordinator(found);
+      this.time.after(RESTART_MS, null, "coordinator restarts", () => {
+        if (this.coordinators.length === 0) this.startCoordinator();
+      });
+    });
+  }
+
+  #failed(node: SimNode, error: Error): void {
+    this.note(node.name, `ends: ${error.message}`);
+    if (!(error instanceof DiskError)) {
+      this.referee.violate("broken", `${node.name}: ${error.stack ?? error.message}`);
+      return;
+    }
+    const { process } = node;
+    if (process === null) return;
+    // At once, as a process that exits: nothing more of it happens.
+    this.kill(node, { power: true, silent: false });
+    this.bootLater(node, RESTART_MS);
+  }
+}

@@ -1,0 +1,174 @@
+import { LOG_START, type LogPosition, samePosition } from "../../sidecar/protocol/entry.ts";
+import type { Append } from "../../sidecar/protocol/gen/resilver.ts";
+import { writesOf } from "../../sidecar/protocol/log-entry-value.ts";
+
+/** One entry some leader sent: where it stands, what is before it, what it says. */
+export interface BookEntry {
+  readonly position: LogPosition;
+  readonly previous: LogPosition;
+  readonly value: Uint8Array;
+}
+
+/**
+ * Every entry that was ever sent from one replica to another, by position. Positions chain to the entries
+ * before them, so the book knows which log is a beginning of which.
+ */
+export class LogBook {
+  readonly #byOffset = new Map<number, BookEntry[]>();
+
+  /** Notes an entry on its way. */
+  add(append: Append): void {
+    const { entry, entryCrc } = append;
+    if (entry === undefined) return;
+    const position = { term: entry.term, offset: entry.offset, crc: entryCrc };
+    if (this.find(position) !== null) return;
+    const previous = append.previous ?? LOG_START;
+    const there = this.#byOffset.get(position.offset) ?? [];
+    there.push({ position, previous, value: entry.value });
+    this.#byOffset.set(position.offset, there);
+  }
+
+  /** Entries known at an offset: one for each history that had one there. */
+  at(offset: number): readonly BookEntry[] {
+    return this.#byOffset.get(offset) ?? [];
+  }
+
+  find(position: LogPosition): BookEntry | null {
+    const found = this.at(position.offset).find((one) => samePosition(one.position, position));
+    return found ?? null;
+  }
+
+  /** The position at `offset` in the log that ends with `head`; null when the book does not know. */
+  ancestor(head: LogPosition, offset: number): LogPosition | null {
+    let at = head;
+    while (at.offset > offset) {
+      const entry = this.find(at);
+      if (entry === null) return null;
+      at = entry.previous;
+    }
+    return at.offset === offset ? at : null;
+  }
+}
+
+/** A replaced or unknown entry where a committed one should be. */
+export interface CommitConflict {
+  readonly offset: number;
+  readonly message: string;
+}
+
+/** The one log of committed entries, put together from what replicas say is committed. */
+export class CommittedLog {
+  readonly #book: LogBook;
+  readonly #positions: LogPosition[] = [];
+  /** Called for each entry, in order, when it is first seen committed. */
+  onEntry: (entry: BookEntry) => void = () => undefined;
+
+  constructor(book: LogBook) {
+    this.#book = book;
+  }
+
+  /** The newest committed position seen. */
+  get tip(): LogPosition {
+    return this.#positions.at(-1) ?? LOG_START;
+  }
+
+  at(offset: number): LogPosition | null {
+    return offset === LOG_START.offset ? LOG_START : (this.#positions[offset] ?? null);
+  }
+
+  has(position: LogPosition): boolean {
+    const own = this.at(position.offset);
+    return own !== null && samePosition(own, position);
+  }
+
+  /** The position at `offset` in the log that ends with `head`, as far as book and committed log know. */
+  ancestor(head: LogPosition, offset: number): LogPosition | null {
+    if (this.has(head)) return this.at(offset);
+    return this.#book.ancestor(head, offset);
+  }
+
+  /** Some replica knows `position` to be committed. Returns what is wrong with that, if anything. */
+  advance(position: LogPosition): CommitConflict | null {
+    const known = this.at(position.offset);
+    if (known !== null) {
+      return samePosition(known, position)
+        ? null
+        : { offset: position.offset, message: `${text(known)} was committed, now ${text(position)} is` };
+    }
+    const fresh: BookEntry[] = [];
+    let at = position;
+    while (at.offset > this.tip.offset) {
+      const entry = this.#book.find(at);
+      if (entry === null) {
+        return { offset: at.offset, message: `${text(at)} is committed and was never sent to anybody` };
+      }
+      fresh.push(entry);
+      at = entry.previous;
+    }
+    if (!samePosition(at, this.tip)) {
+      const message = `${text(this.tip)} was committed; ${text(position)} comes after ${text(at)} instead`;
+      return { offset: at.offset, message };
+    }
+    for (const entry of fresh.reverse()) {
+      this.#positions.push(entry.position);
+      this.onEntry(entry);
+    }
+    return null;
+  }
+}
+
+/** `(term, offset, crc)` for people. */
+export function text({ term, offset, crc }: LogPosition): string {
+  return `(${term}, ${offset}, ${crc.toString(16)})`;
+}
+
+/** What a key holds after some entry. */
+interface Revision {
+  readonly offset: number;
+  readonly value: string | null;
+}
+
+/** What the committed log makes of the store's keys, independently of the code under test. */
+export class ModelState {
+  readonly #keys = new Map<string, Revision[]>();
+  /** Values that were ever put by a committed entry, with its offset. */
+  readonly #puts = new Map<string, number>();
+
+  apply({ position, value }: BookEntry): void {
+    for (const write of writesOf({ value })) {
+      for (const put of write.puts) {
+        const wanted = Buffer.from(put.value).toString();
+        if (put.expectedVersionId === -1 && this.get(put.key, position.offset) !== null) continue;
+        this.#puts.set(wanted, position.offset);
+        this.#set(put.key, position.offset, wanted);
+      }
+      for (const { key } of write.deletes) this.#set(key, position.offset, null);
+    }
+  }
+
+  /** Offset of the committed entry that put this value; null when there is none. */
+  offsetOf(value: string): number | null {
+    return this.#puts.get(value) ?? null;
+  }
+
+  get(key: string, offset: number): string | null {
+    const revisions = this.#keys.get(key) ?? [];
+    return revisions.findLast((revision) => revision.offset <= offset)?.value ?? null;
+  }
+
+  /** All pairs as of `offset`, sorted by key. */
+  pairs(offset: number): readonly (readonly [string, string])[] {
+    const pairs: [string, string][] = [];
+    for (const key of [...this.#keys.keys()].sort()) {
+      const value = this.get(key, offset);
+      if (value !== null) pairs.push([key, value]);
+    }
+    return pairs;
+  }
+
+  #set(key: string, offset: number, value: string | null): void {
+    const revisions = this.#keys.get(key) ?? [];
+    revisions.push({ offset, value });
+    this.#keys.set(key, revisions);
+  }
+}

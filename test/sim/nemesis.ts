@@ -1,0 +1,248 @@
+import type { RecordMember } from "../../operator/core/record.ts";
+import type { Chance } from "./chance.ts";
+import type { SimCluster } from "./cluster.ts";
+import type { Fault } from "./options.ts";
+import { NAMESPACE, SHARD, type SimNode } from "./sim-node.ts";
+
+const WIPES = [["wal", "state"], ["wal"], ["state"]] as const;
+const COORDINATOR_DOWN_MS = 1_500;
+const COORDINATORS_MAX = 2;
+
+/**
+ * Does harm, of the kinds its options name, and undoes it. It never destroys what nobody is owed: a wipe, or
+ * damage to a disk, must leave a majority of the ensemble of voters with their data (the fault atlas).
+ */
+export class Nemesis {
+  /** Faults injected, by kind. */
+  readonly injected = new Map<Fault, number>();
+  /** Disks emptied or damaged. */
+  wipes = 0;
+  readonly #cluster: SimCluster;
+  readonly #chance: Chance;
+  #stopped = false;
+
+  constructor(cluster: SimCluster, chance: Chance) {
+    this.#cluster = cluster;
+    this.#chance = chance;
+  }
+
+  /** Begins; goes on until {@link heal}. */
+  start(): void {
+    const { faults, faultGapMs } = this.#cluster.options;
+    const next = (): void => {
+      if (this.#stopped) return;
+      const fault = faults[this.#chance.below(faults.length)] as Fault;
+      if (this.#inject(fault)) {
+        this.injected.set(fault, (this.injected.get(fault) ?? 0) + 1);
+      }
+      this.#later(faultGapMs * 2 * this.#chance.unit(), next);
+    };
+    this.#later(faultGapMs, next);
+  }
+
+  /** Ends all faults; whatever is down comes up. */
+  heal(): void {
+    this.#stopped = true;
+    const cluster = this.#cluster;
+    cluster.network.unblockAll();
+    cluster.healRecordStore();
+    cluster.coordinatorDiesAfter = 0;
+    for (const node of cluster.nodes) {
+      node.dieAfterOperations = 0;
+      node.speed.factor = 1;
+      node.disk.failSyncs(() => false);
+      if (node.process !== null) node.process.pausedUntilMs = 0;
+      cluster.boot(node);
+    }
+    for (const extra of cluster.coordinators.slice(1)) cluster.killCoordinator(extra);
+    if (cluster.coordinators.length === 0) cluster.startCoordinator();
+  }
+
+  /** True when the fault could be injected now. */
+  #inject(fault: Fault): boolean {
+    const node = this.#pick(this.#cluster.nodes);
+    if (node === undefined) return false;
+    switch (fault) {
+      case "crash":
+      case "powerLoss":
+      case "crashAtDiskOperation":
+      case "allRestart":
+      case "wipe":
+      case "wipeDuringRecovery":
+      case "corrupt":
+      case "syncError":
+      case "slowDisk":
+      case "pause":
+        return this.#hurtNode(fault, node);
+      case "isolate":
+      case "oneWay":
+      case "cutPair":
+      case "cutCoordinator":
+      case "sever":
+        return this.#hurtNetwork(fault, node);
+      case "coordinatorCrash":
+      case "coordinatorCrashAtStep":
+      case "secondCoordinator":
+      case "moveLeader":
+        return this.#hurtCoordinator(fault, node);
+    }
+  }
+
+  #hurtNode(fault: Fault, node: SimNode): boolean {
+    const cluster = this.#cluster;
+    if (fault === "allRestart") {
+      for (const each of cluster.nodes) this.#crash(each, true);
+      return true;
+    }
+    if (fault === "wipeDuringRecovery") return this.#wipeLearner();
+    if (node.process === null) return false;
+    switch (fault) {
+      case "crash":
+      case "powerLoss":
+        this.#crash(node, fault === "powerLoss");
+        return true;
+      case "crashAtDiskOperation":
+        node.dieAfterOperations = 1 + this.#chance.below(60);
+        return true;
+      case "wipe":
+        return this.#wipe(node);
+      case "corrupt":
+        return this.#corrupt(node);
+      case "syncError":
+        cluster.note(node.name, "its next syncs fail");
+        node.disk.failSyncs(() => true);
+        this.#later(this.#chance.below(300), () => node.disk.failSyncs(() => false));
+        return true;
+      case "slowDisk":
+        node.speed.factor = 10 + this.#chance.below(100);
+        this.#later(this.#chance.below(3_000), () => {
+          node.speed.factor = 1;
+        });
+        return true;
+      default:
+        node.process.pausedUntilMs = cluster.time.nowMs + this.#chance.below(4_000);
+        cluster.note(node.name, "is stopped for a while");
+        return true;
+    }
+  }
+
+  #hurtNetwork(fault: Fault, node: SimNode): boolean {
+    const { network, nodes, coordinators } = this.#cluster;
+    const others = nodes.filter((other) => other !== node).map(({ name }) => name);
+    const leaders = coordinators.map(({ process }) => process.name);
+    const other = this.#pick(others) ?? "";
+    const pairs: [string, string][] = [];
+    const both = (a: string, b: string): unknown => pairs.push([a, b], [b, a]);
+    if (fault === "isolate") for (const name of [...others, ...leaders]) both(node.name, name);
+    if (fault === "cutCoordinator") for (const name of leaders) both(node.name, name);
+    if (fault === "cutPair") both(node.name, other);
+    if (fault === "oneWay") pairs.push([node.name, other]);
+    if (fault === "sever") {
+      return network.sever(node.name, this.#pick([other, ...leaders]) ?? "", this.#chance.happens(0.5)) > 0;
+    }
+    for (const [from, to] of pairs) network.block(from, to);
+    this.#cluster.note("network", `blocks ${pairs.map((pair) => pair.join(">")).join(" ")}`);
+    this.#later(200 + this.#chance.below(4_000), () => {
+      this.#cluster.note("network", `frees ${pairs.map((pair) => pair.join(">")).join(" ")}`);
+      for (const [from, to] of pairs) network.unblock(from, to);
+    });
+    return true;
+  }
+
+  #hurtCoordinator(fault: Fault, node: SimNode): boolean {
+    const cluster = this.#cluster;
+    const victim = this.#pick(cluster.coordinators);
+    switch (fault) {
+      case "coordinatorCrash":
+        if (victim === undefined) return false;
+        cluster.killCoordinator(victim);
+        this.#later(this.#chance.below(COORDINATOR_DOWN_MS), () => {
+          if (cluster.coordinators.length === 0) cluster.startCoordinator();
+        });
+        return true;
+      case "coordinatorCrashAtStep":
+        cluster.coordinatorDiesAfter = 1 + this.#chance.below(12);
+        return true;
+      case "secondCoordinator":
+        if (cluster.coordinators.length >= COORDINATORS_MAX) return false;
+        cluster.startCoordinator();
+        return true;
+      default:
+        victim?.coordinator.preferLeader({ namespace: NAMESPACE, shard: SHARD }, node.name);
+        return victim !== undefined;
+    }
+  }
+
+  #crash(node: SimNode, power: boolean): void {
+    if (node.process === null) return;
+    this.#cluster.kill(node, { power, silent: this.#chance.happens(0.3) });
+    this.#cluster.bootLater(node, 50 + this.#chance.below(2_500));
+  }
+
+  #wipe(node: SimNode): boolean {
+    if (!this.#mayLose(node)) return false;
+    const what = WIPES[this.#chance.below(WIPES.length)] ?? WIPES[0];
+    this.#cluster.kill(node, { power: true, silent: this.#chance.happens(0.3) });
+    this.#cluster.note(node.name, `loses ${what.join(" and ")}`);
+    node.wipe(what);
+    this.wipes += 1;
+    // At once, too: an instant restart is the hardest to notice (H3).
+    this.#cluster.bootLater(node, this.#chance.happens(0.3) ? 1 : this.#chance.below(2_000));
+    return true;
+  }
+
+  #wipeLearner(): boolean {
+    const learner = this.#cluster.record?.members.find((member) => member.role === "learner");
+    const node = this.#cluster.nodes.find(({ name }) => name === learner?.node);
+    return node === undefined || node.process === null ? false : this.#wipe(node);
+  }
+
+  /** A byte of the log changes while the node is down. */
+  #corrupt(node: SimNode): boolean {
+    if (!this.#mayLose(node)) return false;
+    this.#cluster.kill(node, { power: false, silent: false });
+    this.#cluster.bootLater(node, this.#chance.below(1_000));
+    const dir = `/wal/${NAMESPACE}/${SHARD}/log`;
+    // Real disk calls, without any latency: they settle within this event.
+    void node.disk.list(dir).then(async (names) => {
+      const name = this.#pick(names);
+      if (name === undefined) return;
+      const bytes = await node.disk.usedBytes(`${dir}/${name}`);
+      const at = this.#chance.below(Math.min(bytes, 3_000));
+      this.#cluster.note(node.name, `a byte of ${name} changes at ${at}`);
+      node.disk.corrupt(`${dir}/${name}`, at, 1 << this.#chance.below(8));
+      node.damaged = true;
+      this.wipes += 1;
+    });
+    return true;
+  }
+
+  /** The fault atlas: who keeps its data after this node lost it are a majority of the ensemble. */
+  #mayLose(node: SimNode): boolean {
+    const record = this.#cluster.record;
+    if (record === null || !record.initialized) return false;
+    const intact = record.members.filter(
+      (member) => member.node !== node.name && this.#isIntact(member),
+    );
+    return intact.length > Math.floor(record.ensemble.length / 2);
+  }
+
+  #isIntact(member: RecordMember): boolean {
+    if (member.role !== "voter") return false;
+    const node = this.#cluster.node(member.node);
+    if (node.damaged) return false;
+    // What the running process says; one that is down, or starting, is as it was before.
+    const uid = node.replica?.status().replicaUid ?? this.#cluster.lastUid(node.name);
+    return uid === member.replicaUid;
+  }
+
+  #later(delayMs: number, act: () => void): void {
+    this.#cluster.time.after(delayMs, null, "nemesis", () => {
+      if (!this.#stopped) act();
+    });
+  }
+
+  #pick<T>(from: readonly T[]): T | undefined {
+    return from[this.#chance.below(Math.max(1, from.length))];
+  }
+}

@@ -1,0 +1,95 @@
+import type { ReplicaOptions } from "../../sidecar/runtime/replica-options.ts";
+import type { Chance } from "./chance.ts";
+import type { DiskSpeed } from "./process-disk.ts";
+import type { NetworkSpeed } from "./sim-network.ts";
+import type { RecordFaults } from "./sim-record-store.ts";
+
+/** Every kind of fault the nemesis knows. */
+export const FAULTS = [
+  "crash",
+  "powerLoss",
+  "crashAtDiskOperation",
+  "allRestart",
+  "wipe",
+  "wipeDuringRecovery",
+  "corrupt",
+  "syncError",
+  "slowDisk",
+  "pause",
+  "isolate",
+  "oneWay",
+  "cutPair",
+  "cutCoordinator",
+  "sever",
+  "coordinatorCrash",
+  "coordinatorCrashAtStep",
+  "secondCoordinator",
+  "moveLeader",
+] as const;
+export type Fault = (typeof FAULTS)[number];
+
+/** One run, drawn from its seed: which faults, how often, how fast everything is. */
+export interface SimOptions {
+  readonly nodes: number;
+  readonly network: NetworkSpeed;
+  readonly disk: Readonly<DiskSpeed>;
+  readonly record: RecordFaults;
+  readonly replica: Partial<ReplicaOptions>;
+  readonly snapshotBytesPerSecond: number;
+  readonly clients: number;
+  readonly keys: number;
+  readonly thinkMs: number;
+  readonly valueBytes: number;
+  /** Writes before the first fault, so that there is something to lose. */
+  readonly warmupWrites: number;
+  readonly faults: readonly Fault[];
+  readonly faultGapMs: number;
+  /** How long faults go on. */
+  readonly safetyMs: number;
+  /** The clients stop with the faults: recovery has to work with no writes at all (H10). */
+  readonly quietEnd: boolean;
+  /** After everything healed, all nodes lose power at once. */
+  readonly finalPowerLoss: boolean;
+}
+
+/** Draws the options of a run. */
+export function drawOptions(chance: Chance): SimOptions {
+  const one = <T>(...choices: readonly T[]): T => choices[chance.below(choices.length)] as T;
+  const faults = FAULTS.filter(() => chance.happens(0.45));
+  return {
+    nodes: one(3, 3, 3, 3, 5),
+    network: {
+      latencyMsMin: 0.05,
+      latencyMsMax: one(0.5, 2, 10),
+      slowOneIn: one(0, 20, 300),
+      slowMs: one(20, 300),
+    },
+    disk: { syncMsMin: 0.2, syncMsMax: one(1, 4, 12), otherMsMax: one(0.02, 0.2), factor: 1 },
+    record: one(
+      { failBefore: 0, failAfter: 0 },
+      { failBefore: 0.02, failAfter: 0.02 },
+      { failBefore: 0.1, failAfter: 0.1 },
+    ),
+    replica: {
+      segmentBytes: one(4096, 16_384, 262_144),
+      walRetentionMs: one(0, 0, 3_600_000),
+      walRetentionBytes: one(0, 8192, 1 << 30),
+      snapshotChunkBytes: one(256, 1024, 8192),
+      checkpointIntervalMs: one(100, 500, 2_000),
+      entryCacheBytes: one(2048, 1 << 20),
+      tailEntriesMax: one(8, 64, 100_000),
+      freeBytesMin: 0,
+    },
+    snapshotBytesPerSecond: one(0, 0, 5_000, 30_000),
+    clients: one(1, 2, 4),
+    keys: one(4, 16, 40),
+    thinkMs: one(3, 15, 60),
+    valueBytes: one(8, 60, 400),
+    warmupWrites: one(0, 5, 30, 120),
+    faults: faults.length === 0 ? ["wipe"] : faults,
+    faultGapMs: one(150, 400, 900),
+    safetyMs: one(3_000, 6_000, 10_000),
+    quietEnd: chance.happens(0.5),
+    finalPowerLoss: chance.happens(0.5),
+  };
+}

@@ -1,0 +1,174 @@
+import type { ShardRecord } from "../../operator/core/record.ts";
+import { LOG_START } from "../../sidecar/protocol/entry.ts";
+import type { Ack, Append, Peer, ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
+import type { ReplicaHandle } from "../../sidecar/runtime/ports.ts";
+import type { Answered, CheckContext, Checker } from "./checkers/checker.ts";
+import { DurableClaims } from "./checkers/durable-claims.ts";
+import { fencedHeadIsDurable } from "./checkers/i10-fenced-head-is-durable.ts";
+import { honestAck } from "./checkers/i5-honest-ack.ts";
+import { installIsAtomic } from "./checkers/i13-install-is-atomic.ts";
+import { leaderCompleteness } from "./checkers/i4-leader-completeness.ts";
+import { logMatching } from "./checkers/i3-log-matching.ts";
+import { nothingExposedDisappears } from "./checkers/i7-nothing-exposed-disappears.ts";
+import { oneLeaderPerTerm } from "./checkers/i1-one-leader-per-term.ts";
+import { onlyVotersCount } from "./checkers/i11-only-voters-count.ts";
+import { ReadsAreCurrent } from "./checkers/reads-are-current.ts";
+import { stateMachineSafety } from "./checkers/i6-state-machine-safety.ts";
+import { termsNeverDecrease } from "./checkers/i2-terms-never-decrease.ts";
+import { CommittedLog, LogBook, ModelState } from "./log-book.ts";
+
+/** An invariant that does not hold. */
+export interface Violation {
+  readonly invariant: string;
+  readonly message: string;
+}
+
+/**
+ * Sees everything, holds the truth, asks every checker. What is noted while an event runs is judged when all
+ * it caused has settled, since the order within one event means nothing.
+ */
+export class Referee {
+  readonly book = new LogBook();
+  readonly committed = new CommittedLog(this.book);
+  readonly model = new ModelState();
+  readonly reads: ReadsAreCurrent;
+  violation: Violation | null = null;
+  readonly #claims = new DurableClaims(this.committed);
+  readonly #voters = new Map<number, Set<string>>();
+  readonly #checkers: readonly Checker[];
+  /** The last look at each node's running process. */
+  readonly #last = new Map<string, ReplicaStatus>();
+  readonly #acks: { readonly node: string; readonly ack: Ack }[] = [];
+  readonly #answered: Answered[] = [];
+
+  constructor(ensembleSize: number) {
+    const context: CheckContext = {
+      book: this.book,
+      committed: this.committed,
+      model: this.model,
+      claims: this.#claims,
+      votersOf: (term) => this.#voters.get(term) ?? new Set(),
+      ensembleSize,
+      violate: (invariant, message) => this.violate(invariant, message),
+    };
+    this.committed.onEntry = (entry) => this.model.apply(entry);
+    this.reads = new ReadsAreCurrent(context);
+    this.#checkers = [
+      oneLeaderPerTerm(context),
+      termsNeverDecrease(context),
+      logMatching(context),
+      leaderCompleteness(context),
+      onlyVotersCount(context),
+      nothingExposedDisappears(context),
+      honestAck(context),
+      stateMachineSafety(context),
+      fencedHeadIsDurable(context),
+      installIsAtomic(context),
+    ];
+  }
+
+  violate(invariant: string, message: string): void {
+    this.violation ??= { invariant, message };
+  }
+
+  appendSent(peer: Peer, append: Append): void {
+    this.book.add(append);
+    for (const checker of this.#checkers) checker.appendSent?.(peer, append);
+  }
+
+  ackSent(node: string, ack: Ack): void {
+    this.#acks.push({ node, ack });
+  }
+
+  answered(answered: Answered): void {
+    this.#answered.push(answered);
+  }
+
+  called(name: string, node: string, request: object, answer: object): void {
+    for (const checker of this.#checkers) checker.called?.(name, node, request, answer);
+  }
+
+  recordSaved(record: ShardRecord): void {
+    const voters = this.#voters.get(record.term) ?? new Set();
+    for (const member of record.members) {
+      if (member.role === "voter") voters.add(member.replicaUid);
+    }
+    this.#voters.set(record.term, voters);
+    for (const checker of this.#checkers) checker.recordSaved?.(record);
+  }
+
+  /**
+   * After an event of a node's process. `damaged` says what happened to its disk since the last one. True when
+   * it is the first look at this process.
+   */
+  settle(node: string, replica: ReplicaHandle | null, damaged: boolean): boolean {
+    const first = replica !== null && !this.#last.has(node);
+    if (replica !== null) this.#look(node, replica.status(), damaged);
+    for (const { node: from, ack } of this.#acks.splice(0)) this.#acked(from, ack);
+    for (const answered of this.#answered.splice(0)) {
+      for (const checker of this.#checkers) checker.answered?.(answered);
+    }
+    return first;
+  }
+
+  /** The process on a node ended. */
+  ended(node: string): void {
+    this.#last.delete(node);
+  }
+
+  /** Compares a state machine with the others and with the committed log. */
+  async inspect(node: string, replica: ReplicaHandle): Promise<void> {
+    let seen: Awaited<ReturnType<typeof readState>>;
+    try {
+      seen = await readState(replica);
+    } catch {
+      return; // Not open just now: it is empty, or an install swaps it.
+    }
+    if (seen.appliedOffset > this.committed.tip.offset) {
+      this.violate("I6", `${node} applied ${seen.appliedOffset}, which nobody says is committed`);
+    }
+    for (const checker of this.#checkers) checker.stateSeen?.({ node, ...seen });
+  }
+
+  #look(node: string, status: ReplicaStatus, damaged: boolean): void {
+    const last = this.#last.get(node) ?? null;
+    this.#last.set(node, status);
+    if (last === null) {
+      for (const checker of this.#checkers) checker.boot?.({ node, status, damaged });
+    } else {
+      this.#claims.look(status);
+    }
+    for (const checker of this.#checkers) checker.sample?.({ node, status, before: last });
+  }
+
+  #acked(node: string, ack: Ack): void {
+    const status = this.#last.get(node);
+    if (status !== undefined && ack.synced && ack.offset > LOG_START.offset) {
+      this.#claims.claim(status, ack.offset);
+    }
+    for (const checker of this.#checkers) checker.ackSent?.(node, ack);
+  }
+}
+
+const EVERYTHING = {
+  shard: undefined,
+  startInclusive: "",
+  endExclusive: "",
+  secondaryIndexName: undefined,
+  includeInternalKeys: false,
+};
+
+async function readState(replica: ReplicaHandle): Promise<{
+  readonly appliedOffset: number;
+  readonly checksum: string;
+  readonly pairs: readonly (readonly [string, string])[];
+}> {
+  const { appliedOffset, checksum } = await replica.checksum(-1, new AbortController().signal);
+  const pairs: [string, string][] = [];
+  for (const page of replica.scan(EVERYTHING)) {
+    for (const { key = "", value } of page) {
+      pairs.push([key, Buffer.from(value ?? new Uint8Array(0)).toString()]);
+    }
+  }
+  return { appliedOffset, checksum, pairs };
+}

@@ -1,0 +1,208 @@
+import {
+  CallFailed,
+  type CallOptions,
+  type NodeEndpoint,
+  type SidecarClient,
+} from "../../operator/controller/ports.ts";
+import { LIMITS } from "../../sidecar/limits.ts";
+import { ProtocolError } from "../../sidecar/protocol/errors.ts";
+import type { ShardAssignments } from "../../sidecar/protocol/gen/oxia-client.ts";
+import {
+  NodeStatus,
+  type ReplicaStatus,
+  WatchStatusRequest,
+} from "../../sidecar/protocol/gen/resilver.ts";
+import type { NodeRuntime, ReplicaHandle } from "../../sidecar/runtime/ports.ts";
+import type { SimProcess, SimTime } from "./sim-clock.ts";
+import { NetworkFailure, type SimNetwork } from "./sim-network.ts";
+import type { SimStream } from "./sim-stream.ts";
+
+/** What the client needs of the simulated world. */
+export interface SidecarClientOptions {
+  readonly process: SimProcess;
+  readonly network: SimNetwork;
+  readonly time: SimTime;
+  /** Called at each call, before it is sent. */
+  readonly onCall: (name: string, to: string) => void;
+  /** Called at the node, after it answered. */
+  readonly onAnswer: (name: string, node: SimProcess, request: object, answer: object) => void;
+}
+
+/** The coordinator's calls over the simulated network: the adapter that `operator/sidecar-client` is for gRPC. */
+export function simSidecarClient(options: SidecarClientOptions): SidecarClient {
+  type Request = { readonly namespace: string; readonly shard: number };
+  const unary = <Q extends object, A>(
+    name: string,
+    act: (runtime: NodeRuntime, request: Q, signal: AbortSignal) => Promise<A>,
+  ) => {
+    return (to: NodeEndpoint, request: Q, call: CallOptions): Promise<A> =>
+      callNode(options, name, to, request, call, act);
+  };
+  const onReplica = <Q extends Request, A>(
+    name: string,
+    act: (replica: ReplicaHandle, request: Q, signal: AbortSignal) => Promise<A>,
+  ) =>
+    unary<Q, A>(name, (runtime, request, signal) =>
+      act(runtime.replica(request.namespace, request.shard), request, signal),
+    );
+  return {
+    openShard: unary("openShard", (runtime, request) => runtime.openShard(request)),
+    newTerm: onReplica("newTerm", (replica, request) => replica.newTerm(request)),
+    becomeLeader: onReplica("becomeLeader", (replica, request, signal) =>
+      replica.becomeLeader(request, signal),
+    ),
+    addFollower: onReplica("addFollower", (replica, request) => replica.addFollower(request)),
+    removeFollower: onReplica("removeFollower", (replica, request) =>
+      replica.removeFollower(request),
+    ),
+    promote: onReplica("promote", (replica, request) => replica.promote(request)),
+    updateEnsemble: onReplica("updateEnsemble", (replica, request, signal) =>
+      replica.updateEnsemble(request, signal),
+    ),
+    enrol: onReplica("enrol", async (replica, request) => {
+      await replica.enrol(request);
+    }),
+    deleteShard: unary("deleteShard", (runtime, { namespace, shard, term, storeId }) =>
+      runtime.deleteShard(namespace, shard, term, storeId),
+    ),
+    getInfo: (to, call) =>
+      callNode(options, "getInfo", to, {}, call, async ({ node, bootId }) => ({
+        node,
+        bootId,
+        featuresSupported: [],
+        version: "sim",
+      })),
+    watchStatus: (to, signal) => watchStatus(options, to, signal),
+    pushAssignments: (to, updates, signal) => pushAssignments(to, updates, signal),
+    close: async () => undefined,
+  };
+}
+
+function callNode<Q extends object, A>(
+  options: SidecarClientOptions,
+  name: string,
+  to: NodeEndpoint,
+  request: Q,
+  call: CallOptions,
+  act: (runtime: NodeRuntime, request: Q, signal: AbortSignal) => Promise<A>,
+): Promise<A> {
+  const { process, network, onCall, onAnswer } = options;
+  onCall(name, to.node);
+  const sent = structuredClone(request);
+  const { answer, cancel } = network.unary({
+    from: process,
+    to: to.node,
+    label: name,
+    serve: async (node, signal) => {
+      const running = node.runtime;
+      if (running === null) throw new NetworkFailure("connection refused: still starting");
+      const answered = await act(running, sent, signal);
+      onAnswer(name, node, sent, (answered ?? {}) as object);
+      return answered;
+    },
+  });
+  return new Promise<A>((resolve, reject) => {
+    const { signal } = call;
+    const end = (): void => {
+      timer.cancel();
+      signal.removeEventListener("abort", aborted);
+    };
+    const aborted = (): void => {
+      end();
+      cancel();
+      reject(signal.reason as Error);
+    };
+    const timer = process.clock.timer(call.deadlineMs, () => {
+      end();
+      cancel();
+      reject(new CallFailed(to.node, `${name}: no answer in ${call.deadlineMs} ms`, true));
+    });
+    if (signal.aborted) {
+      aborted();
+      return;
+    }
+    signal.addEventListener("abort", aborted, { once: true });
+    answer.then(
+      (value) => {
+        end();
+        resolve(value);
+      },
+      (error: Error) => {
+        end();
+        reject(failure(to.node, error));
+      },
+    );
+  });
+}
+
+function failure(node: string, error: Error): Error {
+  if (error instanceof ProtocolError) return error;
+  return new CallFailed(node, error.message, false, error);
+}
+
+async function* watchStatus(
+  options: SidecarClientOptions,
+  to: NodeEndpoint,
+  signal: AbortSignal,
+): AsyncGenerator<NodeStatus, void, void> {
+  const { process, network } = options;
+  const stream = network.stream({
+    from: process,
+    to: to.node,
+    label: "watchStatus",
+    up: WatchStatusRequest,
+    down: NodeStatus,
+    window: 64,
+    serve: (node, opened: SimStream<WatchStatusRequest, NodeStatus>) => {
+      const { runtime } = node;
+      if (runtime === null) opened.server.fail(new Error("still starting"));
+      else serveStatus(options, node, runtime, opened);
+    },
+  });
+  const abort = (): void => stream.client.cancel();
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    signal.throwIfAborted();
+    yield* stream.client.messages;
+    signal.throwIfAborted();
+    throw new CallFailed(to.node, "the status stream ended", false);
+  } catch (error) {
+    signal.throwIfAborted();
+    throw failure(to.node, error as Error);
+  } finally {
+    signal.removeEventListener("abort", abort);
+    stream.client.cancel();
+  }
+}
+
+/** As the coordination service does: everything, then each change, everything again at each heartbeat. */
+function serveStatus(
+  options: SidecarClientOptions,
+  node: SimProcess,
+  runtime: NodeRuntime,
+  stream: SimStream<WatchStatusRequest, NodeStatus>,
+): void {
+  const send = (replicas: readonly ReplicaStatus[], full: boolean): void => {
+    if (stream.over) {
+      unwatch();
+      return;
+    }
+    const { node: name, bootId } = runtime;
+    stream.server.write({ node: name, bootId, full, replicas: [...replicas] });
+  };
+  const unwatch = runtime.watch((changed) => send(changed, false));
+  const beat = (): void => {
+    send(runtime.status().replicas, true);
+    if (!stream.over) options.time.after(LIMITS.statusHeartbeatMs, node, "status beat", beat);
+  };
+  beat();
+}
+
+/** Nobody in the simulation reads assignments: clients ask the record who leads. */
+async function pushAssignments(
+  _to: NodeEndpoint,
+  updates: AsyncIterable<ShardAssignments>,
+  _signal: AbortSignal,
+): Promise<void> {
+  for await (const update of updates) void update;
+}

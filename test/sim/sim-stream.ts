@@ -1,0 +1,174 @@
+import { type DuplexCall, TransportError } from "../../sidecar/lib/ports/duplex-call.ts";
+
+/** Turns messages into bytes and back, so that nothing is shared between processes. */
+export interface Codec<T> {
+  encode(message: T): { finish(): Uint8Array };
+  decode(bytes: Uint8Array): T;
+}
+
+type Item =
+  | { readonly kind: "message"; readonly bytes: Uint8Array }
+  | { readonly kind: "end"; readonly error: Error | null };
+
+/** Carries an item to the other side: in order, later, or never. */
+export type Carry = (deliver: () => void) => void;
+
+/** One direction of a stream: a queue on the way, and one at the reader. */
+export class SimLane<T> implements AsyncIterable<T> {
+  readonly #codec: Codec<T>;
+  readonly #window: number;
+  readonly #carry: Carry;
+  readonly #arrived: T[] = [];
+  #inFlight = 0;
+  /** The writing side has ended it. */
+  #closed = false;
+  #end: { readonly error: Error | null } | null = null;
+  #reader: (() => void) | null = null;
+  #drainWaiters: (() => void)[] = [];
+
+  constructor(codec: Codec<T>, window: number, carry: Carry) {
+    this.#codec = codec;
+    this.#window = window;
+    this.#carry = carry;
+  }
+
+  write(message: T): boolean {
+    if (this.#closed || this.#end !== null) return false;
+    const bytes = this.#codec.encode(message).finish();
+    this.#inFlight += 1;
+    this.#carry(() => this.#deliver({ kind: "message", bytes }));
+    return this.#room;
+  }
+
+  async drained(): Promise<void> {
+    if (this.#closed || this.#end !== null || this.#room) return;
+    await new Promise<void>((resolve) => {
+      this.#drainWaiters.push(resolve);
+    });
+  }
+
+  /** The writing side ends it, after what it wrote. */
+  close(error: Error | null): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#wakeWriters();
+    this.#carry(() => this.#deliver({ kind: "end", error }));
+  }
+
+  /** The reading side sees its end now; what was on its way is gone. */
+  cut(error: Error | null, keepArrived: boolean): void {
+    if (this.#end !== null) return;
+    if (!keepArrived) this.#arrived.length = 0;
+    this.#end = { error };
+    this.#wakeReader();
+  }
+
+  /** The writing side gives up: nobody reads any more. */
+  abandon(): void {
+    this.#closed = true;
+    this.#wakeWriters();
+  }
+
+  get #room(): boolean {
+    return this.#inFlight + this.#arrived.length < this.#window;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<T, void, void> {
+    for (;;) {
+      const message = this.#arrived.shift();
+      if (message !== undefined) {
+        if (this.#room) this.#wakeWriters();
+        yield message;
+      } else if (this.#end !== null) {
+        if (this.#end.error !== null) throw this.#end.error;
+        return;
+      } else {
+        await new Promise<void>((resolve) => {
+          this.#reader = resolve;
+        });
+      }
+    }
+  }
+
+  #deliver(item: Item): void {
+    if (item.kind === "message") this.#inFlight -= 1;
+    if (this.#end !== null) return;
+    if (item.kind === "message") this.#arrived.push(this.#codec.decode(item.bytes));
+    else this.#end = { error: item.error };
+    this.#wakeReader();
+  }
+
+  #wakeReader(): void {
+    this.#reader?.();
+    this.#reader = null;
+  }
+
+  #wakeWriters(): void {
+    for (const wake of this.#drainWaiters.splice(0)) wake();
+  }
+}
+
+/** Both ends of a stream over two lanes, with the rules of gRPC; see {@link DuplexCall}. */
+export class SimStream<Up, Down> {
+  readonly client: DuplexCall<Up, Down>;
+  readonly server: DuplexCall<Down, Up>;
+  readonly #up: SimLane<Up>;
+  readonly #down: SimLane<Down>;
+  #clientEnded = false;
+  #serverEnded = false;
+
+  constructor(up: SimLane<Up>, down: SimLane<Down>) {
+    this.#up = up;
+    this.#down = down;
+    const cancelClient = (): void => {
+      if (this.#clientEnded) return;
+      this.#clientEnded = true;
+      down.cut(null, false);
+      down.abandon();
+      up.close(new TransportError("cancelled by the client"));
+    };
+    this.client = {
+      write: (message) => up.write(message),
+      drained: () => up.drained(),
+      messages: down,
+      end: () => up.close(null),
+      fail: cancelClient,
+      cancel: cancelClient,
+    };
+    const endServer = (error: Error | null): void => {
+      if (this.#serverEnded) return;
+      this.#serverEnded = true;
+      // Once the server has ended, nothing more of the client is read.
+      up.cut(null, false);
+      up.abandon();
+      down.close(error);
+    };
+    this.server = {
+      write: (message) => down.write(message),
+      drained: () => down.drained(),
+      messages: up,
+      end: () => endServer(null),
+      fail: (error) => endServer(error),
+      cancel: () => endServer(new TransportError("cancelled by the server")),
+    };
+  }
+
+  /** True when neither side has anything to expect of the other any more. */
+  get over(): boolean {
+    return this.#clientEnded || this.#serverEnded;
+  }
+
+  /** The client's connection is gone, as far as it knows. */
+  breakClient(why: string): void {
+    this.#clientEnded = true;
+    this.#down.cut(new TransportError(why), true);
+    this.#up.abandon();
+  }
+
+  /** The server's connection is gone, as far as it knows. */
+  breakServer(why: string): void {
+    this.#serverEnded = true;
+    this.#up.cut(new TransportError(why), true);
+    this.#down.abandon();
+  }
+}

@@ -1,0 +1,202 @@
+import { ServingStatus } from "../../sidecar/protocol/status.ts";
+import type { NodeOptions } from "../../sidecar/runtime/node.ts";
+import { Chance } from "./chance.ts";
+import { SimCluster } from "./cluster.ts";
+import { Nemesis } from "./nemesis.ts";
+import { drawOptions, type Fault, type SimOptions } from "./options.ts";
+import { trapRealWorld } from "./real-world-trap.ts";
+import type { Violation } from "./referee.ts";
+import { Trace } from "./trace.ts";
+import { Workload, type WorkloadCounts } from "./workload.ts";
+
+/** Virtual time within which a healthy store starts, and a healed one has recovered (L1, L2). */
+const START_MS = 20_000;
+const RECOVERY_MS = 60_000;
+const WRITES_AT_END = 5;
+
+/** How a run went. */
+export interface SimResult {
+  readonly seed: number;
+  readonly options: SimOptions;
+  readonly violation: Violation | null;
+  readonly traceHash: string;
+  readonly newestLines: readonly string[];
+  readonly simulatedMs: number;
+  readonly events: number;
+  readonly faults: ReadonlyMap<Fault, number>;
+  readonly wipes: number;
+  readonly counts: WorkloadCounts;
+  /** Longest virtual time from the end of the faults until every replica voted again. */
+  readonly recoveryMs: number;
+}
+
+/** How to run a seed. */
+export interface SimSettings {
+  readonly seed: number;
+  /** Takes every line of the trace. */
+  readonly sink?: (line: string) => void;
+  /** Replaces some of what the seed would draw. */
+  readonly force?: Partial<SimOptions>;
+  /** Breaks a part of every node, to prove that a checker notices. */
+  readonly alter?: (options: NodeOptions) => NodeOptions;
+}
+
+/** Runs one seed: starts a store, harms it while clients write, heals it, and judges. */
+export async function simulate(settings: SimSettings): Promise<SimResult> {
+  const touched: string[] = [];
+  const untrap = trapRealWorld(touched);
+  try {
+    const run = new Run(settings);
+    await run.all();
+    if (touched.length > 0) {
+      run.cluster.referee.violate("determinism", `${touched.join(", ")} used in the simulation`);
+    }
+    return run.result();
+  } finally {
+    untrap();
+  }
+}
+
+class Run {
+  readonly cluster: SimCluster;
+  readonly #settings: SimSettings;
+  readonly #options: SimOptions;
+  readonly #trace: Trace;
+  readonly #nemesis: Nemesis;
+  readonly #workload: Workload;
+  #recoveryMs = 0;
+
+  constructor(settings: SimSettings) {
+    this.#settings = settings;
+    const chance = new Chance(settings.seed);
+    this.#options = { ...drawOptions(chance), ...settings.force };
+    this.#trace = new Trace(400, settings.sink ?? null);
+    const part = (): Chance => new Chance(chance.below(2 ** 31));
+    this.cluster = new SimCluster(this.#options, part(), this.#trace, settings.alter);
+    this.#nemesis = new Nemesis(this.cluster, part());
+    this.#workload = new Workload(this.cluster, part());
+  }
+
+  async all(): Promise<void> {
+    const { cluster } = this;
+    for (const node of cluster.nodes) cluster.boot(node);
+    cluster.startCoordinator();
+    if (!(await this.#until("L2", START_MS, () => this.#healthy() === null))) return;
+    if (!(await this.#writes(this.#options.warmupWrites))) return;
+    this.#workload.start();
+    this.#nemesis.start();
+    await cluster.time.run(this.#options.safetyMs, () => this.#broken());
+    if (this.#options.quietEnd) this.#workload.stop();
+    this.#nemesis.heal();
+    cluster.note("-", "everything is healed");
+    if (!(await this.#recovered())) return;
+    this.#workload.stop();
+    if (this.#options.finalPowerLoss && !(await this.#powerLoss())) return;
+    if (!(await this.#writes(WRITES_AT_END))) return;
+    if (!(await this.#until("L1", RECOVERY_MS, () => this.#settled() === null))) return;
+    await this.#judgeEnd();
+  }
+
+  result(): SimResult {
+    const { cluster } = this;
+    return {
+      seed: this.#settings.seed,
+      options: this.#options,
+      violation: cluster.referee.violation,
+      traceHash: this.#trace.hash,
+      newestLines: this.#trace.newest(),
+      simulatedMs: cluster.time.nowMs,
+      events: cluster.time.events,
+      faults: this.#nemesis.injected,
+      wipes: this.#nemesis.wipes,
+      counts: this.#workload.counts,
+      recoveryMs: this.#recoveryMs,
+    };
+  }
+
+  async #recovered(): Promise<boolean> {
+    const fromMs = this.cluster.time.nowMs;
+    const done = await this.#until("L1", RECOVERY_MS, () => this.#healthy() === null);
+    this.#recoveryMs = Math.max(this.#recoveryMs, this.cluster.time.nowMs - fromMs);
+    return done;
+  }
+
+  async #powerLoss(): Promise<boolean> {
+    const { cluster } = this;
+    for (const node of cluster.nodes) {
+      cluster.kill(node, { power: true, silent: false });
+      cluster.bootLater(node, 100);
+    }
+    await cluster.time.run(200, () => this.#broken());
+    return this.#recovered();
+  }
+
+  /** L2: writes are accepted within the bound. */
+  async #writes(count: number): Promise<boolean> {
+    let written = false;
+    void this.#workload.writeAll(count).then(() => {
+      written = true;
+    });
+    return this.#until("L2", RECOVERY_MS, () => written);
+  }
+
+  async #until(invariant: string, boundMs: number, done: () => boolean): Promise<boolean> {
+    const { cluster } = this;
+    const reached = await cluster.time.run(boundMs, () => this.#broken() || done());
+    if (this.#broken()) return false;
+    if (!reached) {
+      const why = this.#settled() ?? "writes are not acknowledged";
+      cluster.referee.violate(invariant, `not within ${boundMs} ms: ${why}`);
+    }
+    return reached;
+  }
+
+  #broken(): boolean {
+    return this.cluster.referee.violation !== null;
+  }
+
+  /** What keeps the store from being whole; null when every replica votes under a serving leader. */
+  #healthy(): string | null {
+    const { record } = this.cluster;
+    if (record === null || record.leader === null) return "nobody leads";
+    if (record.members.length !== this.#options.nodes) return "not all replicas are members";
+    for (const member of record.members) {
+      const status = this.cluster.node(member.node).replica?.status();
+      if (status === undefined) return `${member.node} has no replica`;
+      if (member.role !== "voter") return `${member.node} is a ${member.role}`;
+      if (status.replicaUid !== member.replicaUid) return `${member.node} was wiped`;
+      if (status.fault !== "") return `${member.node}: ${status.fault}`;
+      if (status.term !== record.term) return `${member.node} is in term ${status.term}`;
+    }
+    const leader = this.cluster.node(record.leader.node).replica?.status();
+    if (leader?.status !== ServingStatus.LEADER || !leader.serving) return "the leader does not serve";
+    const { followers } = leader;
+    if (followers.length !== this.#options.nodes - 1) return "the leader does not feed everybody";
+    const idle = followers.find((one) => one.state !== "Stream");
+    return idle === undefined ? null : `${idle.node} is fed as ${idle.state}`;
+  }
+
+  /** Also: every replica holds and has applied all of the leader's log. */
+  #settled(): string | null {
+    const sick = this.#healthy();
+    if (sick !== null) return sick;
+    const statuses = this.cluster.nodes.map((node) => node.replica?.status());
+    const head = Math.max(...statuses.map((status) => status?.head?.offset ?? -1));
+    const behind = statuses.find((status) => status?.appliedOffset !== head);
+    return behind === undefined ? null : `${behind.node} applied ${behind.appliedOffset} of ${head}`;
+  }
+
+  /** Every acknowledged write is in the model, and every state machine is what the model says (I6). */
+  async #judgeEnd(): Promise<void> {
+    const { referee } = this.cluster;
+    await this.cluster.inspectAll();
+    for (const [value, key] of this.#workload.acknowledged) {
+      if (referee.model.offsetOf(value) !== null) continue;
+      referee.violate("I7", `${key}=${value} was acknowledged and is in no committed entry`);
+    }
+    const applied = new Set(
+      this.cluster.nodes.map((node) => node.replica?.status().appliedOffset ?? -1),
+    );
+    if (applied.size !== 1) referee.violate("I6", `replicas end at ${[...applied].join(", ")}`);
+  }
+}
