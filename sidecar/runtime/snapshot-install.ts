@@ -227,6 +227,8 @@ export class SnapshotInstall {
   #failed(error: Error): void {
     const lastErrors = [...this.#progress.lastErrors, error.message].slice(-ERRORS_KEPT);
     this.#progress = { ...this.#progress, lastErrors };
+    // Nothing else may change for long: a full disk is said only here.
+    this.#o.id.changed();
   }
 }
 
