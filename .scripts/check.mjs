@@ -9,7 +9,13 @@ installDependencies();
 
 /** Name of a step -> the JavaScript file that does it, and its arguments. */
 const STEPS = {
-  format: [tool("@biomejs/biome", "bin/biome"), "format", "--config-path=.biome.json", "."],
+  format: [
+    tool("@biomejs/biome", "bin/biome"),
+    "format",
+    "--config-path=.biome.json",
+    "--reporter=summary",
+    ".",
+  ],
   lint: [
     tool("oxlint", "bin/oxlint"),
     "--type-aware",
