@@ -1,4 +1,5 @@
 import type { Clock } from "../lib/ports/clock.ts";
+import { DiskError } from "../lib/ports/disk.ts";
 import type { Disk } from "../lib/ports/disk.ts";
 import type { Logger } from "../lib/ports/logger.ts";
 import type { Offset } from "../protocol/entry.ts";
@@ -65,8 +66,14 @@ export class LogKeeper {
     const dirty = state.applied.offset > state.durable.offset;
     const due = nowMs - this.#checkpointAtMs >= options.checkpointIntervalMs;
     if (!dirty || !(due || budget.pressed || state.checkpointDue(nowMs))) return;
-    await state.checkpoint();
-    this.#checkpointAtMs = clock.monotonicMs();
+    this.#checkpointAtMs = nowMs;
+    try {
+      await state.checkpoint();
+    } catch (error) {
+      if (!(error instanceof DiskError) || error.fatal || error.code !== "NO_SPACE") throw error;
+      // Nothing is lost: the log keeps it all, and the next round tries again.
+      this.#o.logger.error("checkpoint waits for space", { reason: error.message });
+    }
   }
 
   /** Never beyond the durable state, the base, or a transfer in progress (R17). */

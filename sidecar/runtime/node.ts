@@ -234,6 +234,8 @@ class Node implements NodeRuntime {
     const meta = await ReplicaMetaStore.open(disk, directories.walDir, directories.uid);
     const keySorting = request.options?.keySorting ?? 0;
     if (keySorting !== 0 && meta.current.keySorting === 0) await meta.update({ keySorting });
+    // Found damaged while it ran: what is stored cannot be trusted any more (R14).
+    if (meta.current.fault !== "") throw new StorageCorrupt(meta.current.fault);
     let storage: ReplicaStorage | null = null;
     if (!directories.setAsidePending) storage = await openStorage(this.#env, directories, meta.current);
     const { namespace, shard, storeId } = request;

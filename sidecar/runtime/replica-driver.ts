@@ -39,6 +39,8 @@ import type {
   UpdateEnsembleResponse,
 } from "../protocol/gen/resilver.ts";
 import { wrapWriteRequest } from "../protocol/log-entry-value.ts";
+import { StateCorrupt } from "../state/record.ts";
+import { WalCorrupt } from "../wal/errors.ts";
 import { statusName } from "../protocol/status.ts";
 import { IncomingStreams } from "./incoming-streams.ts";
 import { OutgoingStreams } from "./outgoing-streams.ts";
@@ -227,15 +229,30 @@ export class ReplicaDriver implements ReplicaHandle {
   }
 
   get(request: GetRequest): GetResponse {
-    return this.#open().state.get(request);
+    try {
+      return this.#open().state.get(request);
+    } catch (error) {
+      this.#noteCorruption(error);
+      throw error;
+    }
   }
 
   list(request: ListRequest): Iterable<readonly string[]> {
-    return this.#open().state.list(request);
+    return this.#watched(this.#open().state.list(request));
   }
 
   scan(request: RangeScanRequest): Iterable<readonly GetResponse[]> {
-    return this.#open().state.scan(request);
+    return this.#watched(this.#open().state.scan(request));
+  }
+
+  /** Pages of a read, with an eye on damage found on the way. */
+  *#watched<T>(pages: Iterable<T>): Generator<T, void, void> {
+    try {
+      yield* pages;
+    } catch (error) {
+      this.#noteCorruption(error);
+      throw error;
+    }
   }
 
   status(): ReplicaStatus {
@@ -448,7 +465,20 @@ export class ReplicaDriver implements ReplicaHandle {
 
   #fail(error: unknown): void {
     if (this.#stop.signal.aborted) return;
+    if (this.#noteCorruption(error)) return;
     this.#id.fatal(error instanceof Error ? error : new Error(String(error)));
+  }
+
+  /** A damaged state is noted durably, so that the restart gives up the identity it belongs to (R14). */
+  #noteCorruption(error: unknown): boolean {
+    if (!(error instanceof StateCorrupt) && !(error instanceof WalCorrupt)) return false;
+    this.#fault = error.message;
+    const { meta, fatal } = this.#id;
+    meta.update({ fault: error.message }).then(
+      () => fatal(error),
+      () => fatal(error),
+    );
+    return true;
   }
 
   /** Background work that `close` waits for; its failure is the replica's. */
