@@ -64,6 +64,30 @@ describe("Coordinator", () => {
         NODES.every((name) => cluster.replica(name).log.some((entry) => entry.value === "w2")),
       );
       await cluster.untilSteady();
+      // Noted before it was fed: a later reply with less is a regression (R3).
+      const { members, term } = cluster.record;
+      assert.ok(members.every((member) => member.ackedTerm === term));
+    });
+  });
+
+  it("passes over a candidate that goes silent before it leads", async () => {
+    await withCluster(NODES, async (cluster) => {
+      await cluster.untilSteady();
+      let frozen = "";
+      cluster.onCall = (name, node) => {
+        if (name !== "becomeLeader" || frozen !== "") return;
+        frozen = node;
+        cluster.node(node).frozen = true;
+      };
+      const old = cluster.leader() ?? "";
+      cluster.kill(old);
+      cluster.start(old);
+      await cluster.clock.until("another candidate leads", 2_500, () => {
+        const leader = cluster.leader();
+        return frozen !== "" && leader !== null && leader !== frozen && cluster.steady();
+      });
+      cluster.node(frozen).frozen = false;
+      await cluster.untilSteady();
     });
   });
 
