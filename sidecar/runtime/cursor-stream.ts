@@ -4,7 +4,7 @@ import type { DuplexCall } from "../lib/ports/duplex-call.ts";
 import type { LogEntry, LogPosition, Offset } from "../protocol/entry.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { Ack, Append } from "../protocol/gen/resilver.ts";
-import { WalTrimmed } from "../wal/errors.ts";
+import { WalCorrupt, WalTrimmed } from "../wal/errors.ts";
 import type { LogReader } from "./log-reader.ts";
 
 /** What one stream to a follower needs of its replica. */
@@ -16,6 +16,8 @@ export interface CursorStreamOptions {
   readonly reader: LogReader;
   readonly open: () => DuplexCall<Append, Ack>;
   readonly feed: (input: CursorInput) => void;
+  /** The leader's own log is damaged (R14). */
+  readonly damaged: (error: WalCorrupt) => void;
   readonly nowMs: () => number;
   readonly head: () => Offset;
   readonly commit: () => Offset;
@@ -129,7 +131,8 @@ export class CursorStream {
     } catch (error) {
       if (this.#closed) return null;
       this.#next = null;
-      const { cursorId, nowMs } = this.#options;
+      const { cursorId, nowMs, damaged } = this.#options;
+      if (error instanceof WalCorrupt) damaged(error);
       if (error instanceof WalTrimmed) {
         this.#options.feed({ kind: "cursorBehind", cursorId });
       } else {

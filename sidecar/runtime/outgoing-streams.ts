@@ -17,6 +17,7 @@ interface OutgoingOptions {
   readonly id: ReplicaIdentity;
   readonly core: Replica;
   readonly feed: (input: Input) => void;
+  readonly fail: (error: unknown) => void;
 }
 
 /** One follower's streams: entries always, a snapshot at times. */
@@ -116,6 +117,7 @@ export class OutgoingStreams {
       feed: (input) => {
         if (cursor.stream === opened) feed(input);
       },
+      damaged: this.#o.fail,
       nowMs: () => env.clock.monotonicMs(),
       head: () => state.log.last.offset,
       commit: () => state.commit,

@@ -130,7 +130,8 @@ export class ReplicaDriver implements ReplicaHandle {
     });
     const feed = (input: Input): void => this.#loop.feed(input);
     this.#incoming = new IncomingStreams(id.directories.uid, feed, () => this.#work.admit());
-    this.#outgoing = new OutgoingStreams({ env, id, core: this.#core, feed });
+    const fail = (error: unknown): void => this.#fail(error);
+    this.#outgoing = new OutgoingStreams({ env, id, core: this.#core, feed, fail });
     this.#install = new SnapshotInstall({ env, id, core: this.#core, feed });
     this.#work = new StorageWork({
       env,
@@ -140,7 +141,7 @@ export class ReplicaDriver implements ReplicaHandle {
       feed,
       outcome: (offset, response) => this.#outcome(offset, response),
       transferFloor: () => this.#outgoing.transferFloor(),
-      fail: (error) => this.#fail(error),
+      fail,
     });
     if (id.storage !== null) this.#startStorage(id.storage);
     this.#own(this.#tick());
