@@ -297,6 +297,7 @@ describe("Faults of real processes", function () {
 
     it("disk full on the target: said so, the others serve, rebuilt once there is room", async () => {
       await start();
+      await test.load(100, 256 * 1024, "much");
       test.startWriting();
       const victim = test.follower();
       const { platform } = test.store;
@@ -305,15 +306,15 @@ describe("Faults of real processes", function () {
       const paths = platform.paths(victim);
       rmSync(paths.wal, { recursive: true });
       rmSync(paths.state, { recursive: true });
-      mountSmall(paths.state, 2);
+      mountSmall(paths.state, 8);
       platform.pod(victim).start();
       await test.until("it says what is wrong", () => {
         const { phase, lastErrors, fault } = test.replica(victim);
-        return /space/i.test(`${phase} ${lastErrors.join(" ")} ${fault}`);
+        return /needs \d+ bytes|space/i.test(`${phase} ${lastErrors.join(" ")} ${fault}`);
       });
       await test.written(50);
       assert.notEqual(test.replica(victim).role, "voter");
-      execFileSync("mount", ["-o", "remount,size=256m", paths.state]);
+      execFileSync("mount", ["-o", "remount,size=512m", paths.state]);
       await test.rebuilt(victim, uid);
       await test.proveNothingLost(victim);
       await platform.kill(victim);
@@ -322,12 +323,11 @@ describe("Faults of real processes", function () {
     it("disk full on the leader: writes are refused clearly, reads served, writes go on once there is room", async () => {
       const dir = await mkdtemp(join(tmpdir(), "resilver-full-"));
       for (const node of ["resilver-0", "resilver-1", "resilver-2"]) {
-        mountSmall(join(dir, node, "wal"), 40);
+        // Free space that is kept for what must always be possible, and some to fill.
+        mountSmall(join(dir, node, "wal"), 200);
       }
       test = await TestStore.start({ dir, sidecar: { segmentBytes: 8 * 1024 * 1024 } });
       await test.load(20, 1024);
-      const full = test.client.put("big", Buffer.alloc(1), { retryUnknown: false });
-      await full;
       await assert.rejects(fill(), (error: unknown) => {
         assert.ok(error instanceof StoreError);
         assert.match(error.message, /space/i);
@@ -342,7 +342,7 @@ describe("Faults of real processes", function () {
 
     async function fill(): Promise<void> {
       const client = test.client;
-      for (let n = 0; n < 100; n += 1) {
+      for (let n = 0; n < 200; n += 1) {
         const abort = AbortSignal.timeout(5_000);
         await client.put(`fill/${n}`, Buffer.alloc(1024 * 1024, n), {
           signal: abort,
