@@ -1,8 +1,8 @@
 /**
  * The layers: what each folder may import, types included. A file may always import from its own
- * folder. Rules are made from the tables below, so that a folder that is in none of them is itself an
- * error. Cycles are the linter's (import/no-cycle): two types may know each other, running code may not,
- * and this parser does not tell one from the other.
+ * folder. Rules are made from the tables below, so that a folder that is in none of them is itself
+ * an error. Cycles are the linter's (import/no-cycle): two types may know each other, running code
+ * may not, and this parser does not tell one from the other.
  */
 
 /** Anyone in the sidecar: bounds, ports and other code without input or output. */

@@ -37,7 +37,9 @@ export function npm(args) {
   run(command, inNode ? [cli, ...args] : args);
 }
 
-/** Runs a command in the checkout with its output shown; ends the process with its status if not 0. */
+/**
+ * Runs a command in the checkout with its output shown; ends the process with its status if not 0.
+ */
 export function run(command, args, options = {}) {
   const done = spawnSync(command, args, { cwd: root, stdio: "inherit", ...options });
   if (done.error !== undefined) process.stderr.write(`${command}: ${done.error.message}\n`);
@@ -63,7 +65,9 @@ export function compile() {
   writeFileSync(stampFile, stamp);
 }
 
-/** True when every package that package-lock.json requires on each platform is installed as named. */
+/**
+ * True when every package that package-lock.json requires on each platform is installed as named.
+ */
 function dependenciesPresent() {
   const hidden = join(root, "node_modules", ".package-lock.json");
   if (!existsSync(hidden)) return false;

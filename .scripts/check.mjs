@@ -1,6 +1,7 @@
 /**
- * `npm run check`: everything that can be said about the sources without running them. Runs all steps
- * even when one fails, then lists them. Named steps run alone: `npm run check -- lint layers`.
+ * `npm run check`: everything that can be said about the sources without running them. Runs all
+ * steps even when one fails, then lists them. Named steps run alone: `npm run check -- lint
+ * layers`.
  */
 import { spawnSync } from "node:child_process";
 import { installDependencies, root, tool } from "./bootstrap.mjs";

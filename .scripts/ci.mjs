@@ -1,7 +1,7 @@
 /**
- * What `.ci/run` does, step by step. A step that is not a test run counts as one test; a failed one does
- * not stop the others, so that one run tells all. What is fetched beside the dependencies is kept
- * in the user's cache folder, outside the checkout.
+ * What `.ci/run` does, step by step. A step that is not a test run counts as one test; a failed one
+ * does not stop the others, so that one run tells all. What is fetched beside the dependencies is
+ * kept in the user's cache folder, outside the checkout.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -57,7 +57,9 @@ function runNode(node, args) {
   return status === 0;
 }
 
-/** A replica is wiped under load and votes again, and nothing is lost, says the job's own result. */
+/**
+ * A replica is wiped under load and votes again, and nothing is lost, says the job's own result.
+ */
 function smoke(node) {
   const scratch = mkdtempSync(join(tmpdir(), "resilver-smoke-"));
   try {

@@ -1,6 +1,6 @@
 /**
- * `npm run gen`: generates sidecar/protocol/gen from the .proto files. With `--check` generates into a
- * scratch folder instead and exits 1 when the committed code differs.
+ * `npm run gen`: generates sidecar/protocol/gen from the .proto files. With `--check` generates
+ * into a scratch folder instead and exits 1 when the committed code differs.
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,4 +1,7 @@
-/** `npm start`: installs and compiles what is missing, then runs `resilver local demo` with the arguments given. */
+/**
+ * `npm start`: installs and compiles what is missing, then runs `resilver local demo` with the
+ * arguments given.
+ */
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { compile, installDependencies, root } from "./bootstrap.mjs";

@@ -19,9 +19,9 @@ interface Waiting {
 }
 
 /**
- * The least client that speaks the public API as Oxia's do, a stream of write batches and batched reads, to
- * the leader of the only shard. It does nothing per record that it need not: it shares the machine with
- * what it measures.
+ * The least client that speaks the public API as Oxia's do, a stream of write batches and batched
+ * reads, to the leader of the only shard. It does nothing per record that it need not: it shares
+ * the machine with what it measures.
  */
 export class BatchClient {
   private readonly client: Client;

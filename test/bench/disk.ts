@@ -3,7 +3,9 @@ import { mkdtemp, open, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
 
-/** Syncs per second of small appended writes: what a log that syncs each entry alone could reach. */
+/**
+ * Syncs per second of small appended writes: what a log that syncs each entry alone could reach.
+ */
 export async function syncRate(folder: string, bytes: number, durationMs: number): Promise<number> {
   const scratch = await mkdtemp(join(folder, "sync-"));
   const file = await open(join(scratch, "data"), "w");

@@ -8,8 +8,8 @@ export interface EtcdPut {
 }
 
 /**
- * The part of etcd's v3 API that the benchmarks need, spoken to one server: puts alone or many in one
- * transaction, linearizable gets. The few messages are written by hand: key = 1, value = 2 of
+ * The part of etcd's v3 API that the benchmarks need, spoken to one server: puts alone or many in
+ * one transaction, linearizable gets. The few messages are written by hand: key = 1, value = 2 of
  * PutRequest; RequestOp { request_range = 1, request_put = 2 }; TxnRequest { success = 2 }.
  */
 export class EtcdClient {

@@ -17,7 +17,9 @@ export function etcdInstalled(): boolean {
   return ["etcd", "etcdctl"].every((name) => spawnSync(name, ["--help"]).error === undefined);
 }
 
-/** Three etcd servers on this machine, with their defaults, each with a data directory of its own. */
+/**
+ * Three etcd servers on this machine, with their defaults, each with a data directory of its own.
+ */
 export class EtcdCluster {
   readonly members: readonly EtcdMember[];
   private readonly folder: string;

@@ -10,13 +10,19 @@ const VALUE_BYTES = 1024;
 const RECOVERY_TIMEOUT_MS = 120_000;
 const MIB = 1024 * 1024;
 
-/** Memory of one process. Anonymous memory is its own; the rest of what is resident are pages of files. */
+/**
+ * Memory of one process. Anonymous memory is its own; the rest of what is resident are pages of
+ * files.
+ */
 interface Memory {
   readonly anonymous: number;
   readonly resident: number;
 }
 
-/** Memory of the processes: idle, after writes, and the most during the rebuilding of a wiped replica. */
+/**
+ * Memory of the processes: idle, after writes, and the most during the rebuilding of a wiped
+ * replica.
+ */
 export async function footprint(options: BenchOptions): Promise<Report> {
   const runs: Row[][] = [];
   for (let run = 0; run < options.runs; run += 1) {

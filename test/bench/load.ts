@@ -155,8 +155,8 @@ export async function closedLoop(
 }
 
 /**
- * Starts `perSecond` records a second whatever becomes of earlier ones; each is timed from when it was
- * due, so that a stall shows in every record that it delayed.
+ * Starts `perSecond` records a second whatever becomes of earlier ones; each is timed from when it
+ * was due, so that a stall shows in every record that it delayed.
  */
 export async function paced(
   load: Load,

@@ -1,6 +1,6 @@
 /**
- * `npm run bench -- WHAT`: measures one thing against something real in the same run, since a figure alone
- * says as much about the machine and the minute as about the program.
+ * `npm run bench -- WHAT`: measures one thing against something real in the same run, since a
+ * figure alone says as much about the machine and the minute as about the program.
  */
 import { failover } from "./failover.ts";
 import { footprint } from "./footprint.ts";

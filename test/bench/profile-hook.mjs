@@ -1,6 +1,6 @@
 /**
- * Loaded into every process of a measured store: the first SIGUSR2 starts a CPU profile, the second ends it and
- * writes it to BENCH_PROFILE_DIR/PID.cpuprofile.
+ * Loaded into every process of a measured store: the first SIGUSR2 starts a CPU profile, the second
+ * ends it and writes it to BENCH_PROFILE_DIR/PID.cpuprofile.
  */
 import { renameSync, writeFileSync } from "node:fs";
 import { Session } from "node:inspector";

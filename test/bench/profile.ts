@@ -26,8 +26,8 @@ const COSTS_SHOWN = 3;
 const WRITE_TIMEOUT_MS = 10_000;
 
 /**
- * Runs `work` while the leader is profiled; leaves the profile at `path`.cpuprofile and says in `notes` where
- * its time went.
+ * Runs `work` while the leader is profiled; leaves the profile at `path`.cpuprofile and says in
+ * `notes` where its time went.
  */
 export async function profiled<T>(
   store: BenchStore,

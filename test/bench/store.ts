@@ -21,8 +21,8 @@ const START_TIMEOUT_MS = 30_000;
 const STOP_TIMEOUT_MS = 20_000;
 
 /**
- * A store as people start it, `resilver local up`, compiled, in processes of its own; and a client in this
- * one that finds the leader, for what has to go on through a failover.
+ * A store as people start it, `resilver local up`, compiled, in processes of its own; and a client
+ * in this one that finds the leader, for what has to go on through a failover.
  */
 export class BenchStore {
   readonly client: StoreClient;

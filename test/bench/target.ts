@@ -36,8 +36,8 @@ export function storeTarget(client: BatchClient, keys: number, valueBytes: numbe
 }
 
 /**
- * etcd in the two ways its clients can be used: one record a call, and 125 records in one transaction,
- * which is the most that it takes and the nearest to a batch.
+ * etcd in the two ways its clients can be used: one record a call, and 125 records in one
+ * transaction, which is the most that it takes and the nearest to a batch.
  */
 export function etcdTargets(
   client: EtcdClient,

@@ -19,7 +19,9 @@ import {
 const VALUE_BYTES = [128, 1024] as const;
 const PACED_PER_SECOND = 5_000;
 
-/** Replicated, synced writes: three replicas, one shard, 1,000 records under way, and a paced load. */
+/**
+ * Replicated, synced writes: three replicas, one shard, 1,000 records under way, and a paced load.
+ */
 export async function write(options: BenchOptions): Promise<Report> {
   const notes: string[] = [];
   const runs: Row[][] = [];
