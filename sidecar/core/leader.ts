@@ -73,7 +73,9 @@ export class Leader {
   /** Starts (or replaces, for another uid: R4, R10) the cursor of a member. */
   attach(member: Member): void {
     const before = this.cursors.get(member.node);
-    if (before?.uid === member.replicaUid) {
+    // Recorded as a learner again: it must not be counted before it holds its new target (R2, R16).
+    const demoted = before?.voter === true && member.role === MemberRole.LEARNER;
+    if (before?.uid === member.replicaUid && !demoted) {
       this.#updateRole(before, member);
       return;
     }
