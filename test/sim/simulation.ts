@@ -146,6 +146,10 @@ class Run {
     if (this.#broken()) return false;
     if (!reached) {
       const why = this.#settled() ?? "writes are not acknowledged";
+      const views = cluster.coordinators.map(({ coordinator }) => coordinator.views());
+      const seen = cluster.nodes.map((node) => node.replica?.status());
+      const known = { record: cluster.record, views, seen };
+      cluster.note("-", JSON.stringify(known, null, 1));
       cluster.referee.violate(invariant, `not within ${boundMs} ms: ${why}`);
     }
     return reached;

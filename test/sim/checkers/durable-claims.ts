@@ -9,6 +9,8 @@ import { type CommittedLog, text } from "../log-book.ts";
 export class DurableClaims {
   readonly #committed: CommittedLog;
   readonly #claims = new Map<string, LogPosition>();
+  /** A head of each replica that was found to hold its claim: where the next comparison may stop. */
+  readonly #verified = new Map<string, LogPosition>();
 
   constructor(committed: CommittedLog) {
     this.#committed = committed;
@@ -37,10 +39,21 @@ export class DurableClaims {
 
   /** A look at a running replica: where its log no longer holds the claim, it was cut. */
   look(status: ReplicaStatus): void {
-    const claim = this.#claims.get(status.replicaUid);
-    if (claim === undefined || this.#holds(status.head ?? LOG_START, claim)) return;
+    const { replicaUid: uid, head = LOG_START } = status;
+    const claim = this.#claims.get(uid);
+    if (claim === undefined) return;
+    const verified = this.#verified.get(uid);
+    if (verified !== undefined && verified.offset >= claim.offset) {
+      if (samePosition(verified, head)) return;
+      if (this.#holds(head, verified)) {
+        this.#verified.set(uid, head);
+        return;
+      }
+    }
+    this.#verified.set(uid, head);
+    if (this.#holds(head, claim)) return;
     const kept = this.#committed.at(Math.min(status.commitOffset, claim.offset));
-    this.#claims.set(status.replicaUid, kept ?? LOG_START);
+    this.#claims.set(uid, kept ?? LOG_START);
   }
 
   /** What a reopened replica lacks of its claims; null when it holds them all. */
