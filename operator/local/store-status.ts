@@ -79,7 +79,7 @@ function isTransferring(replica: ReplicaView): boolean {
   return replica.role === "learner" && replica.bytesTotal > 0;
 }
 
-/** True when every replica of every shard votes, is reachable and without fault. */
+/** True when every replica of every shard votes right now and is without fault. */
 export function isWhole(status: StoreStatus): boolean {
   return (
     status.shards.length > 0 &&
@@ -89,10 +89,7 @@ export function isWhole(status: StoreStatus): boolean {
         shard.stop === null &&
         shard.ensemble.length === status.replicationFactor &&
         shard.replicas.length === shard.ensemble.length &&
-        shard.replicas.every(
-          ({ role, reach, fault }) =>
-            (role === "leader" || role === "voter") && reach === "up" && fault === "",
-        ),
+        shard.replicas.every(({ voting, fault }) => voting && fault === ""),
     )
   );
 }

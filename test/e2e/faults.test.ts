@@ -70,7 +70,9 @@ describe("Faults of real processes", function () {
       if (state === "stopped") test.store.platform.pod(name).start();
     }
     await test.until("one has a new uid", () =>
-      test.view().replicas.some(({ node, uid, role }) => uid !== uids.get(node) && role !== "wiped"),
+      test
+        .view()
+        .replicas.some(({ node, uid, role }) => uid !== uids.get(node) && role !== "wiped"),
     );
     await test.store.whole(60_000);
     await test.written(50);
@@ -135,7 +137,9 @@ describe("Faults of real processes", function () {
 
   it("two of three wiped, the leader among them: stops, and a forced quorum keeps what the third holds", async () => {
     await start();
-    await test.until("all hold the same", () => test.view().replicas.every((r) => r.lagEntries === 0));
+    await test.until("all hold the same", () =>
+      test.view().replicas.every((r) => r.lagEntries === 0),
+    );
     const [victim = "", survivor = ""] = test.followers();
     const leader = test.leader();
     const { platform } = test.store;
@@ -209,7 +213,8 @@ describe("Faults of real processes", function () {
       cpSync(theirs[dir], ours[dir], { recursive: true });
     }
     const cookie = join("default", "0", "cookie.json");
-    const sums = () => execFileSync("cksum", [join(ours.wal, cookie), join(ours.state, cookie)]).toString();
+    const sums = () =>
+      execFileSync("cksum", [join(ours.wal, cookie), join(ours.state, cookie)]).toString();
     const untouched = sums();
     platform.pod(victim).start();
     test.startWriting();

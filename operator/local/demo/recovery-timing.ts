@@ -12,7 +12,7 @@ export interface RecoveryTimes {
   readonly firstByteMs: number | null;
   /** The snapshot was installed; where there was none: when it voted. */
   readonly transferMs: number | null;
-  /** The record counts it as a voter again. */
+  /** Recorded as a voter, and counted by the leader. */
   readonly votingMs: number | null;
   readonly attempts: number;
 }
@@ -49,9 +49,8 @@ export class RecoveryTiming {
       this.detectedAtMs ??= atMs;
       this.reason = event.reason;
     } else if (event.kind === "recoveryCompleted" && event.node === this.node) {
-      if (event.uid === this.oldUid) return;
-      this.votingAtMs ??= atMs;
-      this.reason = event.reason;
+      // For a wipe so short that nobody saw its beginning.
+      if (event.uid !== this.oldUid) this.reason = event.reason;
     }
   }
 
@@ -61,6 +60,7 @@ export class RecoveryTiming {
     if (replica.role === "wiped" || replica.role === "learner") this.detectedAtMs ??= atMs;
     if (replica.firstByteMs >= this.startedMs) this.firstByteAtMs ??= replica.firstByteMs;
     if (replica.installedMs >= this.startedMs) this.installedAtMs = replica.installedMs;
+    if (replica.voting) this.votingAtMs ??= atMs;
     this.attempts = Math.max(this.attempts, replica.attempts);
   }
 

@@ -1,0 +1,128 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Terminal } from "../../../../operator/local/cli/exit.ts";
+import { runCommandLine } from "../../../../operator/local/cli/program.ts";
+import { eventText } from "../../../../operator/local/cli/up-command.ts";
+
+interface Outcome {
+  readonly status: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+async function resilver(...args: string[]): Promise<Outcome> {
+  let out = "";
+  let err = "";
+  const terminal: Terminal = {
+    out: (text) => {
+      out += text;
+    },
+    err: (text) => {
+      err += text;
+    },
+    interactive: false,
+    stop: new AbortController().signal,
+    env: {},
+  };
+  const status = await runCommandLine(args, terminal, "1.2.3");
+  return { status, out, err };
+}
+
+const LOCAL = "up status wipe corrupt kill restart pause resume lead force-quorum down demo".split(
+  " ",
+);
+const COMMANDS = [
+  [],
+  ["local"],
+  ...LOCAL.map((name) => ["local", name]),
+  ...["put", "get", "list", "scan", "delete"].map((name) => [name]),
+];
+
+describe("command line", () => {
+  let dir: string;
+
+  beforeEach(() => {
+    dir = mkdtempSync(join(tmpdir(), "resilver-cli-"));
+  });
+
+  afterEach(() => {
+    rmSync(dir, { recursive: true });
+  });
+
+  for (const command of COMMANDS) {
+    it(`help of \`${["resilver", ...command].join(" ")}\``, async () => {
+      const { status, out, err } = await resilver(...command, "--help");
+      assert.deepEqual([status, err], [0, ""]);
+      assert.match(out, /Usage: resilver/);
+    });
+  }
+
+  it("prints its version", async () => {
+    assert.deepEqual(await resilver("--version"), { status: 0, out: "1.2.3\n", err: "" });
+  });
+
+  const wrong: readonly (readonly [string, readonly string[], RegExp])[] = [
+    ["no command", [], /Usage/],
+    ["no local command", ["local"], /Usage/],
+    ["an unknown command", ["heal"], /unknown command 'heal'/],
+    ["an unknown option", ["local", "up", "--speed", "9"], /unknown option '--speed'/],
+    ["too many replicas", ["local", "up", "--replicas", "10"], /'10' is invalid.*from 1 to 9/],
+    ["a bad port", ["local", "up", "--port", "http"], /'http' is invalid.*from 1 to 65000/],
+    ["a bad size", ["local", "demo", "--size", "big"], /'big' is invalid.*128MiB/],
+    ["a bad victim", ["local", "demo", "--victim", "me"], /'me' is invalid.*follower, leader/],
+    ["a missing replica", ["local", "kill"], /missing required argument 'replica'/],
+    ["two kinds of wipe", ["local", "wipe", "r", "--wal", "--state"], /cannot be used with/],
+    ["no acknowledgement", ["local", "force-quorum", "r"], /--acknowledge/],
+    ["a bad server", ["get", "k", "--server", "here"], /'here' is invalid.*host:port/],
+    ["no value", ["put", "k", "--server", "h:1"], /either VALUE or --file/],
+  ];
+  for (const [name, args, message] of wrong) {
+    it(`wrong usage: ${name}: status 2, says what is allowed`, async () => {
+      const { status, out, err } = await resilver(...args);
+      assert.equal(status, 2, out + err);
+      assert.match(err, message);
+    });
+  }
+
+  it("without a running store: status 1, says how to start one", async () => {
+    for (const args of [["status"], ["wipe", "resilver-0"], ["down"], ["kill", "resilver-0"]]) {
+      const { status, err } = await resilver("local", ...args, "--dir", dir);
+      assert.equal(status, 1);
+      assert.match(err, /no store is running in .*resilver local up --dir/);
+    }
+  });
+
+  it("data commands need a store's directory or servers", async () => {
+    const { status, err } = await resilver("get", "k", "--dir", dir);
+    assert.equal(status, 2);
+    assert.match(err, /--dir .*: there is no local store; allowed: its directory, or --server/);
+  });
+
+  it("an unreachable server: status 1 within the time given", async () => {
+    const args = ["get", "k", "--server", "127.0.0.1:1", "--timeout", "300"];
+    const { status, err } = await resilver(...args);
+    assert.equal(status, 1);
+    assert.match(err, /UNAVAILABLE/);
+  });
+
+  it("a directory that cannot be made, or that is somebody else's: status 1", async () => {
+    const file = join(dir, "file");
+    writeFileSync(file, "");
+    const under = await resilver("local", "up", "--dir", join(file, "store"));
+    assert.equal(under.status, 1);
+    assert.match(under.err, /--dir: cannot make/);
+    writeFileSync(join(dir, "store.json"), '{"replicas":3}');
+    const foreign = await resilver("local", "up", "--dir", dir);
+    assert.equal(foreign.status, 1);
+    assert.match(foreign.err, /store\.json: storeId/);
+  });
+
+  it("tells of what people want to hear, and of nothing else", () => {
+    const key = { namespace: "default", shard: 0 };
+    const stopped = { kind: "stopped", ...key, reason: "QuorumLost", message: "why" } as const;
+    assert.equal(eventText(stopped), "default/0: STOPPED: QuorumLost: why");
+    assert.equal(eventText({ kind: "recordConflict", ...key }), null);
+  });
+});

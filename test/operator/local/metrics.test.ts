@@ -1,0 +1,63 @@
+import assert from "node:assert/strict";
+import type { ShardView } from "../../../operator/core/status.ts";
+import { CoordinatorMetrics } from "../../../operator/local/metrics.ts";
+import { replicaView, shardViewOf, wholeShard } from "./status-fixture.ts";
+
+describe("coordinator metrics", () => {
+  const key = { namespace: "default", shard: 0 };
+  const labels = 'store="s",namespace="default",shard="0"';
+
+  it("counts recoveries and elections by their events", async () => {
+    const metrics = new CoordinatorMetrics("s", () => []);
+    const recovery = { ...key, node: "resilver-1", reason: "VolumeEmpty" } as const;
+    metrics.emit({ kind: "recoveryStarted", ...recovery, oldUid: "a", newUid: "b" });
+    metrics.emit({ kind: "recoveryDeferred", ...recovery, gate: "Cooldown", message: "" });
+    metrics.emit({
+      kind: "recoveryPhase",
+      ...key,
+      node: "resilver-1",
+      phase: "Transferring",
+      durationMs: 200,
+    });
+    metrics.emit({ kind: "recoveryCompleted", ...recovery, uid: "b", durationMs: 1_000 });
+    metrics.emit({ kind: "recoveryFailed", ...recovery, message: "" });
+    metrics.emit({ kind: "electionStarted", ...key, term: 1, why: "LeaderDown" });
+    metrics.emit({
+      kind: "electionCompleted",
+      ...key,
+      term: 1,
+      leader: "resilver-0",
+      durationMs: 90,
+    });
+    metrics.emit({ kind: "electionFailed", ...key, term: 2, message: "", durationMs: 90 });
+    metrics.emit({ kind: "nodeUp", node: "resilver-1" });
+    const text = await metrics.registry.metrics();
+    for (const line of [
+      `resilver_recovery_started_total{${labels},pod="resilver-1",reason="VolumeEmpty"} 1`,
+      `resilver_recovery_deferred_total{${labels},pod="resilver-1",gate="Cooldown"} 1`,
+      `resilver_recovery_completed_total{${labels},pod="resilver-1",reason="VolumeEmpty"} 1`,
+      `resilver_recovery_failed_total{${labels},pod="resilver-1",reason="VolumeEmpty"} 1`,
+      `resilver_recovery_duration_seconds_sum{${labels},phase="Transferring"} 0.2`,
+      `resilver_election_started_total{${labels}} 1`,
+      `resilver_election_completed_total{${labels}} 1`,
+      `resilver_election_failed_total{${labels}} 1`,
+      `resilver_election_duration_seconds_sum{${labels}} 0.09`,
+    ]) {
+      assert.ok(text.includes(`${line}\n`), line);
+    }
+    assert.match(text, /process_cpu_seconds_total/);
+  });
+
+  it("shows who votes and how far a transfer is, and ends the series with what it describes", async () => {
+    const learner = { role: "learner", bytesDone: 1, bytesTotal: 4 } as const;
+    let views: readonly ShardView[] = [shardViewOf([replicaView("resilver-2", learner)])];
+    const metrics = new CoordinatorMetrics("s", () => views);
+    const before = await metrics.registry.metrics();
+    assert.ok(before.includes(`resilver_recovery_progress_ratio{${labels},pod="resilver-2"} 0.25`));
+    assert.ok(before.includes(`resilver_replica_voter{${labels},pod="resilver-2"} 0`));
+    views = [wholeShard()];
+    const after = await metrics.registry.metrics();
+    assert.ok(after.includes(`resilver_replica_voter{${labels},pod="resilver-2"} 1`));
+    assert.ok(!after.includes("resilver_recovery_progress_ratio{"));
+  });
+});
