@@ -6,6 +6,9 @@
 import { writeFileSync } from "node:fs";
 import Mocha from "mocha";
 
+/** How long a run may take to end after its last test. */
+const END_MS = 10_000;
+
 export default class Reporter extends Mocha.reporters.Spec {
   /** Skipped tests, in order. */
   #skipped = [];
@@ -31,7 +34,18 @@ export default class Reporter extends Mocha.reporters.Spec {
       const { passed, failed, skipped } = totals;
       process.stdout.write(`${passed} passed, ${failed} failed, ${skipped} skipped\n`);
     }
+    failIfNotEnding();
   }
+}
+
+/** Tests that leave a server or a timer behind would keep the run from ending, and nobody know why. */
+function failIfNotEnding() {
+  const timer = setTimeout(() => {
+    const left = process.getActiveResourcesInfo().join(", ");
+    process.stderr.write(`the tests left something open, the process does not end: ${left}\n`);
+    process.exit(1);
+  }, END_MS);
+  timer.unref();
 }
 
 /** The reason noted on the test, its hook's suite, or a suite around it. */

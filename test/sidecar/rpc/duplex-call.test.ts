@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { createServer } from "node:net";
+import { createServer, type Socket } from "node:net";
 import { TransportError } from "../../../sidecar/lib/ports/duplex-call.ts";
 import type { DuplexCall } from "../../../sidecar/lib/ports/duplex-call.ts";
 import { NodeClock } from "../../../sidecar/os/node-clock.ts";
@@ -217,7 +217,8 @@ describe("DuplexCall over gRPC", () => {
   });
 
   it("notices a silent peer: one that accepts and never speaks", async () => {
-    const silent = createServer();
+    const accepted: Socket[] = [];
+    const silent = createServer((socket) => accepted.push(socket));
     await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
     const address = silent.address();
     assert.ok(typeof address === "object" && address !== null);
@@ -229,6 +230,8 @@ describe("DuplexCall over gRPC", () => {
     const messages = drain(cancelled.messages);
     cancelled.cancel();
     assert.deepEqual(await within(messages), []);
+    // Closing a server leaves its connections open, and this process with them.
+    for (const socket of accepted) socket.destroy();
     silent.close();
   });
 
