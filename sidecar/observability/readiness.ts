@@ -29,6 +29,7 @@ function refusal(replica: ReplicaStatus): string | null {
   const member =
     replica.status === ServingStatus.FOLLOWER || replica.status === ServingStatus.LEADER;
   if (!member) return `is ${statusName(replica.status)}`;
+  if (replica.votes) return null;
   const phase = replica.recovery?.phase ?? "";
-  return phase === "" ? null : `is being rebuilt: ${phase}`;
+  return phase === "" ? "does not vote yet" : `is being rebuilt: ${phase}`;
 }

@@ -386,6 +386,7 @@ export class ReplicaDriver implements ReplicaHandle {
 
   async #nowVotes(): Promise<void> {
     const { meta, directories } = this.#id;
+    this.#install.finished();
     await this.#install.dropOldStates();
     await directories.dropSetAside();
     if (meta.current.wipeReason !== 0) await meta.update({ wipeReason: 0 });

@@ -92,6 +92,11 @@ export class SnapshotInstall {
     return this.#progress;
   }
 
+  /** The replica votes: nothing is being rebuilt any more. */
+  finished(): void {
+    if (this.#progress.phase !== "") this.#now({ phase: "" });
+  }
+
   /** Serves one stream to its end; the caller's call has been told of any failure. */
   async serve(
     streamId: number,

@@ -35,6 +35,7 @@ export function fakeReplica(
     storeId: "store-1",
     replicaUid: "uid-1",
     status: ServingStatus.LEADER,
+    votes: true,
     term: 3,
     commitOffset: 7,
     head: { term: 3, offset: 9, crc: 1 },

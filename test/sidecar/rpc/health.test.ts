@@ -77,7 +77,11 @@ describe("Health and metrics", () => {
     runtime.handles.pop();
     for (const [change, text] of [
       [{ status: ServingStatus.FENCED }, /FENCED/],
-      [{ recovery: RecoveryProgress.create({ phase: "Transferring" }) }, /rebuilt: Transferring/],
+      [
+        { votes: false, recovery: RecoveryProgress.create({ phase: "Transferring" }) },
+        /rebuilt: Transferring/,
+      ],
+      [{ votes: false }, /does not vote yet/],
       [{ fault: "bad record" }, /faulty: bad record/],
     ] as const) {
       status = { ...fakeReplica("default", 0).status(), ...change };
