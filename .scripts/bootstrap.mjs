@@ -29,12 +29,18 @@ export function installDependencies() {
 }
 
 /** Runs npm in the checkout; ends the process when it fails. */
-export function npm(args) {
+function npm(args) {
+  const [command, all] = npmCommand(args);
+  run(command, all);
+}
+
+/** Program and arguments that run npm. */
+export function npmCommand(args) {
   // Inside an npm script npm says where it is; on its own it is on the PATH.
   const cli = process.env.npm_execpath;
   const inNode = cli !== undefined && /\.c?js$/.test(cli);
   const command = inNode ? process.execPath : process.platform === "win32" ? "npm.cmd" : "npm";
-  run(command, inNode ? [cli, ...args] : args);
+  return [command, inNode ? [cli, ...args] : args];
 }
 
 /**
@@ -62,7 +68,33 @@ export function compile() {
   // A source that is gone must not live on as a compiled file.
   rmSync(join(root, "dist"), { recursive: true, force: true });
   run(process.execPath, [tool("typescript", "bin/tsc"), "-p", ".tsconfig.build.json"]);
+  bundleSidecar();
   writeFileSync(stampFile, stamp);
+}
+
+/**
+ * Joins the sidecar's modules into a few files, in place: a wiped replica's recovery begins with a start
+ * of this program, and hundreds of small modules are a third of that start. Native packages stay apart.
+ */
+function bundleSidecar() {
+  const native = ["lmdb", "@node-rs/crc32", "@node-rs/xxhash", "fs-native-extensions"];
+  run(process.execPath, [
+    tool("esbuild", "bin/esbuild"),
+    "dist/sidecar/main.js",
+    "--bundle",
+    "--splitting",
+    "--platform=node",
+    "--format=esm",
+    "--target=node20",
+    "--outdir=dist/sidecar",
+    "--allow-overwrite",
+    "--chunk-names=chunks/[name]-[hash]",
+    "--minify-whitespace",
+    "--log-level=warning",
+    ...native.map((name) => `--external:${name}`),
+    // CommonJS packages inside the bundle still ask for Node's own modules.
+    "--banner:js=import{createRequire as nodeRequire}from'node:module';const require=nodeRequire(import.meta.url);",
+  ]);
 }
 
 /**

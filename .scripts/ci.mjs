@@ -7,7 +7,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
-import { compile, installDependencies, npm, root } from "./bootstrap.mjs";
+import { compile, installDependencies, npmCommand, root } from "./bootstrap.mjs";
 import { closingLine, runLanes } from "./lanes.mjs";
 
 const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "resilver");
@@ -21,7 +21,8 @@ add(runLanes());
 step("main job", () => smoke(process.execPath));
 step("main job on Node 24", () => {
   const node = node24();
-  return node === null ? "this platform has no package with Node 24" : smoke(node);
+  if (node === null) return "this platform has no package with Node 24";
+  return existsSync(node) && smoke(node);
 });
 process.stdout.write(`\n${closingLine(totals)}\n`);
 process.exitCode = totals.failed === 0 && totals.passed > 0 ? 0 : 1;
@@ -73,7 +74,7 @@ function smoke(node) {
   }
 }
 
-/** Path of Node 24's binary, fetched from npm once; null where npm has none for this platform. */
+/** Where Node 24's binary is, fetched from npm once; null where npm has none for this platform. */
 function node24() {
   if (process.platform !== "linux" || !["x64", "arm64"].includes(process.arch)) return null;
   const name = `node-linux-${process.arch}`;
@@ -81,7 +82,9 @@ function node24() {
   const binary = join(folder, "node_modules", name, "bin", "node");
   if (!existsSync(binary)) {
     mkdirSync(folder, { recursive: true });
-    npm(["install", "--prefix", folder, "--no-save", "--loglevel=error", `${name}@24`]);
+    const install = ["install", "--prefix", folder, "--no-save", "--loglevel=error", `${name}@24`];
+    const [command, args] = npmCommand(install);
+    spawnSync(command, args, { stdio: ["ignore", "inherit", "inherit"] });
   }
   return binary;
 }
