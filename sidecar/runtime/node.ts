@@ -1,4 +1,4 @@
-import type { Disk, DiskLock } from "../lib/ports/disk.ts";
+import { type Disk, DiskError, type DiskLock } from "../lib/ports/disk.ts";
 import type { Clock } from "../lib/ports/clock.ts";
 import type { Logger } from "../lib/ports/logger.ts";
 import type { NodeMetrics } from "../lib/ports/metrics.ts";
@@ -155,7 +155,7 @@ class Node implements NodeRuntime {
     this.#replicas.delete(key);
     await replica.close();
     const { walDir, stateDir, disk } = this.#options;
-    await removeShard(disk, shardPaths({ walDir, stateDir, namespace, shard }));
+    await this.#orFatal(removeShard(disk, shardPaths({ walDir, stateDir, namespace, shard })));
     this.#watchers.changed(this.status().replicas);
   }
 
@@ -199,12 +199,24 @@ class Node implements NodeRuntime {
     const key = keyOf(request.namespace, request.shard);
     const open = this.#replicas.get(key) ?? this.#opening.get(key);
     if (open !== undefined) return open;
-    const opening = this.#openReplica(request).finally(() => this.#opening.delete(key));
+    const opening = this.#orFatal(this.#openReplica(request)).finally(() => {
+      this.#opening.delete(key);
+    });
     this.#opening.set(key, opening);
     const replica = await opening;
     this.#replicas.set(key, replica);
     this.#watchers.changed([replica.status()]);
     return replica;
+  }
+
+  /** A failed sync ends the process, whoever asked for it: trying again would find the pages clean (R14). */
+  async #orFatal<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await work;
+    } catch (error) {
+      if (error instanceof DiskError && error.fatal) this.#reportFatal(error);
+      throw error;
+    }
   }
 
   async #openReplica(request: OpenShardRequest): Promise<ReplicaDriver> {
