@@ -5,6 +5,7 @@
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -77,24 +78,28 @@ export function compile() {
  * of this program, and hundreds of small modules are a third of that start. Native packages stay apart.
  */
 function bundleSidecar() {
-  const native = ["lmdb", "@node-rs/crc32", "@node-rs/xxhash", "fs-native-extensions"];
-  run(process.execPath, [
-    tool("esbuild", "bin/esbuild"),
-    "dist/sidecar/main.js",
-    "--bundle",
-    "--splitting",
-    "--platform=node",
-    "--format=esm",
-    "--target=node20",
-    "--outdir=dist/sidecar",
-    "--allow-overwrite",
-    "--chunk-names=chunks/[name]-[hash]",
-    "--minify-whitespace",
-    "--log-level=warning",
-    ...native.map((name) => `--external:${name}`),
+  const { buildSync } = createRequire(import.meta.url)("esbuild");
+  buildSync({
+    absWorkingDir: root,
+    entryPoints: ["dist/sidecar/main.js"],
+    outdir: "dist/sidecar",
+    allowOverwrite: true,
+    bundle: true,
+    splitting: true,
+    chunkNames: "chunks/[name]-[hash]",
+    platform: "node",
+    format: "esm",
+    target: "node20",
+    minifyWhitespace: true,
+    logLevel: "warning",
+    external: ["lmdb", "@node-rs/crc32", "@node-rs/xxhash", "fs-native-extensions"],
     // CommonJS packages inside the bundle still ask for Node's own modules.
-    "--banner:js=import{createRequire as nodeRequire}from'node:module';const require=nodeRequire(import.meta.url);",
-  ]);
+    banner: {
+      js:
+        "import{createRequire as nodeRequire}from'node:module';" +
+        "const require=nodeRequire(import.meta.url);",
+    },
+  });
 }
 
 /**
