@@ -25,7 +25,8 @@ function depth(key: string): number {
 /** UTF-8 with each slash as the one byte above all that UTF-8 uses. */
 function slashHigh(key: string): Buffer {
   const bytes = Buffer.from(key);
-  for (let at = bytes.indexOf(SLASH); at !== -1; at = bytes.indexOf(SLASH, at + 1)) bytes[at] = 0xff;
+  for (let at = bytes.indexOf(SLASH); at !== -1; at = bytes.indexOf(SLASH, at + 1))
+    bytes[at] = 0xff;
   return bytes;
 }
 

@@ -1,6 +1,6 @@
 /**
- * An unchanged public client: Oxia's own for Java, fetched from Maven's registry, drives a local store of
- * three replicas and two shards. What it checks is in java/src/main/java.
+ * An unchanged public client: Oxia's own for Java, fetched from Maven's registry, drives a local
+ * store of three replicas and two shards. What it checks is in java/src/main/java.
  */
 import assert from "node:assert/strict";
 import { execFile, spawnSync } from "node:child_process";
