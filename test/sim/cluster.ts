@@ -71,6 +71,7 @@ export class SimCluster {
           this.referee.appendSent(...sent),
         ackSent: (from: string, ack: Parameters<Referee["ackSent"]>[1]) =>
           this.referee.ackSent(from, ack),
+        logged: (node: string, line: string) => this.note(node, line),
         failed: (node: SimNode, error: Error) => this.#failed(node, error),
       },
     };
@@ -119,7 +120,12 @@ export class SimCluster {
     const name = `coordinator-${this.#started}`;
     this.#started += 1;
     const skewMs = this.#chance.below(1_000);
-    const process = new SimProcess(name, this.time, new Chance(this.#chance.below(2 ** 31)), skewMs);
+    const process = new SimProcess(
+      name,
+      this.time,
+      new Chance(this.#chance.below(2 ** 31)),
+      skewMs,
+    );
     const spec: StoreSpec = {
       storeId: STORE,
       nodes: this.nodes.map(({ name: node }) => ({

@@ -93,14 +93,20 @@ export class CommittedLog {
     if (known !== null) {
       return samePosition(known, position)
         ? null
-        : { offset: position.offset, message: `${text(known)} was committed, now ${text(position)} is` };
+        : {
+            offset: position.offset,
+            message: `${text(known)} was committed, now ${text(position)} is`,
+          };
     }
     const fresh: BookEntry[] = [];
     let at = position;
     while (at.offset > this.tip.offset) {
       const entry = this.#book.find(at);
       if (entry === null) {
-        return { offset: at.offset, message: `${text(at)} is committed and was never sent to anybody` };
+        return {
+          offset: at.offset,
+          message: `${text(at)} is committed and was never sent to anybody`,
+        };
       }
       fresh.push(entry);
       at = entry.previous;

@@ -41,7 +41,8 @@ function parseArguments(argv: readonly string[]): Arguments {
     else if (name === "--until-failure") parsed = { ...parsed, untilFailure: true };
     else if (name === "--seed") parsed = { ...parsed, seed: number(name, argv[++at]) };
     else if (name === "--seeds") parsed = { ...parsed, seeds: number(name, argv[++at]) };
-    else if (name === "--trace") parsed = { ...parsed, trace: argv[++at] ?? usage("--trace: missing") };
+    else if (name === "--trace")
+      parsed = { ...parsed, trace: argv[++at] ?? usage("--trace: missing") };
     else usage(`${name}: unknown option`);
   }
   return parsed;
@@ -74,7 +75,8 @@ const file = arguments_.trace === null ? null : createWriteStream(arguments_.tra
 process.stdout.write(`first seed ${arguments_.seed}\n`);
 for (let i = 0; arguments_.untilFailure || i < arguments_.seeds; i += 1) {
   const seed = arguments_.seed + i;
-  const tracing = file !== null && i === 0 ? { sink: (line: string) => file.write(`${line}\n`) } : {};
+  const tracing =
+    file !== null && i === 0 ? { sink: (line: string) => file.write(`${line}\n`) } : {};
   const result = await simulate({ seed, ...tracing });
   ran += 1;
   simulatedMs += result.simulatedMs;
@@ -89,7 +91,11 @@ for (let i = 0; arguments_.untilFailure || i < arguments_.seeds; i += 1) {
 }
 file?.end();
 const realMs = clockMs() - beganMs;
-const kinds = [...faults].sort().map(([fault, count]) => `${fault} ${count}`);
+const kinds = [...faults]
+  .map(([fault, count]) => `${fault} ${count}`)
+  .toSorted((a, b) => {
+    return a < b ? -1 : 1;
+  });
 process.stdout.write(
   `${ran} seeds, ${failed.length} failed${failed.length === 0 ? "" : ` (${failed.join(", ")})`}, ` +
     `${(simulatedMs / 1000).toFixed(0)} s simulated, ${(simulatedMs / realMs).toFixed(0)} times real ` +

@@ -138,7 +138,10 @@ export class Nemesis {
     if (fault === "cutPair") both(node.name, other);
     if (fault === "oneWay") pairs.push([node.name, other]);
     if (fault === "sever") {
-      return network.sever(node.name, this.#pick([other, ...leaders]) ?? "", this.#chance.happens(0.5)) > 0;
+      return (
+        network.sever(node.name, this.#pick([other, ...leaders]) ?? "", this.#chance.happens(0.5)) >
+        0
+      );
     }
     for (const [from, to] of pairs) network.block(from, to);
     this.#cluster.note("network", `blocks ${pairs.map((pair) => pair.join(">")).join(" ")}`);

@@ -160,7 +160,8 @@ export class SimNetwork {
     const open: Open = { stream: stream as never, client: from, server: target };
     this.#open.add(open);
     this.#send(up, () => options.serve(target, stream));
-    if (this.#isBlocked(from.name, to) || this.#isBlocked(to, from.name)) this.#watchKeepalive(open);
+    if (this.#isBlocked(from.name, to) || this.#isBlocked(to, from.name))
+      this.#watchKeepalive(open);
     return stream;
   }
 
@@ -296,7 +297,5 @@ export class SimNetwork {
 
 function isBetween(open: Open, a: string, b: string): boolean {
   const { client, server } = open;
-  return (
-    (client.name === a && server.name === b) || (client.name === b && server.name === a)
-  );
+  return (client.name === a && server.name === b) || (client.name === b && server.name === a);
 }

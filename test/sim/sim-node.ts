@@ -1,9 +1,15 @@
 import { DiskError } from "../../sidecar/lib/ports/disk.ts";
 import { type DuplexCall, TransportError } from "../../sidecar/lib/ports/duplex-call.ts";
-import { SILENT_LOGGER } from "../../sidecar/lib/ports/logger.ts";
+import { type LogFields, type Logger, SILENT_LOGGER } from "../../sidecar/lib/ports/logger.ts";
 import { NO_METRICS } from "../../sidecar/lib/ports/metrics.ts";
 import type { Random } from "../../sidecar/lib/ports/random.ts";
-import { Ack, Append, type Peer, SnapshotChunk, SnapshotResponse } from "../../sidecar/protocol/gen/resilver.ts";
+import {
+  Ack,
+  Append,
+  type Peer,
+  SnapshotChunk,
+  SnapshotResponse,
+} from "../../sidecar/protocol/gen/resilver.ts";
 import { openNode, type NodeOptions } from "../../sidecar/runtime/node.ts";
 import type { PeerTransport, ReplicaHandle } from "../../sidecar/runtime/ports.ts";
 import { DEFAULT_REPLICA_OPTIONS } from "../../sidecar/runtime/replica-options.ts";
@@ -27,6 +33,8 @@ export interface NodeEvents {
   ackSent(from: string, ack: Ack): void;
   /** The process ended by itself: a failed sync, or a broken invariant. */
   failed(node: SimNode, error: Error): void;
+  /** A line of its log, warnings and worse. */
+  logged(node: string, line: string): void;
 }
 
 /** What a node is made of. */
@@ -68,7 +76,12 @@ export class SimNode {
   /** Starts a process. */
   boot(): void {
     const { time, network, chance, options, alter } = this.#world;
-    const process = new SimProcess(this.name, time, new Chance(chance.below(2 ** 31)), this.#skewMs);
+    const process = new SimProcess(
+      this.name,
+      time,
+      new Chance(chance.below(2 ** 31)),
+      this.#skewMs,
+    );
     this.process = process;
     network.up(process);
     const disk = new ProcessDisk(this.disk, process, time, this.speed, {
@@ -86,7 +99,7 @@ export class SimNode {
         engine: simEngineFactory(disk),
         transport: this.#transport(process),
         metrics: NO_METRICS,
-        logger: SILENT_LOGGER,
+        logger: this.#logger(),
         memoryTableBytes: 16 * 1024 * 1024,
         snapshotBytesPerSecond: options.snapshotBytesPerSecond,
         replica: { ...DEFAULT_REPLICA_OPTIONS, ...options.replica },
@@ -117,6 +130,13 @@ export class SimNode {
   wipe(what: readonly ("wal" | "state")[]): void {
     for (const dir of what) this.disk.wipe(dir === "wal" ? WAL_DIR : STATE_DIR);
     this.damaged = true;
+  }
+
+  #logger(): Logger {
+    const line = (message: string, fields: LogFields = {}): void => {
+      this.#world.events.logged(this.name, `${message} ${JSON.stringify(fields)}`);
+    };
+    return { ...SILENT_LOGGER, warn: line, error: line, child: () => this.#logger() };
   }
 
   #failed(process: SimProcess, error: Error): void {

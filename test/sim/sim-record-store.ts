@@ -3,7 +3,12 @@ import {
   type RecordStore,
   type StoredRecord,
 } from "../../operator/controller/ports.ts";
-import { parseRecord, type ShardKey, shardKeyText, type ShardRecord } from "../../operator/core/record.ts";
+import {
+  parseRecord,
+  type ShardKey,
+  shardKeyText,
+  type ShardRecord,
+} from "../../operator/core/record.ts";
 import type { SimProcess, SimTime } from "./sim-clock.ts";
 
 /** How often what goes wrong; probabilities of one call. */

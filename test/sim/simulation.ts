@@ -173,7 +173,8 @@ class Run {
       if (status.term !== record.term) return `${member.node} is in term ${status.term}`;
     }
     const leader = this.cluster.node(record.leader.node).replica?.status();
-    if (leader?.status !== ServingStatus.LEADER || !leader.serving) return "the leader does not serve";
+    if (leader?.status !== ServingStatus.LEADER || !leader.serving)
+      return "the leader does not serve";
     const { followers } = leader;
     if (followers.length !== this.#options.nodes - 1) return "the leader does not feed everybody";
     const idle = followers.find((one) => one.state !== "Stream");
@@ -187,7 +188,9 @@ class Run {
     const statuses = this.cluster.nodes.map((node) => node.replica?.status());
     const head = Math.max(...statuses.map((status) => status?.head?.offset ?? -1));
     const behind = statuses.find((status) => status?.appliedOffset !== head);
-    return behind === undefined ? null : `${behind.node} applied ${behind.appliedOffset} of ${head}`;
+    return behind === undefined
+      ? null
+      : `${behind.node} applied ${behind.appliedOffset} of ${head}`;
   }
 
   /** Every acknowledged write is in the model, and every state machine is what the model says (I6). */

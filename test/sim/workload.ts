@@ -24,6 +24,7 @@ export class Workload {
   readonly acknowledged = new Map<string, string>();
   readonly #cluster: SimCluster;
   readonly #seed: Chance;
+  readonly #answering = new Map<SimProcess, string>();
   #next = 0;
   #stopped = false;
 
@@ -111,7 +112,7 @@ export class Workload {
     }
   }
 
-  /** Asks the recorded leader, now and then any other node. */
+  /** Asks whoever answered last, as clients do; after a failure the recorded leader, or any node. */
   #ask<T>(
     process: SimProcess,
     label: string,
@@ -119,7 +120,8 @@ export class Workload {
   ): Promise<T> {
     const { network, nodes, record } = this.#cluster;
     const any = nodes[process.chance.below(nodes.length)]?.name ?? "";
-    const to = process.chance.happens(0.9) ? (record?.leader?.node ?? any) : any;
+    const named = process.chance.happens(0.9) ? (record?.leader?.node ?? any) : any;
+    const to = this.#answering.get(process) ?? named;
     const { answer, cancel } = network.unary({
       from: process,
       to,
@@ -132,10 +134,22 @@ export class Workload {
     });
     return new Promise((resolve, reject) => {
       const timer = process.clock.timer(REQUEST_TIMEOUT_MS, () => {
+        this.#answering.delete(process);
         cancel();
         reject(new Error("no answer"));
       });
-      answer.then(resolve, reject).finally(() => timer.cancel());
+      answer
+        .then(
+          (value) => {
+            this.#answering.set(process, to);
+            resolve(value);
+          },
+          (error: Error) => {
+            this.#answering.delete(process);
+            reject(error);
+          },
+        )
+        .finally(() => timer.cancel());
     });
   }
 

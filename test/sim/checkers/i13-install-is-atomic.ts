@@ -23,7 +23,10 @@ export function installIsAtomic(context: CheckContext): Checker {
       }
       const { commit = LOG_START, head = LOG_START, logFirstOffset } = status;
       if (commit.offset >= 0 && !context.committed.has(commit)) {
-        context.violate("I13", `${node} came back with a state at ${text(commit)}, never committed`);
+        context.violate(
+          "I13",
+          `${node} came back with a state at ${text(commit)}, never committed`,
+        );
       }
       if (logFirstOffset > commit.offset + 1 || head.offset < commit.offset) {
         const log = `${logFirstOffset} to ${head.offset}`;

@@ -16,7 +16,10 @@ export function termsNeverDecrease(context: CheckContext): Checker {
     boot({ node, status }) {
       const promised = answered.get(status.replicaUid) ?? -1;
       if (status.term >= promised) return;
-      context.violate("I2", `${node} had answered for term ${promised}, came back in ${status.term}`);
+      context.violate(
+        "I2",
+        `${node} had answered for term ${promised}, came back in ${status.term}`,
+      );
     },
     called(name, _node, request) {
       if (name !== "newTerm" && name !== "enrol") return;

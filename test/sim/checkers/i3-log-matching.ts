@@ -9,7 +9,10 @@ export function logMatching(context: CheckContext): Checker {
     const known = crcs.get(name) ?? crc;
     crcs.set(name, known);
     if (known === crc) return;
-    context.violate("I3", `${who} has another history at (${term}, ${offset}) than was seen before`);
+    context.violate(
+      "I3",
+      `${who} has another history at (${term}, ${offset}) than was seen before`,
+    );
   };
   return {
     invariant: "I3",

@@ -11,7 +11,8 @@ export function leaderCompleteness(context: CheckContext): Checker {
       if (!begins) return;
       const { tip } = context.committed;
       const commit = status.commit ?? LOG_START;
-      const own = commit.offset < tip.offset ? null : context.committed.ancestor(commit, tip.offset);
+      const own =
+        commit.offset < tip.offset ? null : context.committed.ancestor(commit, tip.offset);
       if (own !== null && samePosition(own, tip)) return;
       const what = `${node} serves term ${status.term} with commit ${text(commit)}`;
       context.violate("I4", `${what}, without the committed ${text(tip)}`);

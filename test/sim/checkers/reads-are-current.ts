@@ -30,7 +30,10 @@ export class ReadsAreCurrent {
     const offset = value === null ? -1 : (this.#context.model.offsetOf(value) ?? -1);
     if (kind === "read" && offset < knownOffset) {
       const seen = value ?? "nothing";
-      this.#context.violate("R15", `a read of ${key} showed ${seen}, offset ${knownOffset} was known`);
+      this.#context.violate(
+        "R15",
+        `a read of ${key} showed ${seen}, offset ${knownOffset} was known`,
+      );
     }
     this.#known.set(key, Math.max(this.knownOffset(key), offset));
   }
