@@ -12,7 +12,7 @@ import type {
 } from "../protocol/gen/resilver.ts";
 import { ServingStatus } from "../protocol/status.ts";
 import { notMember, raisesGeneration, refuseAddressee, refuseTerm, refuseUnlessLeader } from "./admission.ts";
-import type { Effect, PromisedState, Reply } from "./effect.ts";
+import type { Effect, PromisedState, Refusal, Reply } from "./effect.ts";
 import { Follower } from "./follower.ts";
 import type { Input, RequestId } from "./input.ts";
 import { Leader } from "./leader.ts";
@@ -273,22 +273,9 @@ export class Replica {
   /** Kept for Oxia's protocol; appends cut by themselves (R9). */
   #truncate(id: RequestId, request: TruncateRequest): void {
     const { state } = this;
-    const wanted = request.headEntryId;
-    const own = wanted === undefined ? null : state.log.positionAt(wanted.offset);
-    const refused =
-      refuseAddressee(state, { targetUid: request.peer?.targetUid ?? "" }) ??
-      refuseTerm(state, request.term, true) ??
-      (state.status !== ServingStatus.FENCED || this.#fence !== null
-        ? refusal("INVALID_STATUS", "only a fenced replica is truncated")
-        : null) ??
-      (own === null || own.term !== wanted?.term || own.offset < state.commit
-        ? refusal("INVALID_ARGUMENT", "head_entry_id must name an entry of this log at or above its commit offset", {
-            field: "head_entry_id",
-            allowed: `${state.commit}..${state.log.last.offset}`,
-          })
-        : null);
+    const refused = this.#refuseTruncate(request);
     if (refused !== null) return state.refuse(id, refused);
-    const offset = own?.offset ?? state.commit;
+    const offset = request.headEntryId?.offset ?? state.log.last.offset;
     state.log.truncate(offset);
     state.logEpoch += 1;
     state.synced = Math.min(state.synced, offset);
@@ -296,6 +283,26 @@ export class Replica {
     state.status = ServingStatus.FOLLOWER;
     const response = { headEntryId: { term: state.log.last.term, offset } };
     state.emit({ kind: "reply", id, reply: { kind: "truncate", response } });
+  }
+
+  #refuseTruncate(request: TruncateRequest): Refusal | null {
+    const { state } = this;
+    const refused =
+      refuseAddressee(state, { targetUid: request.peer?.targetUid ?? "" }) ??
+      refuseTerm(state, request.term, true);
+    if (refused !== null) return refused;
+    if (state.status !== ServingStatus.FENCED || this.#fence !== null) {
+      return refusal("INVALID_STATUS", "only a fenced replica is truncated");
+    }
+    const wanted = request.headEntryId;
+    const own = wanted === undefined ? null : state.log.positionAt(wanted.offset);
+    if (own !== null && own.term === wanted?.term && own.offset >= state.commit) return null;
+    const text = "head_entry_id must name an entry of this log at or above its commit offset";
+    return refusal("INVALID_ARGUMENT", text, {
+      field: "head_entry_id",
+      value: `${wanted?.term}:${wanted?.offset}`,
+      allowed: `${state.commit}..${state.log.last.offset}`,
+    });
   }
 
   #propose(id: RequestId, value: Uint8Array, nowMs: number): void {
