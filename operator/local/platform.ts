@@ -145,14 +145,18 @@ export class LocalPlatform implements Platform {
     }
   }
 
+  /** Sidecars that a killed `up` left behind, by name. One that listens elsewhere than it should is ended. */
   private leftRunning(): ReadonlyMap<string, number> {
     const left = new Map<string, number>();
-    for (const name of this.pods.keys()) {
-      const paths = replicaPaths(this.options.dir, name);
+    for (const { node, publicAddress } of this.options.endpoints) {
+      const paths = replicaPaths(this.options.dir, node);
       const file = readJson(paths.pid);
       if (typeof file !== "object" || file === null || !("pid" in file)) continue;
       const { pid } = file;
-      if (typeof pid === "number" && isProcessOf(pid, paths.wal)) left.set(name, pid);
+      if (typeof pid !== "number" || !isProcessOf(pid, paths.wal)) continue;
+      if (isProcessOf(pid, publicAddress)) left.set(node, pid);
+      // Its successor is started at once, and again until the directories are free.
+      else process.kill(pid, "SIGKILL");
     }
     return left;
   }

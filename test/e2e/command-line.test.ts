@@ -1,0 +1,188 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { sidecarEnvironment } from "../../operator/local/sidecar-process.ts";
+import type { StoreStatus } from "../../operator/local/store-status.ts";
+
+/** The compiled command where there is one (`npm test` compiles it). */
+const COMPILED = process.env["RESILVER_TEST_MAIN"] ?? resolve("dist/operator/main.js");
+const COMMAND = existsSync(COMPILED) ? [COMPILED] : ["--import", "tsx", "operator/main.ts"];
+
+interface Outcome {
+  readonly status: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+describe("resilver, as a person uses it", function () {
+  this.timeout(180_000);
+  let dir: string;
+  let running: { stop(signal: NodeJS.Signals): Promise<Outcome> }[];
+
+  beforeEach(() => {
+    dir = mkdtempSync(join(tmpdir(), "resilver-cli-"));
+    running = [];
+  });
+
+  afterEach(async () => {
+    for (const process of running) await process.stop("SIGTERM");
+    rmSync(dir, { recursive: true, force: true });
+  });
+
+  /** Runs a command; resolves with its outcome, or earlier with how to stop it once it printed `ready`. */
+  function run(args: readonly string[]): Promise<Outcome> {
+    return launch(args).done;
+  }
+
+  function launch(args: readonly string[]) {
+    const child = spawn(process.execPath, [...COMMAND, ...args], {
+      stdio: ["ignore", "pipe", "pipe"],
+      // What steers the tests is no setting of a sidecar.
+      env: sidecarEnvironment(process.env),
+    });
+    const text = { out: "", err: "" };
+    const waiting: { pattern: RegExp; found: () => void }[] = [];
+    child.stdout.setEncoding("utf8").on("data", (part: string) => {
+      text.out += part;
+      for (const { pattern, found } of waiting) if (pattern.test(text.out)) found();
+    });
+    child.stderr.setEncoding("utf8").on("data", (part: string) => {
+      text.err += part;
+    });
+    const done = new Promise<Outcome>((ended) => {
+      child.once("close", (status) => ended({ status, ...text }));
+    });
+    return {
+      done,
+      pid: child.pid ?? 0,
+      printed: (pattern: RegExp) =>
+        Promise.race([
+          new Promise<void>((found) => {
+            waiting.push({ pattern, found });
+            if (pattern.test(text.out)) found();
+          }),
+          done.then(({ status, out, err }) => assert.fail(`ended with ${status}:\n${out}${err}`)),
+        ]),
+      stop: (signal: NodeJS.Signals) => {
+        child.kill(signal);
+        return done;
+      },
+    };
+  }
+
+  async function up(...args: string[]) {
+    const port = ["--port", String(10_000 + Math.floor(Math.random() * 20_000))];
+    const known = existsSync(join(dir, "store.json")) ? [] : port;
+    const started = launch(["local", "up", "--dir", dir, ...known, ...args]);
+    running.push(started);
+    await started.printed(/ready: every replica votes/);
+    return started;
+  }
+
+  async function status(): Promise<StoreStatus> {
+    const { out } = await run(["local", "status", "--json", "--dir", dir]);
+    return JSON.parse(out) as StoreStatus;
+  }
+
+  it("up, put, get, list, scan, delete, wipe, status, kill, restart, down", async () => {
+    const started = await up();
+    const data = ["--dir", dir];
+    assert.match((await run(["put", "a/1", "one", ...data])).out, /^\d+\n$/);
+    writeFileSync(join(dir, "value"), "two");
+    assert.equal((await run(["put", "a/2", "--file", join(dir, "value"), ...data])).status, 0);
+    assert.equal((await run(["put", "a/1", "x", "--if-absent", ...data])).status, 1);
+    assert.equal((await run(["get", "a/2", ...data])).out, "two");
+    assert.equal((await run(["get", "a/3", ...data])).status, 1);
+    assert.equal((await run(["list", "a/", ...data])).out, "a/1\na/2\n");
+    assert.equal((await run(["scan", "a/1", "a/2", ...data])).out.split("\n").length, 2);
+    assert.equal((await run(["delete", "a/2", ...data])).status, 0);
+
+    const before = await status();
+    const victim = before.shards[0]?.replicas.find(({ role }) => role === "voter");
+    assert.ok(victim !== undefined);
+    const wiped = await run(["local", "wipe", victim.node, ...data]);
+    assert.match(wiped.out, /wiped \(all\) and started again/);
+    await started.printed(new RegExp(`${victim.node}: votes again`));
+    const rebuilt = (await status()).shards[0]?.replicas.find(({ node }) => node === victim.node);
+    assert.notEqual(rebuilt?.uid, victim.uid);
+    const table = await run(["local", "status", ...data]);
+    assert.match(table.out, /default\/0: term \d+, leader resilver-\d, serving/);
+
+    assert.equal((await run(["local", "kill", victim.node, ...data])).status, 0);
+    assert.equal((await status()).pods.find(({ name }) => name === victim.node)?.state, "stopped");
+    assert.equal((await run(["local", "restart", victim.node, ...data])).status, 0);
+    const unknown = await run(["local", "kill", "resilver-9", ...data]);
+    assert.equal(unknown.status, 2);
+    assert.match(
+      unknown.err,
+      /there is no resilver-9; allowed: resilver-0, resilver-1, resilver-2/,
+    );
+
+    const second = await run(["local", "up", ...data]);
+    assert.equal(second.status, 1);
+    assert.match(second.err, /is in use by another/);
+
+    assert.equal((await run(["local", "down", ...data])).status, 0);
+    assert.equal((await started.done).status, 0);
+    assert.equal((await run(["local", "status", ...data])).status, 1);
+  });
+
+  it("after kill -9 sidecars serve on; the next `up` takes them over", async () => {
+    const started = await up();
+    const pids = (await status()).pods.map(({ pid }) => pid);
+    await started.stop("SIGKILL");
+    assert.equal((await run(["put", "k", "v", "--dir", dir])).status, 0);
+    await up("--replicas", "3");
+    assert.deepEqual(
+      (await status()).pods.map(({ pid }) => pid),
+      pids,
+    );
+    assert.equal((await run(["get", "k", "--dir", dir])).out, "v");
+    await running.at(-1)?.stop("SIGKILL");
+    // Other ports: those that were left behind cannot be taken over, and are replaced.
+    await up("--port", String(10_000 + Math.floor(Math.random() * 20_000)));
+    assert.equal((await run(["get", "k", "--dir", dir])).out, "v");
+    assert.ok((await status()).pods.every(({ pid }) => !pids.includes(pid)));
+    await running.at(-1)?.stop("SIGTERM");
+    const other = await run(["local", "up", "--replicas", "5", "--dir", dir]);
+    assert.equal(other.status, 1);
+    assert.match(other.err, /--replicas 5: the store in .* has 3/);
+  });
+
+  it("says which port is in use", async () => {
+    await up();
+    const port = (await status()).pods[0]?.publicAddress.split(":")[1] ?? "";
+    const other = mkdtempSync(join(tmpdir(), "resilver-cli-"));
+    try {
+      const { status: exit, err } = await run(["local", "up", "--dir", other, "--port", port]);
+      assert.equal(exit, 1);
+      assert.match(err, new RegExp(`--port ${port}: port ${port} is in use`));
+    } finally {
+      rmSync(other, { recursive: true });
+    }
+  });
+
+  it("sidecar: passes settings, help and exit status through", async () => {
+    const help = await run(["sidecar", "--help"]);
+    assert.equal(help.status, 0);
+    assert.match(help.out, /--wal-dir/);
+    const wrong = await run(["sidecar", "--node", "x", "--public-address", "nowhere"]);
+    assert.equal(wrong.status, 2);
+    assert.match(wrong.err, /publicAddress is "nowhere"; allowed: host:port/);
+  });
+
+  for (const args of [[], ["--victim", "leader"], ["--what", "wal", "--quiet"], ["--again", "1"]]) {
+    it(`local demo ${args.join(" ")}`.trimEnd(), async () => {
+      const json = join(dir, "out.json");
+      const small = ["--once", "--size", "4MiB", "--dir", join(dir, "demo"), "--json", json];
+      const { status: exit, out, err } = await run(["local", "demo", ...small, ...args]);
+      assert.equal(exit, 0, out + err);
+      const result = JSON.parse(readFileSync(json, "utf8")) as Record<string, unknown>;
+      assert.equal(result["ok"], true);
+      assert.equal(result["lost"], 0);
+      assert.match(out, /all 3 replicas hold the same state/);
+    });
+  }
+});
