@@ -315,6 +315,8 @@ async function finishFormat(
     await writeReplicaMeta(disk, paths.walDir, newReplicaMeta(uid, WipeReason[forming.reason]));
   }
   const other = await side(() => readCookie(disk, paths.stateDir));
+  // The state volume may have been emptied since this format began.
+  await makeDirDurable(disk, paths.stateDir);
   if (other.cookie?.replicaUid !== uid) {
     await copyAside(disk, paths.stateDir, uid);
     await writeCookie(disk, paths.stateDir, forming);
