@@ -11,7 +11,7 @@ const stop = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.on(signal, () => {
     if (stop.signal.aborted && signal === "SIGINT") process.exit(INTERRUPTED);
-    stop.abort();
+    stop.abort(new Error(`stopped by ${signal}`));
   });
 }
 

@@ -168,7 +168,15 @@ describe("resilver, as a person uses it", function () {
     const help = await run(["sidecar", "--help"]);
     assert.equal(help.status, 0);
     assert.match(help.out, /--wal-dir/);
-    const wrong = await run(["sidecar", "--node", "x", "--public-address", "nowhere"]);
+    const wrong = await run([
+      "sidecar",
+      "--node",
+      "x",
+      "--store-id",
+      "s",
+      "--public-address",
+      "nowhere",
+    ]);
     assert.equal(wrong.status, 2);
     assert.match(wrong.err, /publicAddress is "nowhere"; allowed: host:port/);
   });
