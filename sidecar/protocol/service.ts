@@ -5,6 +5,7 @@
  */
 import * as oxia from "./gen/oxia-client.ts";
 import * as own from "./gen/resilver.ts";
+import { encodeAppend, encodeSnapshotChunk } from "./hot-codec.ts";
 
 /** One rpc, in the shape gRPC libraries for Node take. */
 export interface MethodDefinition<
@@ -197,11 +198,17 @@ const REPLICATION = "/resilver.v1.LogReplication";
 /** Leader to follower, on the internal port. */
 export const LogReplicationService = {
   truncate: method(`${REPLICATION}/Truncate`, own.TruncateRequest, own.TruncateResponse, UNARY),
-  replicate: method(`${REPLICATION}/Replicate`, own.Append, own.Ack, BIDIRECTIONAL),
-  sendSnapshot: method(
-    `${REPLICATION}/SendSnapshot`,
-    own.SnapshotChunk,
-    own.SnapshotResponse,
-    BIDIRECTIONAL,
-  ),
+  replicate: {
+    ...method(`${REPLICATION}/Replicate`, own.Append, own.Ack, BIDIRECTIONAL),
+    requestSerialize: encodeAppend,
+  },
+  sendSnapshot: {
+    ...method(
+      `${REPLICATION}/SendSnapshot`,
+      own.SnapshotChunk,
+      own.SnapshotResponse,
+      BIDIRECTIONAL,
+    ),
+    requestSerialize: encodeSnapshotChunk,
+  },
 };
