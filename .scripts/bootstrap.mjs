@@ -4,7 +4,15 @@
  */
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -70,6 +78,8 @@ export function compile() {
   rmSync(join(root, "dist"), { recursive: true, force: true });
   run(process.execPath, [tool("typescript", "bin/tsc"), "-p", ".tsconfig.build.json"]);
   bundleSidecar();
+  // The command in package.json's `bin`: npx runs the file itself.
+  chmodSync(join(root, "dist", "operator", "main.js"), 0o755);
   writeFileSync(stampFile, stamp);
 }
 

@@ -33,7 +33,7 @@ export function parseSettings(value: unknown, path: string): StoreSettings {
 }
 
 /** Names of the replicas: resilver-0, resilver-1, ... as a StatefulSet would name its pods. */
-export function replicaNames(replicas: number): readonly string[] {
+function replicaNames(replicas: number): readonly string[] {
   return Array.from({ length: replicas }, (_, ordinal) => `resilver-${ordinal}`);
 }
 

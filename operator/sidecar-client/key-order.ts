@@ -1,6 +1,6 @@
 /**
  * Order of keys as the store sorts them, to merge what several shards answered. Hierarchical: by depth,
- * then by bytes with the slash above all others; natural: bytes only.
+ * then by bytes with the slash above all others.
  */
 export type KeyOrder = (a: string, b: string) => number;
 
@@ -11,9 +11,6 @@ const SLASH = 0x2f;
  */
 export const hierarchicalOrder: KeyOrder = (a, b) =>
   depth(a) - depth(b) || Buffer.compare(slashHigh(a), slashHigh(b));
-
-/** Order of the UTF-8 bytes. */
-export const naturalOrder: KeyOrder = (a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b));
 
 /** The count of slashes; a trailing pair, the end of a range, counts as one. */
 function depth(key: string): number {

@@ -7,7 +7,7 @@ import { addLocalCommands } from "./local-commands.ts";
 import { addSidecarCommand } from "./sidecar-command.ts";
 
 /** The whole command line. */
-export function buildProgram(terminal: Terminal, version: string): Command {
+function buildProgram(terminal: Terminal, version: string): Command {
   const program = new Command("resilver")
     .description("A replicated store that rebuilds replicas whose disks were lost.")
     .version(version, "-V, --version", "print the version")

@@ -4,7 +4,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Terminal } from "../cli/exit.ts";
 import { DirectoryInUse, lockDirectory } from "../directory.ts";
 import type { LocalStore } from "../local-store.ts";
-import { formatSize } from "../sizes.ts";
 import { startUp, type UpSession } from "../up.ts";
 import { DemoRun } from "./demo-run.ts";
 import { projectModules } from "./input.ts";
@@ -123,9 +122,4 @@ function killAllNow(store: LocalStore): void {
       // Gone already.
     }
   }
-}
-
-/** `128 MiB`, for the first line. */
-export function sizeText(options: DemoOptions): string {
-  return formatSize(options.size);
 }
