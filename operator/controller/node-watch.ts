@@ -145,8 +145,10 @@ export class NodeWatch {
     const left = timings.silentAfterMs - silence;
     const deadlineMs = Math.min(timings.probeDeadlineMs, Math.max(100, left));
     try {
-      await sidecars.getInfo(this.endpoint, { deadlineMs, signal });
+      const { bootId } = await sidecars.getInfo(this.endpoint, { deadlineMs, signal });
       this.#heardAtMs = clock.monotonicMs();
+      // The stream still hangs on a process that is gone: its reports say nothing about this one.
+      if (bootId !== this.#bootId) this.#dropStream?.();
     } catch {
       if (signal.aborted || this.#reach !== "up") return;
       if (clock.monotonicMs() - this.#heardAtMs < timings.silentAfterMs) return;
