@@ -184,6 +184,12 @@ export class Nemesis {
 
   #wipe(node: SimNode): boolean {
     if (!this.#mayLose(node)) return false;
+    this.takeDisk(node);
+    return true;
+  }
+
+  /** The node loses some or all of its disk; it restarts soon, also after {@link heal}. */
+  takeDisk(node: SimNode): void {
     const what = WIPES[this.#chance.below(WIPES.length)] ?? WIPES[0];
     this.#cluster.kill(node, { power: true, silent: this.#chance.happens(0.3) });
     this.#cluster.note(node.name, `loses ${what.join(" and ")}`);
@@ -191,7 +197,6 @@ export class Nemesis {
     this.wipes += 1;
     // At once, too: an instant restart is the hardest to notice (H3).
     this.#cluster.bootLater(node, this.#chance.happens(0.3) ? 1 : this.#chance.below(2_000));
-    return true;
   }
 
   #wipeLearner(): boolean {

@@ -50,6 +50,8 @@ export interface SimOptions {
   readonly quietEnd: boolean;
   /** After everything healed, all nodes lose power at once. */
   readonly finalPowerLoss: boolean;
+  /** And then all followers their disks, while the leader goes on (R16). */
+  readonly finalWipe: boolean;
 }
 
 /** Draws the options of a run. */
@@ -80,16 +82,17 @@ export function drawOptions(chance: Chance): SimOptions {
       tailEntriesMax: one(8, 64, 100_000),
       freeBytesMin: 0,
     },
-    snapshotBytesPerSecond: one(0, 0, 5_000, 30_000),
+    snapshotBytesPerSecond: one(0, 0, 2_000, 10_000),
     clients: one(1, 2, 4),
     keys: one(4, 16, 40),
     thinkMs: one(5, 30, 120),
     valueBytes: one(8, 60, 400),
-    warmupWrites: one(0, 5, 30, 120),
+    warmupWrites: one(0, 5, 40, 150),
     faults: faults.length === 0 ? ["wipe"] : faults,
     faultGapMs: one(150, 400, 900),
     safetyMs: one(2_000, 4_000, 8_000),
     quietEnd: chance.happens(0.5),
     finalPowerLoss: chance.happens(0.5),
+    finalWipe: chance.happens(0.2),
   };
 }

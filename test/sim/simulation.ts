@@ -92,6 +92,7 @@ class Run {
     if (!(await this.#recovered())) return;
     this.#workload.stop();
     if (this.#options.finalPowerLoss && !(await this.#powerLoss())) return;
+    if (this.#options.finalWipe && !(await this.#wipeFollowers())) return;
     if (!(await this.#writes(WRITES_AT_END))) return;
     if (!(await this.#until("L1", RECOVERY_MS, () => this.#settled() === null))) return;
     await this.#judgeEnd();
@@ -128,6 +129,20 @@ class Run {
       cluster.bootLater(node, 100);
     }
     await cluster.time.run(200, () => this.#broken());
+    return this.#recovered();
+  }
+
+  /** The leader, which never restarted, holds everything acknowledged: all others are rebuilt from it. */
+  async #wipeFollowers(): Promise<boolean> {
+    const { cluster } = this;
+    // A write under way may be held by followers alone for a moment; the bet is on what is acknowledged.
+    if (!(await this.#until("L1", RECOVERY_MS, () => this.#settled() === null))) return false;
+    const leader = cluster.record?.leader?.node;
+    for (const node of cluster.nodes) {
+      if (node.name !== leader) this.#nemesis.takeDisk(node);
+    }
+    cluster.coordinatorDiesAfter = 5;
+    await cluster.time.run(1_000, () => this.#broken());
     return this.#recovered();
   }
 

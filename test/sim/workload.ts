@@ -36,7 +36,10 @@ export class Workload {
   /** Starts the clients. */
   start(): void {
     const { clients } = this.#cluster.options;
-    for (let i = 0; i < clients; i += 1) void this.#client(this.#process(`client-${i}`));
+    for (let i = 0; i < clients; i += 1) {
+      // Every second one only reads: a writer soon leaves a leader that is cut off.
+      void this.#client(this.#process(`client-${i}`), i % 2 === 0 ? 0.8 : 0);
+    }
   }
 
   stop(): void {
@@ -51,10 +54,10 @@ export class Workload {
     }
   }
 
-  async #client(process: SimProcess): Promise<void> {
+  async #client(process: SimProcess, writeShare: number): Promise<void> {
     const { thinkMs } = this.#cluster.options;
     while (!this.#stopped) {
-      const write = process.chance.happens(0.7);
+      const write = process.chance.happens(writeShare);
       const done = write ? await this.#put(process) : await this.#get(process);
       await pauseOf(process, done ? thinkMs * process.chance.unit() : RETRY_MS);
     }

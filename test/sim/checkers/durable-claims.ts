@@ -52,7 +52,8 @@ export class DurableClaims {
     }
     this.#verified.set(uid, head);
     if (this.#holds(head, claim)) return;
-    const kept = this.#committed.at(Math.min(status.commitOffset, claim.offset));
+    // What is applied was durable; what is merely committed may be on its way to this disk.
+    const kept = this.#committed.at(Math.min(status.appliedOffset, claim.offset));
     this.#claims.set(uid, kept ?? LOG_START);
   }
 
