@@ -78,6 +78,7 @@ export class LocalStore {
   private readonly recordsUsed: RecordStore;
   private readonly sidecarsUsed: SidecarClient;
   private coordinator: Coordinator | null = null;
+  private closed = false;
   private broken: (error: Error) => void = () => undefined;
   /** Resolves, never rejects, with what went wrong when the coordinator must not go on. */
   readonly fatal: Promise<Error>;
@@ -193,6 +194,7 @@ export class LocalStore {
       };
       const check = () => {
         try {
+          if (this.closed) throw new LocalStoreError(`${what}: the store was closed`);
           const value = probe();
           if (value === null && performance.now() < deadlineMs) return;
           finish();
@@ -289,6 +291,9 @@ export class LocalStore {
 
   /** Stops coordinator and sidecars in order, and gives the directory back. */
   async close(): Promise<void> {
+    // Whoever still waits for something is told, or would wait, and keep the process alive, for ever.
+    this.closed = true;
+    this.notify();
     await this.stopCoordinator();
     await this.platform.stopAll();
     await this.sidecars.close();

@@ -151,6 +151,14 @@ describe("resilver, as a person uses it", function () {
     assert.match(other.err, /--replicas 5: the store in .* has 3/);
   });
 
+  it("ends at once, exit status 0, when it is stopped before it is ready", async () => {
+    const port = String(10_000 + Math.floor(Math.random() * 20_000));
+    const started = launch(["local", "up", "--dir", dir, "--port", port]);
+    running.push(started);
+    await started.printed(/coordinator: metrics/);
+    assert.equal((await started.stop("SIGTERM")).status, 0);
+  });
+
   it("says which port is in use", async () => {
     await up();
     const port = (await status()).pods[0]?.publicAddress.split(":")[1] ?? "";
