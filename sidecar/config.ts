@@ -160,7 +160,9 @@ const FIELDS = {
 type FieldName = keyof typeof FIELDS;
 const NAMES = Object.keys(FIELDS) as readonly FieldName[];
 
-/** A checked configuration, frozen. Directories are absolute; advertised addresses are filled in. */
+/**
+ * A checked configuration, frozen. Directories are absolute; advertised addresses are filled in.
+ */
 export interface SidecarConfig {
   readonly node: string;
   readonly storeId: string;

@@ -1,6 +1,6 @@
 /**
- * Every bound of the sidecar in one place. Units are last in the name. A bound that people may change
- * is in `config.ts` and only its default and range are here.
+ * Every bound of the sidecar in one place. Units are last in the name. A bound that people may
+ * change is in `config.ts` and only its default and range are here.
  */
 export const LIMITS = Object.freeze({
   /** Largest value of one put. */

@@ -1,6 +1,6 @@
 /**
- * A sidecar process: the only reader of arguments and environment, and the only place where adapters are
- * made. Exit status: 0 stopped as asked, 1 failed, 2 usage.
+ * A sidecar process: the only reader of arguments and environment, and the only place where
+ * adapters are made. Exit status: 0 stopped as asked, 1 failed, 2 usage.
  */
 import { readFile } from "node:fs/promises";
 import type { Logger } from "./lib/ports/logger.ts";

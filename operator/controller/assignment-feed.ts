@@ -1,4 +1,6 @@
-/** Keeps one node told of the shard assignments: everything at first, the newest after each change. */
+/**
+ * Keeps one node told of the shard assignments: everything at first, the newest after each change.
+ */
 import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 import type { ShardAssignments } from "../../sidecar/protocol/gen/oxia-client.ts";
 import type { NodeEndpoint, SidecarClient } from "./ports.ts";

@@ -1,6 +1,7 @@
 /**
- * The coordinator of one store: watches its nodes, runs a loop per shard, tells nodes who leads. The same code
- * runs in local mode, on Kubernetes and in the simulator; what differs is behind the ports.
+ * The coordinator of one store: watches its nodes, runs a loop per shard, tells nodes who leads.
+ * The same code runs in local mode, on Kubernetes and in the simulator; what differs is behind the
+ * ports.
  *
  * It may be killed at any time: what counts is in the record, all else is seen again.
  */
@@ -51,7 +52,10 @@ export class Coordinator {
   readonly #placed: readonly PlacedShard[];
   /** Ends what people asked for. */
   readonly #abort = new AbortController();
-  /** One for each part that runs: a single signal would gather a listener per pending call of the store. */
+  /**
+   * One for each part that runs: a single signal would gather a listener per pending call of the
+   * store.
+   */
   readonly #parts: AbortController[] = [];
   readonly #claims = new Map<string, number>();
   /** Last known leader of each shard: clients are sent there until another leads. */
@@ -95,7 +99,10 @@ export class Coordinator {
     };
   }
 
-  /** Has the shard led by `node` if it may; an order, not a promise. Throws a RangeError for an unknown shard. */
+  /**
+   * Has the shard led by `node` if it may; an order, not a promise. Throws a RangeError for an
+   * unknown shard.
+   */
   preferLeader(key: ShardKey, node: string): void {
     this.#loop(key).preferLeader(node);
   }
@@ -105,7 +112,9 @@ export class Coordinator {
     return this.#loop(key).changeEnsemble(nodes, this.#abort.signal);
   }
 
-  /** Carries out a person's order to go on with one survivor. Throws a RangeError that says why not. */
+  /**
+   * Carries out a person's order to go on with one survivor. Throws a RangeError that says why not.
+   */
   async forceQuorum(key: ShardKey, order: ForceQuorumOrder): Promise<void> {
     const loop = this.#loop(key);
     const stopped = new Set<string>();
@@ -275,8 +284,9 @@ export class Coordinator {
 }
 
 /**
- * Every shard of a spec with its place. Shard ids count through all namespaces: most public requests name
- * only the shard. Hence namespaces may be appended to a spec, not inserted, and keep their shard count.
+ * Every shard of a spec with its place. Shard ids count through all namespaces: most public
+ * requests name only the shard. Hence namespaces may be appended to a spec, not inserted, and keep
+ * their shard count.
  */
 function placeAll(spec: StoreSpec): readonly PlacedShard[] {
   const nodes = spec.nodes.map((endpoint) => endpoint.node);

@@ -1,6 +1,6 @@
 /**
- * One election: save the raised term, fence everybody, tally, save the leader, make it lead. What is decided is
- * decided in `core/election.ts`; here are the calls and their timing.
+ * One election: save the raised term, fence everybody, tally, save the leader, make it lead. What
+ * is decided is decided in `core/election.ts`; here are the calls and their timing.
  */
 import type { EntryId } from "../../sidecar/protocol/entry.ts";
 import type { NewTermResponse } from "../../sidecar/protocol/gen/resilver.ts";
@@ -25,6 +25,7 @@ import {
 } from "./shard-context.ts";
 import { childAbort } from "./wake.ts";
 
+/** What an election is held for. */
 export interface ElectionRequest {
   readonly choice: ElectionChoice;
   /** Positions known to be committed, from status reports: raise the floor (R6). */
@@ -33,6 +34,7 @@ export interface ElectionRequest {
   readonly gone: ReadonlySet<string>;
 }
 
+/** How an election ended. */
 export type ElectionOutcome =
   | {
       readonly kind: "elected";
@@ -104,7 +106,9 @@ interface Fenced {
   readonly reply: FenceReply;
 }
 
-/** Whom the leader feeds from the start: fenced voters. Late ones and learners are added one by one. */
+/**
+ * Whom the leader feeds from the start: fenced voters. Late ones and learners are added one by one.
+ */
 function fencedMembers(
   record: ShardRecord,
   leader: FenceReply,
@@ -121,8 +125,8 @@ function fencedMembers(
 }
 
 /**
- * NewTerm to every member at once. Ends when all have answered or failed, or `electionGraceMs` after a quorum
- * has. Late replies are lost: those nodes are attached afterwards.
+ * NewTerm to every member at once. Ends when all have answered or failed, or `electionGraceMs`
+ * after a quorum has. Late replies are lost: those nodes are attached afterwards.
  */
 async function fence(
   context: ShardContext,

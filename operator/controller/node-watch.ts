@@ -1,6 +1,7 @@
 /**
- * Watches one node: a status stream for what it reports, probes for whether it still answers. A broken stream is
- * noticed at once and confirmed by one quick probe; a silent node within `silentAfterMs`.
+ * Watches one node: a status stream for what it reports, probes for whether it still answers. A
+ * broken stream is noticed at once and confirmed by one quick probe; a silent node within
+ * `silentAfterMs`.
  */
 import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 import type { NodeStatus, ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
@@ -11,7 +12,9 @@ import type { NodeEndpoint, SidecarClient } from "./ports.ts";
 import type { Timings } from "./timings.ts";
 import { childAbort, pause } from "./wake.ts";
 
-/** What a watch needs. `changed` is called after anything about the node changed; it must not throw. */
+/**
+ * What a watch needs. `changed` is called after anything about the node changed; it must not throw.
+ */
 export interface NodeWatchOptions {
   readonly endpoint: NodeEndpoint;
   readonly sidecars: SidecarClient;

@@ -1,4 +1,7 @@
-/** What the coordinator needs from a platform. Implemented by `local`, `kube`, `sidecar-client` and the simulator. */
+/**
+ * What the coordinator needs from a platform. Implemented by `local`, `kube`, `sidecar-client` and
+ * the simulator.
+ */
 import type {
   AddFollowerRequest,
   BecomeLeaderRequest,
@@ -58,8 +61,8 @@ export class RecordConflict extends Error {
 }
 
 /**
- * Keeps records. A change that resolved is durable. One that rejected with anything but RecordConflict may or may
- * not have happened: read again.
+ * Keeps records. A change that resolved is durable. One that rejected with anything but
+ * RecordConflict may or may not have happened: read again.
  */
 export interface RecordStore {
   /** Uncached. Null: there is none. Throws RecordInvalid for one that cannot be believed. */
@@ -76,7 +79,10 @@ export interface CallOptions {
   readonly signal: AbortSignal;
 }
 
-/** The call did not get an answer from the sidecar: connection refused or broken, or the deadline passed. */
+/**
+ * The call did not get an answer from the sidecar: connection refused or broken, or the deadline
+ * passed.
+ */
 export class CallFailed extends Error {
   override readonly name = "CallFailed";
   readonly node: string;
@@ -89,8 +95,8 @@ export class CallFailed extends Error {
 }
 
 /**
- * Calls to sidecars. Refusals are thrown as ProtocolError, everything else as CallFailed; when the signal is
- * aborted, its reason is thrown.
+ * Calls to sidecars. Refusals are thrown as ProtocolError, everything else as CallFailed; when the
+ * signal is aborted, its reason is thrown.
  */
 export interface SidecarClient {
   openShard(to: NodeEndpoint, request: OpenShardRequest, call: CallOptions): Promise<ReplicaStatus>;
@@ -117,7 +123,10 @@ export interface SidecarClient {
   getInfo(to: NodeEndpoint, call: CallOptions): Promise<GetInfoResponse>;
   /** Ends only by throwing: CallFailed, or the signal's reason. */
   watchStatus(to: NodeEndpoint, signal: AbortSignal): AsyncIterable<NodeStatus>;
-  /** Sends each of `updates` until that ends, the connection breaks (CallFailed) or the signal aborts. */
+  /**
+   * Sends each of `updates` until that ends, the connection breaks (CallFailed) or the signal
+   * aborts.
+   */
   pushAssignments(
     to: NodeEndpoint,
     updates: AsyncIterable<ShardAssignments>,

@@ -1,4 +1,7 @@
-/** The coordinator's belief about one record, and the only way it is changed: compare-and-swap (R18). */
+/**
+ * The coordinator's belief about one record, and the only way it is changed: compare-and-swap
+ * (R18).
+ */
 import { newRecord, type NewRecord, type ShardRecord } from "../core/record.ts";
 import { RecordConflict, type RecordStore, type StoredRecord } from "./ports.ts";
 
@@ -37,8 +40,8 @@ export class RecordKeeper {
   }
 
   /**
-   * Saves `next` with a raised generation. Whatever goes wrong, what was believed is dropped: a failed save may
-   * have happened. Throws RecordConflict, or what the store threw.
+   * Saves `next` with a raised generation. Whatever goes wrong, what was believed is dropped: a
+   * failed save may have happened. Throws RecordConflict, or what the store threw.
    */
   async save(next: ShardRecord, signal: AbortSignal): Promise<ShardRecord> {
     if (!this.#fresh) throw new RecordConflict("the record must be read again first");

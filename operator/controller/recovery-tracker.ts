@@ -1,4 +1,7 @@
-/** Follows recoveries from what is seen, and tells of their phases and of deferrals. Keeps no state that matters. */
+/**
+ * Follows recoveries from what is seen, and tells of their phases and of deferrals. Keeps no state
+ * that matters.
+ */
 import type { CoordinatorEvents, RecoveryPhase } from "../core/events.ts";
 import type { Deferral } from "../core/membership.ts";
 import {

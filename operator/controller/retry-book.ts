@@ -1,4 +1,7 @@
-/** When a step may be tried again: after a failure with a growing delay, after a success once reports have settled. */
+/**
+ * When a step may be tried again: after a failure with a growing delay, after a success once
+ * reports have settled.
+ */
 import type { Timings } from "./timings.ts";
 
 interface Entry {

@@ -71,7 +71,9 @@ const roles: Readonly<Record<RecordMember["role"], MemberRole>> = {
   leaving: MemberRole.LEAVING,
 };
 
-/** A member as the leader is told of it. `head` is what it reported when it was fenced, if it was. */
+/**
+ * A member as the leader is told of it. `head` is what it reported when it was fenced, if it was.
+ */
 export function wireMember(
   context: ShardContext,
   member: RecordMember,

@@ -1,6 +1,6 @@
 /**
- * The loop of one shard: observe, plan, do the first thing of the plan, again. One thing at a time, so that each is
- * judged against what the one before it left; an election overtakes anything else.
+ * The loop of one shard: observe, plan, do the first thing of the plan, again. One thing at a time,
+ * so that each is judged against what the one before it left; an election overtakes anything else.
  */
 import { compareEntryIds, type EntryId } from "../../sidecar/protocol/entry.ts";
 import { judgeForceQuorum, type ForceQuorumOrder } from "../core/force-quorum.ts";
@@ -46,7 +46,10 @@ export class ShardLoop {
   readonly #wake: Wake;
   readonly #retries: RetryBook;
   readonly #tracker: RecoveryTracker;
-  /** True once the record was read: from then on a change of it is another coordinator's, or a person's. */
+  /**
+   * True once the record was read: from then on a change of it is another coordinator's, or a
+   * person's.
+   */
   #loaded = false;
   #settledAtMs = 0;
   #confirmedSets: Observed["confirmedSets"] = null;
@@ -107,7 +110,9 @@ export class ShardLoop {
     this.#wake.notify();
   }
 
-  /** Saves the wish for another ensemble; the plan gets there. Throws RangeError or RecordConflict. */
+  /**
+   * Saves the wish for another ensemble; the plan gets there. Throws RangeError or RecordConflict.
+   */
   changeEnsemble(desired: readonly string[], signal: AbortSignal): Promise<void> {
     return this.#order(async () => {
       for (const node of desired) {
@@ -309,7 +314,8 @@ export class ShardLoop {
     const { events, key } = this.context;
     const reason = planned.stop?.reason ?? null;
     if (reason === this.#stop) return false;
-    // Before such a word is given, the record is read uncached: it may be our belief that is old (R18).
+    // Before such a word is given, the record is read uncached: it may be our belief that is old
+    // (R18).
     if (planned.stop !== null) {
       if (!(await this.#refresh(signal))) return true;
       const again = this.#plan().stop;

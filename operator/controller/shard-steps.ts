@@ -1,4 +1,7 @@
-/** Carries out one action of a plan. Every step may be repeated: a crash between any two calls is harmless. */
+/**
+ * Carries out one action of a plan. Every step may be repeated: a crash between any two calls is
+ * harmless.
+ */
 import { ProtocolError } from "../../sidecar/protocol/errors.ts";
 import type { ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import { newest, withAckedTerm, withRegressed } from "../core/election.ts";
@@ -120,7 +123,9 @@ async function openShard(
   return { opened: { node, replica } };
 }
 
-/** A voter that came late: fence it in the present term, note that it was, let the leader feed it. */
+/**
+ * A voter that came late: fence it in the present term, note that it was, let the leader feed it.
+ */
 async function attach(context: ShardContext, node: string, signal: AbortSignal): Promise<void> {
   const { keeper } = context;
   const member = memberOn(keeper.record, node);
@@ -158,7 +163,10 @@ async function addFollower(
   );
 }
 
-/** SAFETY 2.0, steps 2 and 3: the old uid dies at the leader, the record names the learner, then it is enrolled. */
+/**
+ * SAFETY 2.0, steps 2 and 3: the old uid dies at the leader, the record names the learner, then it
+ * is enrolled.
+ */
 async function recover(
   context: ShardContext,
   step: Extract<MemberAction, { kind: "recover" }>,
@@ -244,7 +252,10 @@ async function updateEnsemble(context: ShardContext, signal: AbortSignal): Promi
   return { confirmedSets: { term: record.term, sets: voterSetsText(sets) } };
 }
 
-/** Only after its data is durably gone is a member forgotten: till then it is fenced with the others (R13). */
+/**
+ * Only after its data is durably gone is a member forgotten: till then it is fenced with the others
+ * (R13).
+ */
 async function retire(
   context: ShardContext,
   node: string,

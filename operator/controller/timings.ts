@@ -25,6 +25,7 @@ export interface Timings {
   readonly resyncMs: number;
 }
 
+/** Timings of a store whose nodes are a network apart. */
 export const DEFAULT_TIMINGS: Timings = Object.freeze({
   probeIntervalMs: 400,
   probeDeadlineMs: 1_000,

@@ -1,6 +1,9 @@
 import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 
-/** Lets one loop sleep until it is told of something or a time has passed. Notices while awake are not lost. */
+/**
+ * Lets one loop sleep until it is told of something or a time has passed. Notices while awake are
+ * not lost.
+ */
 export class Wake {
   readonly #clock: Clock;
   #noticed = false;
@@ -34,7 +37,10 @@ export class Wake {
   }
 }
 
-/** An AbortController that also aborts with `parent`. `unlink` must be called when it is no longer needed. */
+/**
+ * An AbortController that also aborts with `parent`. `unlink` must be called when it is no longer
+ * needed.
+ */
 export function childAbort(parent: AbortSignal): {
   readonly controller: AbortController;
   readonly unlink: () => void;

@@ -13,14 +13,19 @@ export interface HashRange {
 
 const HASHES = 2 ** 32;
 
-/** Range `index` of `count` equal parts of the 32-bit space; together they cover it without overlap. */
+/**
+ * Range `index` of `count` equal parts of the 32-bit space; together they cover it without overlap.
+ */
 export function hashRange(index: number, count: number): HashRange {
   const start = Math.floor((index * HASHES) / count);
   const end = Math.floor(((index + 1) * HASHES) / count);
   return { min: start, max: end - 1 };
 }
 
-/** The leader of one shard as clients should reach it. `shards` is the number of the namespace's shards. */
+/**
+ * The leader of one shard as clients should reach it. `shards` is the number of the namespace's
+ * shards.
+ */
 export interface LeaderAddress {
   readonly namespace: string;
   readonly shard: number;
@@ -32,8 +37,8 @@ export interface LeaderAddress {
 }
 
 /**
- * What every node tells clients. A namespace is left out until all its shards have had a leader: an assignment
- * without an address would send clients nowhere.
+ * What every node tells clients. A namespace is left out until all its shards have had a leader: an
+ * assignment without an address would send clients nowhere.
  */
 export function shardAssignments(leaders: readonly LeaderAddress[]): ShardAssignments {
   const namespaces: ShardAssignments["namespaces"] = {};

@@ -23,6 +23,7 @@ export interface ElectionChoice {
   readonly exclude: string | null;
 }
 
+/** What the fenced replicas' answers come to. */
 export type Tally =
   | {
       readonly kind: "elected";
@@ -41,7 +42,10 @@ export type Tally =
 
 type Standing = "counts" | "regressed" | "ignored";
 
-/** Whether a reply counts: only the recorded uid of a voter (R2), and only if its term did not go back (R3). */
+/**
+ * Whether a reply counts: only the recorded uid of a voter (R2), and only if its term did not go
+ * back (R3).
+ */
 export function standingOf(record: ShardRecord, reply: FenceReply): Standing {
   const member = memberOn(record, reply.node);
   if (member === undefined || member.role !== "voter" || member.replicaUid !== reply.replicaUid) {
@@ -50,7 +54,10 @@ export function standingOf(record: ShardRecord, reply: FenceReply): Standing {
   return reply.previousTerm >= member.ackedTerm ? "counts" : "regressed";
 }
 
-/** True when the replies so far let an election succeed; the coordinator then waits for stragglers only briefly. */
+/**
+ * True when the replies so far let an election succeed; the coordinator then waits for stragglers
+ * only briefly.
+ */
 export function hasQuorum(record: ShardRecord, replies: readonly FenceReply[]): boolean {
   return isQuorum(voterSets(record), countedNodes(record, replies));
 }
@@ -90,8 +97,8 @@ export function tally(
 }
 
 /**
- * A replica may lead when its head is at least as new as the heads of a majority of each voter set: anything
- * acknowledged is on at least one of those, hence on it.
+ * A replica may lead when its head is at least as new as the heads of a majority of each voter set:
+ * anything acknowledged is on at least one of those, hence on it.
  */
 function mayLead(
   sets: readonly (readonly string[])[],
@@ -128,8 +135,9 @@ function place(record: ShardRecord, node: string): number {
 }
 
 /**
- * The record to save before NewTerm is sent: a new term that nobody leads yet. The floor rises to the newest of what
- * voters with the recorded uid were seen to have committed (R6), so a log that lost any of it cannot win.
+ * The record to save before NewTerm is sent: a new term that nobody leads yet. The floor rises to
+ * the newest of what voters with the recorded uid were seen to have committed (R6), so a log that
+ * lost any of it cannot win.
  */
 export function raiseTerm(record: ShardRecord, committed: readonly EntryId[]): ShardRecord {
   const commitFloor = newest(record.commitFloor, ...committed);
@@ -143,7 +151,9 @@ export function newest(first: EntryId, ...others: readonly EntryId[]): EntryId {
   return { term: best.term, offset: best.offset };
 }
 
-/** The record to save before BecomeLeader is sent: who leads, who was fenced, whose state went back. */
+/**
+ * The record to save before BecomeLeader is sent: who leads, who was fenced, whose state went back.
+ */
 export function withLeader(
   record: ShardRecord,
   result: Extract<Tally, { kind: "elected" }>,
@@ -158,7 +168,10 @@ export function withLeader(
   return next;
 }
 
-/** Notes that this uid persisted the record's term (R3). Unchanged when the uid is not the recorded one. */
+/**
+ * Notes that this uid persisted the record's term (R3). Unchanged when the uid is not the recorded
+ * one.
+ */
 export function withAckedTerm(record: ShardRecord, node: string, uid: string): ShardRecord {
   const member = memberOn(record, node);
   if (member === undefined || member.replicaUid !== uid || member.ackedTerm >= record.term) {
@@ -167,7 +180,10 @@ export function withAckedTerm(record: ShardRecord, node: string, uid: string): S
   return withMember(record, { ...member, ackedTerm: record.term });
 }
 
-/** A voter whose state went back votes no more: it is enrolled and has to reach a new target first (R3). */
+/**
+ * A voter whose state went back votes no more: it is enrolled and has to reach a new target first
+ * (R3).
+ */
 export function withRegressed(record: ShardRecord, node: string): ShardRecord {
   const member = memberOn(record, node);
   if (member === undefined || member.role !== "voter") return record;

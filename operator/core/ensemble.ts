@@ -5,10 +5,13 @@ import { voterSetsText } from "./quorum.ts";
 import { memberOn, voterSets, type ShardRecord } from "./record.ts";
 import type { MemberAction } from "./membership.ts";
 
+/** One step of a change of members (R13). */
 export type EnsembleAction =
   /** Save where the next single step leads. */
   | { readonly kind: "beginChange"; readonly ensemble: readonly string[] }
-  /** Save that the change is given up: it is not joint yet, and people want something else by now. */
+  /**
+   * Save that the change is given up: it is not joint yet, and people want something else by now.
+   */
   | { readonly kind: "cancelChange" }
   /** Save the joint state: a removal needs no learner first. */
   | { readonly kind: "startJoint" }
@@ -41,7 +44,9 @@ export function nextEnsemble(
   return null;
 }
 
-/** The next step of the change under way, or the first of one that is wanted, under a steady leader. */
+/**
+ * The next step of the change under way, or the first of one that is wanted, under a steady leader.
+ */
 export function planEnsemble(
   record: ShardRecord,
   observed: Observed,
@@ -62,8 +67,8 @@ export function planEnsemble(
 
 /** True when the present leader has committed an entry under the voter sets in force. */
 function isConfirmed(record: ShardRecord, observed: Observed): boolean {
-  // Sets that changed in an earlier term came with BecomeLeader, whose barrier was committed under them. That
-  // is not enough to leave a joint state by, unless this coordinator saw the answer.
+  // Sets that changed in an earlier term came with BecomeLeader, whose barrier was committed under
+  // them. That is not enough to leave a joint state by, unless this coordinator saw the answer.
   if (record.next?.joint !== true && record.ensembleTerm !== record.term) return true;
   const seen = observed.confirmedSets;
   return (
@@ -117,7 +122,9 @@ function planRetire(record: ShardRecord, observed: Observed): readonly EnsembleA
     .map((member) => ({ kind: "retire", node: member.node }));
 }
 
-/** The record with a wish for another ensemble. Throws a RangeError when the wish cannot be right. */
+/**
+ * The record with a wish for another ensemble. Throws a RangeError when the wish cannot be right.
+ */
 export function withDesired(record: ShardRecord, desired: readonly string[]): ShardRecord {
   if (desired.length === 0 || new Set(desired).size !== desired.length) {
     throw new RangeError(
@@ -132,7 +139,10 @@ export function withNext(record: ShardRecord, ensemble: readonly string[]): Shar
   return { ...record, next: { ensemble, joint: false } };
 }
 
-/** The record to save when a change that is not joint yet is given up; its new node is leaving, if it came so far. */
+/**
+ * The record to save when a change that is not joint yet is given up; its new node is leaving, if
+ * it came so far.
+ */
 export function withoutNext(record: ShardRecord): ShardRecord | null {
   if (record.next === undefined || record.next.joint) return null;
   const { next: _next, ...kept } = record;
@@ -148,7 +158,10 @@ export function withJoint(record: ShardRecord): ShardRecord | null {
   return { ...record, next: { ...record.next, joint: true }, ensembleTerm: record.term };
 }
 
-/** The record to save when the joint state was confirmed: the new set alone counts, the removed are leaving. */
+/**
+ * The record to save when the joint state was confirmed: the new set alone counts, the removed are
+ * leaving.
+ */
 export function withoutJoint(record: ShardRecord): ShardRecord | null {
   if (record.next?.joint !== true) return null;
   const { next, ...kept } = record;

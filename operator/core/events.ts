@@ -1,4 +1,6 @@
-/** What the coordinator tells the world: each platform turns it into metrics, Events and log lines. */
+/**
+ * What the coordinator tells the world: each platform turns it into metrics, Events and log lines.
+ */
 import type { Gate } from "./gates.ts";
 import type { LeaderLoss } from "./observed.ts";
 import type { RecoveryReason, ShardKey } from "./record.ts";
@@ -7,6 +9,7 @@ import type { StopReason } from "./stops.ts";
 /** Phases of a recovery whose durations are measured, in order. */
 export type RecoveryPhase = "Detected" | "Enrolled" | "Transferring" | "CatchingUp" | "Promoting";
 
+/** Something people or metrics are told of; nothing is decided by it. */
 export type CoordinatorEvent =
   | ({
       readonly kind: "recoveryStarted";
@@ -35,7 +38,10 @@ export type CoordinatorEvent =
       readonly node: string;
       readonly uid: string;
       readonly reason: RecoveryReason;
-      /** From the first sight of the new uid to the saved vote; null when that was before this process. */
+      /**
+       * From the first sight of the new uid to the saved vote; null when that was before this
+       * process.
+       */
       readonly durationMs: number | null;
     } & ShardKey)
   /** The replica was wiped again, or a person changed the ensemble, before it voted. */

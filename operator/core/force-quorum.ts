@@ -1,6 +1,6 @@
 /**
- * The forced quorum: the one way on after a majority is lost, and only at a person's order, since whatever
- * the survivor lacks is lost for good.
+ * The forced quorum: the one way on after a majority is lost, and only at a person's order, since
+ * whatever the survivor lacks is lost for good.
  */
 import type { EntryId } from "../../sidecar/protocol/entry.ts";
 import { currentReplica, type Observed } from "./observed.ts";
@@ -13,6 +13,7 @@ export interface ForceQuorumOrder {
   readonly acknowledgeDataLoss: string;
 }
 
+/** The record to save, or why the order is rejected. */
 export type ForceQuorumVerdict =
   | { readonly kind: "accepted"; readonly record: ShardRecord }
   | { readonly kind: "rejected"; readonly message: string };
@@ -23,8 +24,8 @@ export function acknowledgement(head: EntryId): string {
 }
 
 /**
- * Judges the order. `stopped` names the nodes whose processes the platform has confirmed to be gone: every
- * other member must be, or it could still acknowledge writes that are then lost.
+ * Judges the order. `stopped` names the nodes whose processes the platform has confirmed to be
+ * gone: every other member must be, or it could still acknowledge writes that are then lost.
  */
 export function judgeForceQuorum(
   record: ShardRecord,
@@ -59,8 +60,8 @@ export function judgeForceQuorum(
 }
 
 /**
- * The survivor alone, in a new loss epoch; the floor comes down to what it has. `desired` stays, so the others
- * come back as learners, one at a time.
+ * The survivor alone, in a new loss epoch; the floor comes down to what it has. `desired` stays, so
+ * the others come back as learners, one at a time.
  */
 function forced(record: ShardRecord, survivor: string, head: EntryId): ShardRecord {
   const { next: _next, ...kept } = record;

@@ -1,6 +1,7 @@
 /**
- * The gates before a recovery, which is costly and, at Enrol, destructive: a closed, ordered list. The first
- * one that does not let a recovery pass names its deferral, in an event and as a metric label.
+ * The gates before a recovery, which is costly and, at Enrol, destructive: a closed, ordered list.
+ * The first one that does not let a recovery pass names its deferral, in an event and as a metric
+ * label.
  */
 import type { LeaderJudgement } from "./observed.ts";
 
@@ -16,6 +17,7 @@ export interface RecoveryPolicy {
   readonly cooldownResetMs: number;
 }
 
+/** How recoveries are paced unless people say otherwise. */
 export const DEFAULT_RECOVERY_POLICY: RecoveryPolicy = Object.freeze({
   mode: "Automatic",
   maxConcurrent: 1,
@@ -57,7 +59,8 @@ const GATES = [
   { name: "Paused", blocks: (input: GateInput) => input.policy.mode !== "Automatic" },
   {
     name: "NoQuorumWithoutMember",
-    // A leader that never restarted in its term holds everything acknowledged: no majority is needed (R16).
+    // A leader that never restarted in its term holds everything acknowledged: no majority is
+    // needed (R16).
     blocks: (input: GateInput) => input.leader !== "steady" && !input.quorumWithout,
   },
   { name: "LeaderUnknown", blocks: (input: GateInput) => input.leader !== "steady" },
@@ -78,6 +81,7 @@ const GATES = [
   },
 ] as const;
 
+/** Name of a gate. */
 export type Gate = (typeof GATES)[number]["name"];
 
 /** All gates, in the order they are tried. */

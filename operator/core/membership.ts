@@ -1,4 +1,7 @@
-/** How a wiped, rolled-back or new replica becomes a voter: what to do next, and what the record says then. */
+/**
+ * How a wiped, rolled-back or new replica becomes a voter: what to do next, and what the record
+ * says then.
+ */
 import type { EntryId, LogPosition } from "../../sidecar/protocol/entry.ts";
 import { MemberRole, type ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import { REGRESSED } from "../../sidecar/protocol/status.ts";
@@ -124,7 +127,10 @@ function planMember(
     : planVoter(leader, member, replica);
 }
 
-/** The leader met another uid before the node reported it: seen, not acted upon, deferred as StaleView. */
+/**
+ * The leader met another uid before the node reported it: seen, not acted upon, deferred as
+ * StaleView.
+ */
 function unconfirmedStep(leader: ReplicaStatus, member: RecordMember): MemberAction | null {
   const met = followerAt(leader, member)?.observedUid ?? "";
   if (met === "" || met === member.replicaUid) return null;
@@ -187,7 +193,10 @@ function recoverStep(
   };
 }
 
-/** The gate that defers this recovery; null when it may begin. `steady`: the shard has a steady leader. */
+/**
+ * The gate that defers this recovery; null when it may begin. `steady`: the shard has a steady
+ * leader.
+ */
 export function closedGate(
   record: ShardRecord,
   observed: Observed,
@@ -219,8 +228,8 @@ export function closedGate(
 }
 
 /**
- * The record to save before Enrol: this uid learns, from this term's leader, towards `target`; the old
- * uid of the node is forgotten.
+ * The record to save before Enrol: this uid learns, from this term's leader, towards `target`; the
+ * old uid of the node is forgotten.
  */
 export function withLearner(
   record: ShardRecord,
@@ -254,8 +263,8 @@ export function withLearner(
 }
 
 /**
- * The record to save before Promote: the learner votes. Null unless term, leader and uid are what they were
- * when it was enrolled (R16). `committed` raises the floor (R6).
+ * The record to save before Promote: the learner votes. Null unless term, leader and uid are what
+ * they were when it was enrolled (R16). `committed` raises the floor (R6).
  */
 export function withPromoted(
   record: ShardRecord,

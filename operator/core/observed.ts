@@ -1,4 +1,7 @@
-/** What the coordinator sees of one shard: input of the plan, never durable, never trusted over the record. */
+/**
+ * What the coordinator sees of one shard: input of the plan, never durable, never trusted over the
+ * record.
+ */
 import type { FollowerProgress, ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import { ServingStatus } from "../../sidecar/protocol/status.ts";
 import { memberOn, type RecordMember, type ShardRecord } from "./record.ts";
@@ -13,7 +16,10 @@ export type Reach = "unknown" | "up" | "down" | "silent";
 export interface ObservedNode {
   readonly node: string;
   readonly reach: Reach;
-  /** Last report of this shard's replica; current only while `reach` is up. Null: the node has none open. */
+  /**
+   * Last report of this shard's replica; current only while `reach` is up. Null: the node has none
+   * open.
+   */
   readonly replica: ReplicaStatus | null;
   /** Why the node refused to open the shard; null when it did not. */
   readonly openRefusal: { readonly reason: string; readonly message: string } | null;
@@ -30,9 +36,15 @@ export interface Observed {
   readonly nodes: ReadonlyMap<string, ObservedNode>;
   /** BecomeLeader answered so recently that status reports may lag behind it. */
   readonly leaderSettling: boolean;
-  /** The voter sets and term under which the leader reported a committed entry to this coordinator (R13). */
+  /**
+   * The voter sets and term under which the leader reported a committed entry to this coordinator
+   * (R13).
+   */
   readonly confirmedSets: { readonly term: number; readonly sets: string } | null;
-  /** The last election found nobody at or above the floor; holds until some voter's evidence changes. */
+  /**
+   * The last election found nobody at or above the floor; holds until some voter's evidence
+   * changes.
+   */
   readonly belowFloor: { readonly evidence: string; readonly best: string } | null;
   /** Nodes with a recovery going on in any shard, for the RecoveryLimit gate. */
   readonly recoveringNodes: ReadonlySet<string>;
@@ -50,6 +62,7 @@ export function isWiped(observed: Observed, member: RecordMember): boolean {
   return replica !== null && replica.replicaUid !== "" && replica.replicaUid !== member.replicaUid;
 }
 
+/** Why a shard needs an election. */
 export type LeaderLoss =
   | "NoLeader"
   | "LeaderDown"
@@ -99,7 +112,9 @@ function judgeLeaderReplica(
   return { state: "steady", replica };
 }
 
-/** How the leader sees the replica with this uid on this node; undefined when it does not feed it. */
+/**
+ * How the leader sees the replica with this uid on this node; undefined when it does not feed it.
+ */
 export function followerAt(
   leader: ReplicaStatus,
   member: RecordMember,

@@ -6,9 +6,9 @@ export function defaultReplicationFactor(nodes: number): number {
 }
 
 /**
- * The ensemble of the `ordinal`-th shard of a store (counted over all namespaces). Its first node is the
- * preferred leader, so that leaders and replicas are spread evenly. Throws a RangeError when there are too
- * few nodes.
+ * The ensemble of the `ordinal`-th shard of a store (counted over all namespaces). Its first node
+ * is the preferred leader, so that leaders and replicas are spread evenly. Throws a RangeError when
+ * there are too few nodes.
  */
 export function placeShard(
   nodes: readonly string[],

@@ -1,6 +1,7 @@
 /**
- * The plan: record and observation in, a few things to do out. Pure and level-based: it knows nothing of what
- * was done before, so a coordinator killed at any step goes on where the record says.
+ * The plan: record and observation in, a few things to do out. Pure and level-based: it knows
+ * nothing of what was done before, so a coordinator killed at any step goes on where the record
+ * says.
  */
 import type { EntryId } from "../../sidecar/protocol/entry.ts";
 import type { ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
@@ -26,6 +27,7 @@ import { isQuorum } from "./quorum.ts";
 import { voterSets, type ShardRecord } from "./record.ts";
 import { belowFloor, lostQuorum, lostRecord, staleRecord, type Stop } from "./stops.ts";
 
+/** One thing to do; the executor saves the record before it acts on it. */
 export type Action =
   /** Name the shard to the node, which formats its directories when they hold no cookie. */
   | { readonly kind: "openShard"; readonly node: string }
@@ -36,7 +38,9 @@ export type Action =
     }
   /** Raise the term and elect. */
   | { readonly kind: "elect"; readonly why: LeaderLoss; readonly exclude: string | null }
-  /** Save that the leader's barrier is committed: nobody without it may ever lead again (R6, R7). */
+  /**
+   * Save that the leader's barrier is committed: nobody without it may ever lead again (R6, R7).
+   */
   | { readonly kind: "raiseFloor"; readonly floor: EntryId }
   | MemberAction
   | Exclude<EnsembleAction, { kind: "moveLeader" }>;
@@ -150,7 +154,10 @@ function quiet(waiting: string): Plan {
   return { actions: [], stop: null, deferrals: [], waiting };
 }
 
-/** The record to save at the bootstrap: all replicas vote, and the shard is initialized for ever (R11). */
+/**
+ * The record to save at the bootstrap: all replicas vote, and the shard is initialized for ever
+ * (R11).
+ */
 export function withBootstrap(
   record: ShardRecord,
   members: readonly { readonly node: string; readonly uid: string }[],

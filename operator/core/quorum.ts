@@ -5,7 +5,9 @@ export function majority(size: number): number {
   return Math.floor(size / 2) + 1;
 }
 
-/** True when `nodes` holds a majority of every set: of old and of new while a change is joint (R13). */
+/**
+ * True when `nodes` holds a majority of every set: of old and of new while a change is joint (R13).
+ */
 export function isQuorum(
   sets: readonly (readonly string[])[],
   nodes: ReadonlySet<string>,

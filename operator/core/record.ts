@@ -1,8 +1,9 @@
 /**
  * The record: what the coordinator durably decided about one shard (DESIGN section 3).
  *
- * It is changed only by compare-and-swap, before anything is done because of it, and dropped and read
- * again on a conflict (R18). It is JSON: a file in local mode, the spec of a StoreShard on Kubernetes.
+ * It is changed only by compare-and-swap, before anything is done because of it, and dropped and
+ * read again on a conflict (R18). It is JSON: a file in local mode, the spec of a StoreShard on
+ * Kubernetes.
  */
 import { z } from "zod";
 
@@ -26,6 +27,7 @@ export const RECOVERY_REASONS = [
   "Requested",
   "Joining",
 ] as const;
+/** One of RECOVERY_REASONS. */
 export type RecoveryReason = (typeof RECOVERY_REASONS)[number];
 
 const memberSchema = z
@@ -34,9 +36,14 @@ const memberSchema = z
     /** The only replica uid on this node that may count, be fed or be promoted (R2). */
     replicaUid: uid,
     role: z.enum(["voter", "learner", "leaving"]),
-    /** Highest term this uid is known to have persisted; less in a later reply is a regression (R3). -1: none. */
+    /**
+     * Highest term this uid is known to have persisted; less in a later reply is a regression (R3).
+     * -1: none.
+     */
     ackedTerm: term,
-    /** Learners: the term they were enrolled in; absent or older than the record's: enrol (again). */
+    /**
+     * Learners: the term they were enrolled in; absent or older than the record's: enrol (again).
+     */
     enrolTerm: term.optional(),
     /** Learners: what they must hold durably, under this enrolment, to be promoted (R16). */
     target: positionSchema.optional(),
@@ -56,7 +63,10 @@ const recordSchema = z
     storeId: uid,
     namespace: z.string().min(1),
     shard: z.int().min(0),
-    /** Turns true once, by the bootstrap, for ever: from then on an empty replica is a wiped one (R11). */
+    /**
+     * Turns true once, by the bootstrap, for ever: from then on an empty replica is a wiped one
+     * (R11).
+     */
     initialized: z.boolean(),
     /** Raised at each save; every call to a sidecar carries it (R18). */
     generation: z.int().min(0),
@@ -66,7 +76,10 @@ const recordSchema = z
     term,
     /** Who leads `term`, from before BecomeLeader is sent; null while an election is going on. */
     leader: z.strictObject({ node, uid, bootCounter: z.int() }).readonly().nullable(),
-    /** Node names of the current voter set. Its size, not the number of voters, gives the quorum (R2). */
+    /**
+     * Node names of the current voter set. Its size, not the number of voters, gives the quorum
+     * (R2).
+     */
     ensemble: z.array(node).min(1).readonly(),
     /** Where the ensemble is to get to, one replica at a time. */
     desired: z.array(node).min(1).readonly(),
@@ -86,7 +99,9 @@ const recordSchema = z
   })
   .readonly();
 
+/** What was durably decided about a shard (DESIGN section 3). */
 export type ShardRecord = z.infer<typeof recordSchema>;
+/** One replica in a record. */
 export type RecordMember = z.infer<typeof memberSchema>;
 
 /** Names a shard. */
@@ -157,7 +172,10 @@ export interface NewRecord extends ShardKey {
   readonly notifications: boolean;
 }
 
-/** The record of a shard that never existed: not initialized, so only never-formatted replicas will do (R11). */
+/**
+ * The record of a shard that never existed: not initialized, so only never-formatted replicas will
+ * do (R11).
+ */
 export function newRecord(start: NewRecord): ShardRecord {
   return {
     ...start,

@@ -30,9 +30,13 @@ export interface ReplicaView {
   readonly node: string;
   readonly uid: string;
   readonly reach: string;
-  /** By the record, except for `wiped`: the node has another replica than the recorded one, or none. */
+  /**
+   * By the record, except for `wiped`: the node has another replica than the recorded one, or none.
+   */
   readonly role: "leader" | "voter" | "learner" | "leaving" | "wiped" | "none";
-  /** True when it counts right now: a recorded vote, here, following or leading the recorded term. */
+  /**
+   * True when it counts right now: a recorded vote, here, following or leading the recorded term.
+   */
   readonly voting: boolean;
   /** NOT_MEMBER, FENCED, FOLLOWER, LEADER, or "unknown". */
   readonly status: string;
@@ -55,6 +59,7 @@ export interface ReplicaView {
   readonly fault: string;
 }
 
+/** A shard as people see it: its record joined with what is reported. */
 export interface ShardView extends ShardKey {
   readonly term: number;
   readonly generation: number;

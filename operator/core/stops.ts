@@ -1,12 +1,14 @@
 /**
- * Stops: states in which going on by itself could lose data. Each has a name and says what a person can do; each
- * is concluded anew from the record and from what is seen, so it ends when the evidence does.
+ * Stops: states in which going on by itself could lose data. Each has a name and says what a person
+ * can do; each is concluded anew from the record and from what is seen, so it ends when the
+ * evidence does.
  */
 import { ServingStatus } from "../../sidecar/protocol/status.ts";
 import { currentReplica, voterEvidence, voterReach, type Observed } from "./observed.ts";
 import { isQuorum } from "./quorum.ts";
 import { voterSets, type ShardRecord } from "./record.ts";
 
+/** Name of a stop. */
 export type StopReason =
   | "RecordStale"
   | "RecordLost"
@@ -15,6 +17,7 @@ export type StopReason =
   | "DataLossSuspected"
   | "QuorumLost";
 
+/** Why nothing more is done for a shard until a person says so. */
 export interface Stop {
   readonly reason: StopReason;
   readonly message: string;

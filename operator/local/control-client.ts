@@ -17,7 +17,10 @@ export class NotRunning extends Error {
   }
 }
 
-/** Sends one command to the `up` process of a directory. Throws NotRunning, ControlRefusal, or Error. */
+/**
+ * Sends one command to the `up` process of a directory. Throws NotRunning, ControlRefusal, or
+ * Error.
+ */
 export async function sendControl(
   dir: string,
   command: string,

@@ -4,7 +4,10 @@ import type { AddressInfo } from "node:net";
 import { rm } from "node:fs/promises";
 import { storePaths, writeJson } from "./directory.ts";
 
-/** A command that cannot be done; its message is for the person who gave it. `usage`: it was given wrongly. */
+/**
+ * A command that cannot be done; its message is for the person who gave it. `usage`: it was given
+ * wrongly.
+ */
 export class ControlRefusal extends Error {
   override readonly name = "ControlRefusal";
   readonly usage: boolean;
@@ -27,8 +30,9 @@ export interface ControlAddress {
 const BODY_BYTES_MAX = 64 * 1024;
 
 /**
- * How other commands reach the running `up` process: JSON over HTTP on a loopback port, with a token from a file
- * in the store's directory. (A socket file in that directory would break with long paths.)
+ * How other commands reach the running `up` process: JSON over HTTP on a loopback port, with a
+ * token from a file in the store's directory. (A socket file in that directory would break with
+ * long paths.)
  */
 export class ControlServer {
   private readonly handlers: Readonly<Record<string, ControlHandler>>;
@@ -45,7 +49,9 @@ export class ControlServer {
     });
   }
 
-  /** Listens, and says where in the store's directory. A file left by a killed process is replaced. */
+  /**
+   * Listens, and says where in the store's directory. A file left by a killed process is replaced.
+   */
   async start(dir: string): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       this.server.once("error", reject);

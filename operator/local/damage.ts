@@ -4,6 +4,7 @@ import type { ReplicaPaths } from "./directory.ts";
 
 /** Which directories of a replica a wipe removes. */
 export type WipeWhat = "all" | "wal" | "state";
+/** All of WipeWhat, for checks and help. */
 export const WIPE_WHAT: readonly WipeWhat[] = ["all", "wal", "state"];
 
 /** Removes a stopped replica's directories, as a lost volume would. */
@@ -19,8 +20,9 @@ export interface Corruption {
 }
 
 /**
- * Flips bits in the middle of what a stopped replica has written to its log, as failing hardware would: below
- * the end, so that it cannot pass for a torn tail. Throws when there is no log to damage.
+ * Flips bits in the middle of what a stopped replica has written to its log, as failing hardware
+ * would: below the end, so that it cannot pass for a torn tail. Throws when there is no log to
+ * damage.
  */
 export async function corruptLog(paths: ReplicaPaths): Promise<Corruption> {
   const candidates = await filesBelow(paths.wal);

@@ -26,6 +26,7 @@ export interface ReplicaPaths {
   readonly pid: string;
 }
 
+/** Where the files of a store in `dir` are. */
 export function storePaths(dir: string): StorePaths {
   const root = resolve(dir);
   return {
@@ -37,6 +38,7 @@ export function storePaths(dir: string): StorePaths {
   };
 }
 
+/** Where the files of one replica of a store in `storeDir` are. */
 export function replicaPaths(storeDir: string, replica: string): ReplicaPaths {
   const dir = join(resolve(storeDir), replica);
   return {
@@ -54,8 +56,8 @@ export class DirectoryInUse extends Error {
 }
 
 /**
- * Holds a store's directory for this process, making it when absent. The lock dies with the process, so
- * nothing needs cleaning up after kill -9. Throws DirectoryInUse.
+ * Holds a store's directory for this process, making it when absent. The lock dies with the
+ * process, so nothing needs cleaning up after kill -9. Throws DirectoryInUse.
  */
 export function lockDirectory(dir: string): { release(): void } {
   const { lock } = storePaths(dir);
@@ -68,7 +70,10 @@ export function lockDirectory(dir: string): { release(): void } {
   return { release: () => closeSync(fd) };
 }
 
-/** Replaces a small JSON file in one step: readers see the old or the new contents, a crash leaves one of them. */
+/**
+ * Replaces a small JSON file in one step: readers see the old or the new contents, a crash leaves
+ * one of them.
+ */
 export async function writeJson(path: string, value: unknown, mode = 0o644): Promise<void> {
   const aside = `${path}.new`;
   const file = await open(aside, "w", mode);

@@ -3,7 +3,10 @@ import { createServer } from "node:net";
 /** Ports one replica takes, from its first: public, internal, metrics. */
 export const PORTS_PER_REPLICA = 3;
 
-/** Below the range from which systems take ports for outgoing connections, so that none is taken in between. */
+/**
+ * Below the range from which systems take ports for outgoing connections, so that none is taken in
+ * between.
+ */
 const SEARCH_FROM = 10_000;
 const SEARCH_TO = 32_000;
 

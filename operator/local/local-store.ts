@@ -26,7 +26,9 @@ import { isWhole, storeStatus, type StoreStatus } from "./store-status.ts";
 import { systemClock } from "./system-clock.ts";
 import { TransferRates } from "./transfer-rate.ts";
 
-/** The store could not be started, or did not become what was waited for. The message is for people. */
+/**
+ * The store could not be started, or did not become what was waited for. The message is for people.
+ */
 export class LocalStoreError extends Error {
   override readonly name = "LocalStoreError";
 }
@@ -47,7 +49,9 @@ export interface LocalStoreOptions {
   readonly sidecar?: Readonly<Record<string, string | number>>;
   /** Told of everything the coordinator does. */
   readonly events?: (event: CoordinatorEvent) => void;
-  /** Where replicas are reached from elsewhere, when that is not where they listen (behind a proxy). */
+  /**
+   * Where replicas are reached from elsewhere, when that is not where they listen (behind a proxy).
+   */
   readonly endpoints?: (listening: readonly ReplicaEndpoint[]) => readonly ReplicaEndpoint[];
   /** Stands between the coordinator and sidecars: to fail or delay single calls in tests. */
   readonly wrapSidecars?: (sidecars: SidecarClient) => SidecarClient;
@@ -58,8 +62,8 @@ export interface LocalStoreOptions {
 }
 
 /**
- * One store on this machine: pods as child processes, the coordinator in this process, the record in a file.
- * It holds its directory until closed; a second one there is refused.
+ * One store on this machine: pods as child processes, the coordinator in this process, the record
+ * in a file. It holds its directory until closed; a second one there is refused.
  */
 export class LocalStore {
   readonly settings: StoreSettings;
@@ -115,8 +119,8 @@ export class LocalStore {
   }
 
   /**
-   * Takes the directory, reads or makes its settings, starts sidecars and coordinator. Resolves before the store
-   * serves: see {@link whole}. Throws DirectoryInUse, LocalStoreError.
+   * Takes the directory, reads or makes its settings, starts sidecars and coordinator. Resolves
+   * before the store serves: see {@link whole}. Throws DirectoryInUse, LocalStoreError.
    */
   static async start(options: LocalStoreOptions): Promise<LocalStore> {
     makeDirectory(options.dir);
@@ -182,7 +186,10 @@ export class LocalStore {
     return () => this.eventListeners.delete(told);
   }
 
-  /** Resolves when `probe` answers; it is asked after each change. Throws LocalStoreError after `timeoutMs`. */
+  /**
+   * Resolves when `probe` answers; it is asked after each change. Throws LocalStoreError after
+   * `timeoutMs`.
+   */
   async until<T>(what: string, probe: () => T | null, timeoutMs: number): Promise<T> {
     const now = probe();
     if (now !== null) return now;
@@ -227,7 +234,8 @@ export class LocalStore {
       return view?.leader === node && view.serving ? true : null;
     };
     if (led() !== null) return;
-    // A wish: a node that answers late is passed over, hence again after each election that another one won.
+    // A wish: a node that answers late is passed over, hence again after each election that another
+    // one won.
     const unsubscribe = this.onEvent((event) => {
       if (event.kind !== "electionCompleted" && event.kind !== "electionFailed") return;
       if (event.namespace !== key.namespace || event.shard !== key.shard) return;
@@ -243,7 +251,9 @@ export class LocalStore {
     }
   }
 
-  /** Goes on with one survivor of a lost majority. Throws a RangeError that says why it is rejected. */
+  /**
+   * Goes on with one survivor of a lost majority. Throws a RangeError that says why it is rejected.
+   */
   async forceQuorum(key: ShardKey, order: ForceQuorumOrder): Promise<void> {
     await this.running().forceQuorum(key, order);
   }
@@ -291,7 +301,8 @@ export class LocalStore {
 
   /** Stops coordinator and sidecars in order, and gives the directory back. */
   async close(): Promise<void> {
-    // Whoever still waits for something is told, or would wait, and keep the process alive, for ever.
+    // Whoever still waits for something is told, or would wait, and keep the process alive, for
+    // ever.
     this.closed = true;
     this.notify();
     await this.stopCoordinator();
@@ -326,7 +337,10 @@ function makeDirectory(dir: string): void {
   }
 }
 
-/** The settings of the directory's store, or those of a new one. Throws LocalStoreError where they disagree. */
+/**
+ * The settings of the directory's store, or those of a new one. Throws LocalStoreError where they
+ * disagree.
+ */
 async function settle(options: LocalStoreOptions): Promise<StoreSettings> {
   const paths = storePaths(options.dir);
   const known = readJson(paths.settings);

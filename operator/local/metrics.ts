@@ -10,8 +10,8 @@ const POD = [...SHARD, "pod"] as const;
 const BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800];
 
 /**
- * The coordinator's metrics (DESIGN section 8): recoveries, elections and who votes. What a sidecar knows of
- * itself it emits itself, so that no sum counts twice.
+ * The coordinator's metrics (DESIGN section 8): recoveries, elections and who votes. What a sidecar
+ * knows of itself it emits itself, so that no sum counts twice.
  */
 export class CoordinatorMetrics implements CoordinatorEvents {
   readonly registry = new Registry();

@@ -80,7 +80,10 @@ export class LocalPlatform implements Platform {
     throw new UnknownReplica(`REPLICA: there is no ${name}; allowed: ${names}`);
   }
 
-  /** Kills the process, removes the directories, starts it again. Returns when it was started (wall clock, ms). */
+  /**
+   * Kills the process, removes the directories, starts it again. Returns when it was started (wall
+   * clock, ms).
+   */
   async wipe(name: string, what: WipeWhat): Promise<number> {
     const pod = this.pod(name);
     await pod.kill();
@@ -145,7 +148,10 @@ export class LocalPlatform implements Platform {
     }
   }
 
-  /** Sidecars that a killed `up` left behind, by name. One that listens elsewhere than it should is ended. */
+  /**
+   * Sidecars that a killed `up` left behind, by name. One that listens elsewhere than it should is
+   * ended.
+   */
   private leftRunning(): ReadonlyMap<string, number> {
     const left = new Map<string, number>();
     for (const { node, publicAddress } of this.options.endpoints) {

@@ -36,8 +36,9 @@ const HEALTHY_AFTER_MS = 10_000;
 const ADOPTED_POLL_MS = 100;
 
 /**
- * One child process that is kept running: started again with growing pauses when it ends by itself, not when it
- * was told to. A process left behind by a killed `up` can be adopted, so that it serves on.
+ * One child process that is kept running: started again with growing pauses when it ends by itself,
+ * not when it was told to. A process left behind by a killed `up` can be adopted, so that it serves
+ * on.
  */
 export class Pod {
   readonly spec: PodSpec;
@@ -166,7 +167,8 @@ export class Pod {
 function spawnLogged(spec: PodSpec): Running {
   const [program, ...args] = spec.command;
   const log = openSync(spec.logFile, "a");
-  // A process group of its own: Ctrl-C at the terminal reaches `up` alone, which then ends its pods in order.
+  // A process group of its own: Ctrl-C at the terminal reaches `up` alone, which then ends its pods
+  // in order.
   const child = spawn(program, args, {
     cwd: dirname(spec.logFile),
     env: spec.env,
@@ -208,8 +210,8 @@ function isAlive(pid: number): boolean {
 }
 
 /**
- * True when `pid` is alive and was started with `argument` on its command line; a pid alone may be anybody's by
- * now. Systems without /proc: false, so that nothing is adopted by mistake.
+ * True when `pid` is alive and was started with `argument` on its command line; a pid alone may be
+ * anybody's by now. Systems without /proc: false, so that nothing is adopted by mistake.
  */
 export function isProcessOf(pid: number, argument: string): boolean {
   if (!isAlive(pid)) return false;

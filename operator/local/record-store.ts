@@ -1,6 +1,7 @@
 /**
- * Records in one JSON file: written aside, fsynced, renamed over the old one, the directory fsynced. A lock that dies
- * with its process keeps a second coordinator out. Changes that wait while one is being written share the next write.
+ * Records in one JSON file: written aside, fsynced, renamed over the old one, the directory
+ * fsynced. A lock that dies with its process keeps a second coordinator out. Changes that wait
+ * while one is being written share the next write.
  */
 import { open, mkdir, readFile, rename, type FileHandle } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -15,7 +16,10 @@ import {
   type ShardRecord,
 } from "../core/record.ts";
 
-/** The package has no types. The lock belongs to the descriptor: it ends with the process, however that ends. */
+/**
+ * The package has no types. The lock belongs to the descriptor: it ends with the process, however
+ * that ends.
+ */
 const { tryLock } = createRequire(import.meta.url)("fs-native-extensions") as {
   readonly tryLock: (fd: number) => boolean;
 };
@@ -54,8 +58,8 @@ export class FileRecordStore implements RecordStore {
   }
 
   /**
-   * Opens the records in the file `path`, which need not exist. Throws RecordsLocked when another process has
-   * them; the lock is the file `<path>.lock`.
+   * Opens the records in the file `path`, which need not exist. Throws RecordsLocked when another
+   * process has them; the lock is the file `<path>.lock`.
    */
   static async open(path: string): Promise<FileRecordStore> {
     await mkdir(dirname(path), { recursive: true });

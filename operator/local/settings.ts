@@ -4,7 +4,9 @@ import { PORTS_PER_REPLICA } from "./free-ports.ts";
 
 /** Default first port. */
 export const DEFAULT_PORT = 6_648;
+/** Most replicas of a local store. */
 export const REPLICAS_MAX = 9;
+/** Most shards of a local store. */
 export const SHARDS_MAX = 64;
 
 const settingsSchema = z.strictObject({
@@ -15,7 +17,9 @@ const settingsSchema = z.strictObject({
   port: z.int().min(1).max(65_535),
 });
 
-/** What a local store was made with; kept in its directory, so that the next `up` is the same store. */
+/**
+ * What a local store was made with; kept in its directory, so that the next `up` is the same store.
+ */
 export type StoreSettings = z.infer<typeof settingsSchema>;
 
 /** Addresses of one replica, all on the loopback interface. */
@@ -50,7 +54,9 @@ export function replicaEndpoints(settings: StoreSettings): readonly ReplicaEndpo
   });
 }
 
-/** How many neighbouring ports a store takes: those of its replicas, then the coordinator's metrics. */
+/**
+ * How many neighbouring ports a store takes: those of its replicas, then the coordinator's metrics.
+ */
 export function portsOf(replicas: number): number {
   return replicas * PORTS_PER_REPLICA + 1;
 }

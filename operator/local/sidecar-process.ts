@@ -8,7 +8,9 @@ const HERE = fileURLToPath(import.meta.url);
 /** This file is `operator/local/...` below the sources, or below `dist`. */
 const ROOT = resolve(dirname(HERE), "..", "..");
 
-/** Interpreter, flags and script that run a sidecar: compiled, or from its sources as this file is. */
+/**
+ * Interpreter, flags and script that run a sidecar: compiled, or from its sources as this file is.
+ */
 export function sidecarProgram(): readonly [string, ...string[]] {
   const fromSources = HERE.endsWith(".ts");
   const main = join(ROOT, "sidecar", fromSources ? "main.ts" : "main.js");
@@ -36,7 +38,10 @@ export function sidecarSettings(
   };
 }
 
-/** Settings as flags: `walDir` becomes `--wal-dir`. Flags, not a file, since reading one slows every start. */
+/**
+ * Settings as flags: `walDir` becomes `--wal-dir`. Flags, not a file, since reading one slows every
+ * start.
+ */
 export function sidecarFlags(
   settings: Readonly<Record<string, string | number>>,
 ): readonly string[] {
@@ -46,7 +51,10 @@ export function sidecarFlags(
   ]);
 }
 
-/** This process's environment without settings: what `up` is told must not reach its sidecars by accident. */
+/**
+ * This process's environment without settings: what `up` is told must not reach its sidecars by
+ * accident.
+ */
 export function sidecarEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const kept = Object.entries(env).filter(([name]) => !name.startsWith("RESILVER_"));
   return { ...Object.fromEntries(kept), NODE_ENV: "production" };

@@ -17,7 +17,9 @@ const SAMPLES_MAX = 100;
 export class TransferRates {
   private readonly samples = new Map<string, Sample[]>();
 
-  /** Notes how far a transfer is, and returns its rate. A transfer that goes back has started anew. */
+  /**
+   * Notes how far a transfer is, and returns its rate. A transfer that goes back has started anew.
+   */
   observe(key: string, bytes: number, bytesTotal: number, nowMs: number): TransferRate {
     const known = this.samples.get(key) ?? [];
     const last = known.at(-1);

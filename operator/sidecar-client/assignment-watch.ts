@@ -6,9 +6,9 @@ import type { StoreChannels } from "./store-channels.ts";
 import { type CallError, callErrorOf } from "./store-error.ts";
 
 /**
- * Keeps the routes of one namespace current: follows one server's assignments stream and turns to the
- * next server when it breaks, is refused or is suspected. A redirect (NODE_IS_NOT_LEADER) overrides the
- * stream's word for that shard until the stream says something new.
+ * Keeps the routes of one namespace current: follows one server's assignments stream and turns to
+ * the next server when it breaks, is refused or is suspected. A redirect (NODE_IS_NOT_LEADER)
+ * overrides the stream's word for that shard until the stream says something new.
  */
 export class AssignmentWatch {
   private readonly channels: StoreChannels;

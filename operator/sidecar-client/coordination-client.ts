@@ -1,6 +1,7 @@
 /**
- * Calls to sidecars over gRPC: the only place of the operator that knows it. One channel per node; an
- * AbortSignal becomes a cancelled call, a refusal becomes a ProtocolError, all else a CallFailed.
+ * Calls to sidecars over gRPC: the only place of the operator that knows it. One channel per node;
+ * an AbortSignal becomes a cancelled call, a refusal becomes a ProtocolError, all else a
+ * CallFailed.
  */
 import {
   Client,
@@ -32,7 +33,8 @@ const MESSAGE_BYTES_MAX = 8 * 1024 * 1024;
 const CHANNEL_OPTIONS = {
   "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
   "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
-  // A restarted sidecar must be found again at once: the default of a second is longer than a failover.
+  // A restarted sidecar must be found again at once: the default of a second is longer than a
+  // failover.
   "grpc.initial_reconnect_backoff_ms": 50,
   "grpc.min_reconnect_backoff_ms": 50,
   "grpc.max_reconnect_backoff_ms": 200,

@@ -1,13 +1,14 @@
 /**
- * Order of keys as the store sorts them, to merge what several shards answered. Hierarchical: by depth,
- * then by bytes with the slash above all others.
+ * Order of keys as the store sorts them, to merge what several shards answered. Hierarchical: by
+ * depth, then by bytes with the slash above all others.
  */
 export type KeyOrder = (a: string, b: string) => number;
 
 const SLASH = 0x2f;
 
 /**
- * Hierarchical order: `/a` and `/b` come before `/a/x`, and `/a/` to `/a//` are the children of `/a`.
+ * Hierarchical order: `/a` and `/b` come before `/a/x`, and `/a/` to `/a//` are the children of
+ * `/a`.
  */
 export const hierarchicalOrder: KeyOrder = (a, b) =>
   depth(a) - depth(b) || Buffer.compare(slashHigh(a), slashHigh(b));

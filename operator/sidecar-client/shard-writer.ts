@@ -45,9 +45,9 @@ export interface ShardWriterOptions {
 }
 
 /**
- * All writes of one shard: batched onto one WriteStream to its leader. When the stream breaks, what was
- * sent is in doubt: unconditional writes are sent again in their order, conditional ones are reported as
- * UNKNOWN_OUTCOME. Nothing is sent again after its deadline.
+ * All writes of one shard: batched onto one WriteStream to its leader. When the stream breaks, what
+ * was sent is in doubt: unconditional writes are sent again in their order, conditional ones are
+ * reported as UNKNOWN_OUTCOME. Nothing is sent again after its deadline.
  */
 export class ShardWriter {
   private readonly options: ShardWriterOptions;

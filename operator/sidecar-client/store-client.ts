@@ -73,9 +73,10 @@ const NO_VERSION: Version = {
 };
 
 /**
- * A small client of the public API: finds leaders by the assignments stream and by redirects, routes keys
- * by hash, batches writes per shard, and retries with bounded back-off until the request's deadline.
- * Failures are StoreErrors; a conditional write whose outcome is unknown is reported, never repeated.
+ * A small client of the public API: finds leaders by the assignments stream and by redirects,
+ * routes keys by hash, batches writes per shard, and retries with bounded back-off until the
+ * request's deadline. Failures are StoreErrors; a conditional write whose outcome is unknown is
+ * reported, never repeated.
  */
 export class StoreClient {
   private readonly channels = new StoreChannels();
@@ -135,7 +136,10 @@ export class StoreClient {
     throw new StoreError("REFUSED", `delete answered status ${status}`);
   }
 
-  /** Deletes all keys from `startInclusive` to before `endExclusive` (empty: to the end) on every shard. */
+  /**
+   * Deletes all keys from `startInclusive` to before `endExclusive` (empty: to the end) on every
+   * shard.
+   */
   async deleteRange(
     startInclusive: string,
     endExclusive: string,
@@ -158,7 +162,9 @@ export class StoreClient {
     return recordOf(answer, key);
   }
 
-  /** Keys from `startInclusive` to before `endExclusive` (empty: to the end), in the store's order. */
+  /**
+   * Keys from `startInclusive` to before `endExclusive` (empty: to the end), in the store's order.
+   */
   async *list(
     startInclusive: string,
     endExclusive: string,
@@ -178,7 +184,10 @@ export class StoreClient {
     yield* mergeSorted(sources, (key) => key, this.options.keyOrder);
   }
 
-  /** Records from `startInclusive` to before `endExclusive` (empty: to the end), in the store's order. */
+  /**
+   * Records from `startInclusive` to before `endExclusive` (empty: to the end), in the store's
+   * order.
+   */
   async *scan(
     startInclusive: string,
     endExclusive: string,
@@ -195,7 +204,9 @@ export class StoreClient {
     yield* mergeSorted(sources, ({ key }) => key, this.options.keyOrder);
   }
 
-  /** Resolves when every shard of the namespace has a leader. Throws UNAVAILABLE after `timeoutMs`. */
+  /**
+   * Resolves when every shard of the namespace has a leader. Throws UNAVAILABLE after `timeoutMs`.
+   */
   async ready(timeoutMs = this.options.requestTimeoutMs): Promise<void> {
     await this.until(
       () => (this.assignments.routes?.every(({ leader }) => leader !== "") ?? false) || null,

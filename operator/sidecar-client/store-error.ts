@@ -54,7 +54,9 @@ const TRANSPORT_CODES: readonly number[] = [
   status.UNAVAILABLE,
 ];
 
-/** Reads an error of the gRPC library. Anything else becomes a CallError that is not worth a retry. */
+/**
+ * Reads an error of the gRPC library. Anything else becomes a CallError that is not worth a retry.
+ */
 export function callErrorOf(error: unknown): CallError {
   if (error instanceof CallError) return error;
   if (!isServiceError(error)) return new CallError(String(error), null, false);

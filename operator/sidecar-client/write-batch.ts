@@ -84,8 +84,8 @@ export interface BatchLimits {
 const ORDER = { put: 0, delete: 1, deleteRange: 2 } as const;
 
 /**
- * Takes the next batch from the front of `queue`, dropping settled ones. Within one request puts come
- * before deletes before ranges, so the batch ends where that would change the caller's order.
+ * Takes the next batch from the front of `queue`, dropping settled ones. Within one request puts
+ * come before deletes before ranges, so the batch ends where that would change the caller's order.
  */
 export function cutBatch(queue: WriteOperation[], limits: BatchLimits): WriteOperation[] {
   const batch: WriteOperation[] = [];

@@ -20,16 +20,20 @@ export function notMember(state: ReplicaState, expectedUid: string): Refusal {
 }
 
 /**
- * Checks whom a request is meant for. NODE_IS_NOT_MEMBER comes before any refusal about status or term
- * (part one of the seed), a foreign store before everything.
+ * Checks whom a request is meant for. NODE_IS_NOT_MEMBER comes before any refusal about status or
+ * term (part one of the seed), a foreign store before everything.
  */
 export function refuseAddressee(state: ReplicaState, to: Addressee): Refusal | null {
   if (to.storeId !== undefined && to.storeId !== "" && to.storeId !== state.storeId) {
-    return refusal("WRONG_STORE", `store_id ${to.storeId}: this replica belongs to ${state.storeId}`, {
-      field: "store_id",
-      value: to.storeId,
-      allowed: state.storeId,
-    });
+    return refusal(
+      "WRONG_STORE",
+      `store_id ${to.storeId}: this replica belongs to ${state.storeId}`,
+      {
+        field: "store_id",
+        value: to.storeId,
+        allowed: state.storeId,
+      },
+    );
   }
   if (to.targetUid !== state.uid) return notMember(state, to.targetUid);
   if (to.generation !== undefined && to.generation < state.promised.generation) {

@@ -6,8 +6,8 @@ import type { FollowerCursor } from "./follower-cursor.ts";
 import type { Leader } from "./leader.ts";
 
 /**
- * Moves the leader's cursors through probe, stream and snapshot. The bytes are the driver's business:
- * this decides from where they flow and what an answer means.
+ * Moves the leader's cursors through probe, stream and snapshot. The bytes are the driver's
+ * business: this decides from where they flow and what an answer means.
  */
 export class CursorFlow {
   readonly #leader: Leader;
@@ -61,7 +61,9 @@ export class CursorFlow {
     }
   }
 
-  /** Asks for a sign of life, carries the commit offset, the read round and a position to compare. */
+  /**
+   * Asks for a sign of life, carries the commit offset, the read round and a position to compare.
+   */
   heartbeat(cursor: FollowerCursor): void {
     const { state, reads } = this.#leader;
     if (cursor.state === "connecting" || cursor.state === "down") return;
@@ -143,7 +145,10 @@ export class CursorFlow {
     this.#probe(cursor, log.highestAtMost(hint.term, hint.offset - 1));
   }
 
-  /** A voter that no longer holds what it acknowledged to this leader lost data: it stops counting (R3, H19). */
+  /**
+   * A voter that no longer holds what it acknowledged to this leader lost data: it stops counting
+   * (R3, H19).
+   */
   #regressed(cursor: FollowerCursor, hint: LogPosition): boolean {
     const { tracker, reads } = this.#leader;
     const acked = tracker.ackedBy(cursor.node);
@@ -188,7 +193,8 @@ export class CursorFlow {
     cursor.forget();
     cursor.observedUid = uid;
     if (uid !== cursor.uid) {
-      // Another replica answers for this node: what the old one acknowledged or confirmed is void (R4, H12).
+      // Another replica answers for this node: what the old one acknowledged or confirmed is void
+      // (R4, H12).
       cursor.state = "notMember";
       this.#leader.tracker.removeVoter(cursor.node);
       this.#leader.reads.forget(cursor.node);

@@ -31,6 +31,7 @@ export interface Refusal {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
+/** The answer to an order, by the order's kind. */
 export type Reply =
   | { readonly kind: "newTerm"; readonly response: NewTermResponse }
   | { readonly kind: "becomeLeader"; readonly response: BecomeLeaderResponse }
@@ -44,11 +45,19 @@ export type Reply =
 export type Effect =
   /** Buffer the entry in the WAL; a sync that covers it must follow. */
   | { readonly kind: "appendLog"; readonly entry: LogEntry }
-  /** Cut the log, durably, before anything appended later; syncs started earlier bear an older epoch. */
+  /**
+   * Cut the log, durably, before anything appended later; syncs started earlier bear an older
+   * epoch.
+   */
   | { readonly kind: "truncateLog"; readonly lastOffset: Offset; readonly logEpoch: number }
   /** Make everything appended so far durable, then input `synced` with this epoch. */
   | { readonly kind: "syncLog"; readonly logEpoch: number }
-  | { readonly kind: "persistMeta"; readonly promised: PromisedState; readonly token: number; readonly setAside: boolean }
+  | {
+      readonly kind: "persistMeta";
+      readonly promised: PromisedState;
+      readonly token: number;
+      readonly setAside: boolean;
+    }
   | { readonly kind: "reply"; readonly id: RequestId; readonly reply: Reply }
   | { readonly kind: "refuse"; readonly id: RequestId; readonly refusal: Refusal }
   /** The proposal got this offset; its answer comes when the entry is applied. */
@@ -58,14 +67,38 @@ export type Effect =
   /** Apply committed, durable entries up to and including `offset` (I8). */
   | { readonly kind: "apply"; readonly offset: Offset }
   /** The reads may be served once `offset` is applied. */
-  | { readonly kind: "releaseReads"; readonly requestIds: readonly RequestId[]; readonly offset: Offset }
-  | { readonly kind: "openCursor"; readonly cursorId: number; readonly node: string; readonly uid: string; readonly address: string }
+  | {
+      readonly kind: "releaseReads";
+      readonly requestIds: readonly RequestId[];
+      readonly offset: Offset;
+    }
+  | {
+      readonly kind: "openCursor";
+      readonly cursorId: number;
+      readonly node: string;
+      readonly uid: string;
+      readonly address: string;
+    }
   | { readonly kind: "closeCursor"; readonly cursorId: number }
   /** Send every entry from `next` on, as the log grows; `previous` is the position before it. */
   | { readonly kind: "streamFrom"; readonly cursorId: number; readonly next: Offset }
-  | { readonly kind: "heartbeat"; readonly cursorId: number; readonly previous: LogPosition; readonly commitOffset: Offset; readonly round: number; readonly targetVotes: boolean }
+  | {
+      readonly kind: "heartbeat";
+      readonly cursorId: number;
+      readonly previous: LogPosition;
+      readonly commitOffset: Offset;
+      readonly round: number;
+      readonly targetVotes: boolean;
+    }
   | { readonly kind: "startSnapshot"; readonly cursorId: number }
-  | { readonly kind: "ack"; readonly streamId: number; readonly offset: Offset; readonly round: number; readonly synced: boolean; readonly mismatch: LogPosition | null }
+  | {
+      readonly kind: "ack";
+      readonly streamId: number;
+      readonly offset: Offset;
+      readonly round: number;
+      readonly synced: boolean;
+      readonly mismatch: LogPosition | null;
+    }
   /** End an incoming stream: with the refusal, or quietly. */
   | { readonly kind: "closeStream"; readonly streamId: number; readonly refusal: Refusal | null }
   /** Accept the snapshot stream; answered with `installed` or `installEnded`. */

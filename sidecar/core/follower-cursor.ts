@@ -11,8 +11,8 @@ import type { Member } from "../protocol/gen/resilver.ts";
 export type CursorState = "connecting" | "probe" | "stream" | "snapshot" | "notMember" | "down";
 
 /**
- * The leader's view of one follower. Invariants: `ackOffset` only counts what matched under this cursor
- * and is durable at the follower with this uid; `lastPushed >= ackOffset` while streaming.
+ * The leader's view of one follower. Invariants: `ackOffset` only counts what matched under this
+ * cursor and is durable at the follower with this uid; `lastPushed >= ackOffset` while streaming.
  */
 export class FollowerCursor {
   readonly id: number;
@@ -66,7 +66,10 @@ export class FollowerCursor {
   }
 }
 
-/** Whether a follower whose last common position is `match` must be sent a snapshot (part three of the seed, R10). */
+/**
+ * Whether a follower whose last common position is `match` must be sent a snapshot (part three of
+ * the seed, R10).
+ */
 export function needsSnapshot(
   match: LogPosition | null,
   logBase: LogPosition,

@@ -8,9 +8,9 @@ import { refusal } from "./replica-state.ts";
 import type { ReplicaState } from "./replica-state.ts";
 
 /**
- * The receiving side of replication: what a leader's stream and snapshot may do here. Invariants: nothing
- * at or below `commit` is ever cut (R9, I9); `matched` only covers what this term's leader named with its
- * crc; an ack never exceeds min(synced, matched) (R8, H1).
+ * The receiving side of replication: what a leader's stream and snapshot may do here. Invariants:
+ * nothing at or below `commit` is ever cut (R9, I9); `matched` only covers what this term's leader
+ * named with its crc; an ack never exceeds min(synced, matched) (R8, H1).
  */
 export class Follower {
   readonly #state: ReplicaState;
@@ -130,8 +130,8 @@ export class Follower {
   }
 
   /**
-   * The snapshot is committed on disk: log, offsets and status change in this one step (part four of the
-   * seed, R5), so that the next append is accepted.
+   * The snapshot is committed on disk: log, offsets and status change in this one step (part four
+   * of the seed, R5), so that the next append is accepted.
    */
   installed(streamId: number, base: LogPosition): void {
     if (streamId !== this.#installId) return;
@@ -174,11 +174,15 @@ export class Follower {
     }
     const expected = promised.enrolled?.leaderUid ?? this.#leaderUid;
     if (expected !== "" && peer.leaderUid !== expected) {
-      return refusal("INVALID_TERM", `leader_uid ${peer.leaderUid}: term ${peer.term} is led by ${expected}`, {
-        field: "leader_uid",
-        value: peer.leaderUid,
-        allowed: expected,
-      });
+      return refusal(
+        "INVALID_TERM",
+        `leader_uid ${peer.leaderUid}: term ${peer.term} is led by ${expected}`,
+        {
+          field: "leader_uid",
+          value: peer.leaderUid,
+          allowed: expected,
+        },
+      );
     }
     return null;
   }
@@ -198,11 +202,15 @@ export class Follower {
     const crc = chainCrc(previous.crc, term, offset, timestamp, value);
     if (offset !== previous.offset + 1 || crc !== append.entryCrc || term < previous.term) {
       this.#close(
-        refusal("INVALID_ARGUMENT", `entry ${offset}: its bytes do not match its checksum or place`, {
-          field: "entry_crc",
-          value: append.entryCrc,
-          allowed: crc,
-        }),
+        refusal(
+          "INVALID_ARGUMENT",
+          `entry ${offset}: its bytes do not match its checksum or place`,
+          {
+            field: "entry_crc",
+            value: append.entryCrc,
+            allowed: crc,
+          },
+        ),
       );
       return;
     }

@@ -18,23 +18,58 @@ export type RequestId = number;
 /** Requests of the coordinator. Each is answered exactly once. */
 export type CoordinationInput =
   | { readonly kind: "newTerm"; readonly id: RequestId; readonly request: NewTermRequest }
-  | { readonly kind: "becomeLeader"; readonly id: RequestId; readonly request: BecomeLeaderRequest; readonly nowMs: number }
+  | {
+      readonly kind: "becomeLeader";
+      readonly id: RequestId;
+      readonly request: BecomeLeaderRequest;
+      readonly nowMs: number;
+    }
   | { readonly kind: "addFollower"; readonly id: RequestId; readonly request: AddFollowerRequest }
-  | { readonly kind: "removeFollower"; readonly id: RequestId; readonly request: RemoveFollowerRequest }
+  | {
+      readonly kind: "removeFollower";
+      readonly id: RequestId;
+      readonly request: RemoveFollowerRequest;
+    }
   | { readonly kind: "promote"; readonly id: RequestId; readonly request: PromoteRequest }
-  | { readonly kind: "updateEnsemble"; readonly id: RequestId; readonly request: UpdateEnsembleRequest; readonly nowMs: number }
+  | {
+      readonly kind: "updateEnsemble";
+      readonly id: RequestId;
+      readonly request: UpdateEnsembleRequest;
+      readonly nowMs: number;
+    }
   | { readonly kind: "enrol"; readonly id: RequestId; readonly request: EnrolRequest }
   | { readonly kind: "truncate"; readonly id: RequestId; readonly request: TruncateRequest };
 
-/** What the leader's streams to its followers report. `cursorId` is stale after the cursor was closed. */
+/**
+ * What the leader's streams to its followers report. `cursorId` is stale after the cursor was
+ * closed.
+ */
 export type CursorInput =
   | { readonly kind: "cursorOpened"; readonly cursorId: number }
-  | { readonly kind: "cursorAck"; readonly cursorId: number; readonly ackOffset: Offset; readonly synced: boolean; readonly round: number; readonly mismatch: LogPosition | null }
-  | { readonly kind: "cursorClosed"; readonly cursorId: number; readonly reason: string; readonly observedUid: string | null; readonly nowMs: number }
+  | {
+      readonly kind: "cursorAck";
+      readonly cursorId: number;
+      readonly ackOffset: Offset;
+      readonly synced: boolean;
+      readonly round: number;
+      readonly mismatch: LogPosition | null;
+    }
+  | {
+      readonly kind: "cursorClosed";
+      readonly cursorId: number;
+      readonly reason: string;
+      readonly observedUid: string | null;
+      readonly nowMs: number;
+    }
   | { readonly kind: "cursorBehind"; readonly cursorId: number }
   | { readonly kind: "snapshotPinned"; readonly cursorId: number; readonly offset: Offset }
   | { readonly kind: "snapshotDone"; readonly cursorId: number; readonly base: LogPosition }
-  | { readonly kind: "snapshotFailed"; readonly cursorId: number; readonly reason: string; readonly nowMs: number };
+  | {
+      readonly kind: "snapshotFailed";
+      readonly cursorId: number;
+      readonly reason: string;
+      readonly nowMs: number;
+    };
 
 /** What a leader sends to this replica. */
 export type FollowerInput =
@@ -47,7 +82,12 @@ export type FollowerInput =
 
 /** Clients and completions. An ack is an effect of `synced` only (R8, I5). */
 export type LocalInput =
-  | { readonly kind: "propose"; readonly id: RequestId; readonly value: Uint8Array; readonly nowMs: number }
+  | {
+      readonly kind: "propose";
+      readonly id: RequestId;
+      readonly value: Uint8Array;
+      readonly nowMs: number;
+    }
   | { readonly kind: "read"; readonly id: RequestId }
   | { readonly kind: "synced"; readonly offset: Offset; readonly logEpoch: number }
   | { readonly kind: "metaPersisted"; readonly token: number }
@@ -55,4 +95,5 @@ export type LocalInput =
   | { readonly kind: "trimmed"; readonly offset: Offset }
   | { readonly kind: "tick"; readonly nowMs: number };
 
+/** Everything that can happen to a replica. */
 export type Input = CoordinationInput | CursorInput | FollowerInput | LocalInput;

@@ -31,8 +31,8 @@ function barrierValue(lossEpoch: number): Uint8Array {
 }
 
 /**
- * One leadership: from an accepted BecomeLeader to the next term. It commits an entry of its own term
- * before it serves (R7), counts only voters (R2, I11) and confirms reads by rounds (R15).
+ * One leadership: from an accepted BecomeLeader to the next term. It commits an entry of its own
+ * term before it serves (R7), counts only voters (R2, I11) and confirms reads by rounds (R15).
  */
 export class Leader {
   readonly state: ReplicaState;

@@ -9,14 +9,17 @@ export interface TermStart {
 }
 
 /**
- * What the core knows of the log without its bytes: the chained CRC of every entry and where each term
- * starts. Four bytes an entry.
+ * What the core knows of the log without its bytes: the chained CRC of every entry and where each
+ * term starts. Four bytes an entry.
  *
- * Invariants: entries are contiguous from `base.offset + 1` to `last.offset`; terms never regress; the term
- * runs begin after `base`.
+ * Invariants: entries are contiguous from `base.offset + 1` to `last.offset`; terms never regress;
+ * the term runs begin after `base`.
  */
 export class LogIndex {
-  /** The position before the first entry: the log's start, a snapshot's base (R5), or where it was trimmed. */
+  /**
+   * The position before the first entry: the log's start, a snapshot's base (R5), or where it was
+   * trimmed.
+   */
   #base: LogPosition;
   #last: LogPosition;
   #crcs: Uint32Array;
@@ -107,7 +110,10 @@ export class LogIndex {
     return own !== null && own.term === position.term && own.crc === position.crc;
   }
 
-  /** The highest position with a term of at most `term` and an offset of at most `offset`, not below the base (R9). */
+  /**
+   * The highest position with a term of at most `term` and an offset of at most `offset`, not below
+   * the base (R9).
+   */
   highestAtMost(term: Term, offset: Offset): LogPosition {
     let upper = Math.min(offset, this.#last.offset);
     for (let i = this.#runs.length - 1; i >= 0 && upper > this.#base.offset; i--) {

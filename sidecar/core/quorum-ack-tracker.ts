@@ -4,8 +4,8 @@ import type { Offset } from "../protocol/entry.ts";
 
 /**
  * Counts how far a quorum of voters holds the log durably. Acks are cumulative. A quorum is
- * floor(n/2)+1 of the FULL ensemble (R2), of each ensemble while a change is joint (R13); nodes that are
- * no voters (learners, wiped ones) have no entry here and so never count (I11).
+ * floor(n/2)+1 of the FULL ensemble (R2), of each ensemble while a change is joint (R13); nodes
+ * that are no voters (learners, wiped ones) have no entry here and so never count (I11).
  */
 export class QuorumAckTracker {
   /** Node names of the ensemble; two while a change is joint. */

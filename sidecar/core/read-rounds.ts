@@ -7,8 +7,9 @@ export interface ReleasedReads {
 }
 
 /**
- * Linearizable reads without leases (R15): a read waits for a round of voter confirmations that was SENT
- * after it arrived. One round is on its way at a time, so reads that arrive meanwhile share the next one.
+ * Linearizable reads without leases (R15): a read waits for a round of voter confirmations that was
+ * SENT after it arrived. One round is on its way at a time, so reads that arrive meanwhile share
+ * the next one.
  */
 export class ReadRounds {
   /** Number of the newest round sent; 0 before the first. */
@@ -30,7 +31,10 @@ export class ReadRounds {
     this.#waiting.push(requestId);
   }
 
-  /** Starts the next round when none is on its way and reads wait. `commit` is read now, after they arrived. */
+  /**
+   * Starts the next round when none is on its way and reads wait. `commit` is read now, after they
+   * arrived.
+   */
   start(commit: Offset): boolean {
     if (this.#inFlight !== null || this.#waiting.length === 0) return false;
     this.#round += 1;

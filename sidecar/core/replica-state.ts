@@ -12,7 +12,10 @@ export interface CoreOptions {
   /** Delays before a broken cursor is opened again. */
   readonly reconnectMinMs: number;
   readonly reconnectMaxMs: number;
-  /** An empty follower gets the tail, not a snapshot, when the leader committed at most this many entries. */
+  /**
+   * An empty follower gets the tail, not a snapshot, when the leader committed at most this many
+   * entries.
+   */
   readonly tailEntriesMax: number;
   readonly pendingReadsMax: number;
 }
@@ -99,7 +102,9 @@ export class ReplicaState {
     return this.#metaToken;
   }
 
-  /** Appends an entry of this replica's own making (leader). Its durability is reported by `synced`. */
+  /**
+   * Appends an entry of this replica's own making (leader). Its durability is reported by `synced`.
+   */
   appendOwn(term: number, value: Uint8Array, nowMs: number): LogPosition {
     const previous = this.log.last;
     const offset = previous.offset + 1;

@@ -11,7 +11,13 @@ import type {
   UpdateEnsembleRequest,
 } from "../protocol/gen/resilver.ts";
 import { ServingStatus } from "../protocol/status.ts";
-import { notMember, raisesGeneration, refuseAddressee, refuseTerm, refuseUnlessLeader } from "./admission.ts";
+import {
+  notMember,
+  raisesGeneration,
+  refuseAddressee,
+  refuseTerm,
+  refuseUnlessLeader,
+} from "./admission.ts";
 import type { Effect, PromisedState, Refusal, Reply } from "./effect.ts";
 import { Follower } from "./follower.ts";
 import type { Input, RequestId } from "./input.ts";
@@ -29,8 +35,8 @@ interface DurableAnswer {
 }
 
 /**
- * One replica's replication: pure and synchronous. The driver feeds inputs, performs the effects in order,
- * and reports completions as further inputs. No clock, no I/O, no randomness in here.
+ * One replica's replication: pure and synchronous. The driver feeds inputs, performs the effects in
+ * order, and reports completions as further inputs. No clock, no I/O, no randomness in here.
  */
 export class Replica {
   readonly state: ReplicaState;
@@ -140,7 +146,10 @@ export class Replica {
     }
   }
 
-  /** Fences: promises the term, stops all streams, drains and syncs the log, then reports the head (R8). */
+  /**
+   * Fences: promises the term, stops all streams, drains and syncs the log, then reports the head
+   * (R8).
+   */
   #newTerm(id: RequestId, request: NewTermRequest): void {
     const { state } = this;
     const fresh = request.bootstrap && !state.formattedBefore;
@@ -189,7 +198,8 @@ export class Replica {
     if (refused !== null) return state.refuse(id, refused);
     this.#mayLead = null;
     state.status = ServingStatus.LEADER;
-    if (request.lossEpoch > state.promised.lossEpoch) this.#promise({ lossEpoch: request.lossEpoch });
+    if (request.lossEpoch > state.promised.lossEpoch)
+      this.#promise({ lossEpoch: request.lossEpoch });
     this.#leader = new Leader(state, id, request, nowMs, () => this.#nextCursorId++);
   }
 
@@ -232,7 +242,10 @@ export class Replica {
     leader.updateEnsemble(id, request.voterSets, this.state.promised.lossEpoch, nowMs);
   }
 
-  /** The coordinator recorded this replica as a learner of the term: data of its leader is welcome (R4). */
+  /**
+   * The coordinator recorded this replica as a learner of the term: data of its leader is welcome
+   * (R4).
+   */
   #enrol(id: RequestId, request: EnrolRequest): void {
     const { state } = this;
     const refused =
@@ -384,7 +397,8 @@ export class Replica {
       state.refuse(id, refused);
       return null;
     }
-    if (raisesGeneration(state, request.generation)) this.#promise({ generation: request.generation });
+    if (raisesGeneration(state, request.generation))
+      this.#promise({ generation: request.generation });
     return this.#leader;
   }
 

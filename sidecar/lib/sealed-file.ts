@@ -3,8 +3,8 @@ import type { Disk } from "./ports/disk.ts";
 
 /**
  * Small JSON documents that must never be half written: cookies, promises, the state pointer.
- * Written aside, fsynced, renamed, directory fsynced; a checksum tells a damaged file from a missing one.
- * After a crash at any point a reader sees the old document or the new one, whole.
+ * Written aside, fsynced, renamed, directory fsynced; a checksum tells a damaged file from a
+ * missing one. After a crash at any point a reader sees the old document or the new one, whole.
  */
 
 /** Longest sealed file, in bytes. These are documents of a few hundred bytes; more is damage. */
@@ -24,8 +24,9 @@ export class GarbledFileError extends Error {
 
 /**
  * Reads the document `kind` at `path`, or null when there is no such file.
- * `parse` checks the body's fields and throws with a message naming field, value and what is allowed.
- * Throws {@link GarbledFileError} when the file is not exactly what {@link writeSealed} wrote.
+ * `parse` checks the body's fields and throws with a message naming field, value and what is
+ * allowed. Throws {@link GarbledFileError} when the file is not exactly what {@link writeSealed}
+ * wrote.
  */
 export async function readSealed<T>(
   disk: Disk,
@@ -40,7 +41,8 @@ export async function readSealed<T>(
   }
   const text = new TextDecoder().decode(bytes);
   const body = bodyOf(path, text);
-  // Rendering again compares every byte, so that no flipped bit outside the body goes unseen either.
+  // Rendering again compares every byte, so that no flipped bit outside the body goes unseen
+  // either.
   if (render(kind, body) !== text) {
     throw new GarbledFileError(path, `checksum or form is not that of a ${kind} file`);
   }

@@ -21,8 +21,8 @@ interface Line {
 const WAITING_LINES_MAX = 10_000;
 
 /**
- * JSON lines on standard output: time (ISO 8601), level, message, then the fields of its logger and of the
- * line. The library is loaded beside the rest of the start-up; lines wait for it.
+ * JSON lines on standard output: time (ISO 8601), level, message, then the fields of its logger and
+ * of the line. The library is loaded beside the rest of the start-up; lines wait for it.
  */
 export function openLogger(level: LogLevel, fields: LogFields): OpenLogger {
   const sink = new Sink(level);

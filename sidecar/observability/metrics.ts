@@ -1,7 +1,8 @@
 /**
  * The sidecar's Prometheus metrics (DESIGN.md section 8). What happens is counted through the
- * NodeMetrics port; what is, is read from the replicas' statuses at each scrape, so that a series ends
- * when its replica or follower does. Recovery and election counters are the operator's, not ours.
+ * NodeMetrics port; what is, is read from the replicas' statuses at each scrape, so that a series
+ * ends when its replica or follower does. Recovery and election counters are the operator's, not
+ * ours.
  */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { NodeMetrics } from "../lib/ports/metrics.ts";

@@ -1,4 +1,7 @@
-/** Whether this pod may be counted on: all its replicas vote (DESIGN.md section 7, "Pods say it too"). */
+/**
+ * Whether this pod may be counted on: all its replicas vote (DESIGN.md section 7, "Pods say it
+ * too").
+ */
 import { type ReplicaStatus, ServingStatus } from "../protocol/gen/resilver.ts";
 import { statusName } from "../protocol/status.ts";
 
@@ -18,7 +21,8 @@ export function notReadyBecause(
       return `replica of shard ${replica.shard} of namespace ${replica.namespace} ${why}`;
     }
   }
-  // A new pod without replicas must not look ready before the coordinator had a chance to give it some.
+  // A new pod without replicas must not look ready before the coordinator had a chance to give it
+  // some.
   return replicas.length > 0 || coordinatorReached
     ? null
     : "no replica opened yet: waiting for the coordinator";

@@ -1,7 +1,10 @@
 import { mkdir, open, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
-/** A data directory cannot be used. The message names the setting, the path, why, and what is allowed. */
+/**
+ * A data directory cannot be used. The message names the setting, the path, why, and what is
+ * allowed.
+ */
 export class DataDirectoryError extends Error {
   override readonly name = "DataDirectoryError";
 }
@@ -26,7 +29,9 @@ export async function prepareDataDirectory(setting: string, path: string): Promi
   }
 }
 
-/** One by one: the recursive form of mkdir never returns for some paths, such as one below /proc. */
+/**
+ * One by one: the recursive form of mkdir never returns for some paths, such as one below /proc.
+ */
 async function makeDirectories(path: string): Promise<void> {
   const found = await statOrNull(path);
   if (found?.isDirectory() === true) return;

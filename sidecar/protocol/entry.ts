@@ -5,7 +5,9 @@ export type Term = number & { readonly __term?: never };
 /** Position in a shard's log, from 0. -1: before the first entry. */
 export type Offset = number & { readonly __offset?: never };
 
+/** No offset: before the first entry. */
 export const INVALID_OFFSET: Offset = -1;
+/** No term: nothing was promised yet. */
 export const INVALID_TERM: Term = -1;
 
 /** Names one log entry. Ordered by term, then offset. */
@@ -14,13 +16,20 @@ export interface EntryId {
   readonly offset: Offset;
 }
 
-/** An entry id with the chained CRC-32C of everything up to it: equal positions mean equal logs (I3). */
+/**
+ * An entry id with the chained CRC-32C of everything up to it: equal positions mean equal logs
+ * (I3).
+ */
 export interface LogPosition extends EntryId {
   readonly crc: number;
 }
 
 /** Where an empty log starts. */
-export const LOG_START: LogPosition = Object.freeze({ term: INVALID_TERM, offset: INVALID_OFFSET, crc: 0 });
+export const LOG_START: LogPosition = Object.freeze({
+  term: INVALID_TERM,
+  offset: INVALID_OFFSET,
+  crc: 0,
+});
 
 /** One entry of the replicated log. `value` is never re-encoded. */
 export interface LogEntry extends EntryId {
@@ -45,7 +54,10 @@ export function samePosition(a: LogPosition, b: LogPosition): boolean {
 const header = new Uint8Array(24);
 const headerView = new DataView(header.buffer);
 
-/** The chained CRC-32C of an entry that follows one whose chained CRC is `previousCrc` (WAL and wire use the same). */
+/**
+ * The chained CRC-32C of an entry that follows one whose chained CRC is `previousCrc` (WAL and wire
+ * use the same).
+ */
 export function chainCrc(
   previousCrc: number,
   term: Term,

@@ -1,7 +1,7 @@
 /**
- * The error detail of every refusal: a google.rpc.Status that holds one google.rpc.ErrorInfo, as carried in
- * the binary trailer {@link DETAILS_KEY} (WIRE.md, "Errors"). Both messages are tiny and fixed by Google,
- * so they are written out here instead of generated.
+ * The error detail of every refusal: a google.rpc.Status that holds one google.rpc.ErrorInfo, as
+ * carried in the binary trailer {@link DETAILS_KEY} (WIRE.md, "Errors"). Both messages are tiny and
+ * fixed by Google, so they are written out here instead of generated.
  */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { ProtocolError, REASONS, type Reason } from "./errors.ts";
@@ -20,7 +20,9 @@ export interface ErrorInfo {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** A google.rpc.Status holding the ErrorInfo of `error`. `code` is the gRPC status sent beside it. */
+/**
+ * A google.rpc.Status holding the ErrorInfo of `error`. `code` is the gRPC status sent beside it.
+ */
 export function encodeErrorDetail(code: number, error: ProtocolError): Uint8Array {
   const info = new BinaryWriter();
   info.uint32(10).string(error.reason);
@@ -37,7 +39,10 @@ export function encodeErrorDetail(code: number, error: ProtocolError): Uint8Arra
   return status.finish();
 }
 
-/** The first ErrorInfo of an encoded google.rpc.Status; null when there is none or the bytes are damaged. */
+/**
+ * The first ErrorInfo of an encoded google.rpc.Status; null when there is none or the bytes are
+ * damaged.
+ */
 export function decodeErrorDetail(bytes: Uint8Array): ErrorInfo | null {
   try {
     return decodeStatus(bytes);

@@ -28,9 +28,13 @@ export const REASONS = {
   { readonly code: number | null; readonly status: string; readonly retry: boolean }
 >;
 
+/** Name of a refusal. */
 export type Reason = keyof typeof REASONS;
 
-/** A refusal. `metadata` travels as ErrorInfo metadata: observedUid, expectedUid, term, leader, shard, field, value, allowed. */
+/**
+ * A refusal. `metadata` travels as ErrorInfo metadata: observedUid, expectedUid, term, leader,
+ * shard, field, value, allowed.
+ */
 export class ProtocolError extends Error {
   override readonly name = "ProtocolError";
   readonly reason: Reason;

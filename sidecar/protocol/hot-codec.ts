@@ -1,9 +1,9 @@
 import { Append, LogEntry, SnapshotChunk } from "./gen/resilver.ts";
 
 /*
- * Encoders for the two messages that carry bulk: the bytes are copied once, where the generated writer
- * grows its buffer and copies three times. What they write decodes as any other encoding does; fields may
- * come in any order in protobuf, and the bytes field comes last here.
+ * Encoders for the two messages that carry bulk: the bytes are copied once, where the generated
+ * writer grows its buffer and copies three times. What they write decodes as any other encoding
+ * does; fields may come in any order in protobuf, and the bytes field comes last here.
  */
 
 /** Field 3, length-delimited: `content` of SnapshotChunk and `value` of LogEntry. */

@@ -20,8 +20,8 @@ function putVarint(into: Uint8Array, at: number, value: number): number {
 }
 
 /**
- * The bytes of a LogEntryValue that holds one WriteRequest, given that request's own bytes: the request is
- * copied once and never encoded again.
+ * The bytes of a LogEntryValue that holds one WriteRequest, given that request's own bytes: the
+ * request is copied once and never encoded again.
  */
 export function wrapWriteRequest(raw: Uint8Array): Uint8Array {
   const innerBytes = 1 + varintBytes(raw.length) + raw.length;
@@ -35,7 +35,9 @@ export function wrapWriteRequest(raw: Uint8Array): Uint8Array {
   return value;
 }
 
-/** The write requests of an entry; empty for control entries. Values are views of the entry's bytes. */
+/**
+ * The write requests of an entry; empty for control entries. Values are views of the entry's bytes.
+ */
 export function writesOf(entry: Pick<LogEntry, "value">): readonly WriteRequest[] {
   const { value } = LogEntryValue.decode(entry.value);
   return value?.$case === "requests" ? value.value.writes : [];

@@ -1,7 +1,8 @@
 /**
  * The three gRPC services as plain data: paths, kinds of streaming and codecs. Nothing here needs a
  * gRPC library; `rpc/` and the operator's client hand these to one. Messages are views of the
- * transport's buffers in both directions: whoever keeps decoded bytes longer than the call copies them.
+ * transport's buffers in both directions: whoever keeps decoded bytes longer than the call copies
+ * them.
  */
 import * as oxia from "./gen/oxia-client.ts";
 import * as own from "./gen/resilver.ts";
@@ -114,8 +115,8 @@ export const OxiaClientService = {
 };
 
 /**
- * The same rpcs under the name that Oxia's released clients call (Java up to 0.9, Python): the messages are
- * equal on the wire, only the protobuf package was named otherwise.
+ * The same rpcs under the name that Oxia's released clients call (Java up to 0.9, Python): the
+ * messages are equal on the wire, only the protobuf package was named otherwise.
  */
 export function underReleasedName<Rpc extends { readonly path: string }>(
   service: Readonly<Record<string, Rpc>>,

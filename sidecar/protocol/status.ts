@@ -14,5 +14,7 @@ export function statusName(status: ServingStatus): string {
   return names[status] ?? `UNKNOWN(${status})`;
 }
 
-/** FollowerProgress.state of a follower that lost what it had acknowledged to this leader (R3, H19). */
+/**
+ * FollowerProgress.state of a follower that lost what it had acknowledged to this leader (R3, H19).
+ */
 export const REGRESSED = "Regressed";

@@ -1,6 +1,7 @@
 /**
  * The latest shard assignments that the coordinator pushed, for clients that follow them and for
- * naming the leader in a refusal. Kept in memory only: after a restart the coordinator pushes again.
+ * naming the leader in a refusal. Kept in memory only: after a restart the coordinator pushes
+ * again.
  */
 import type {
   NamespaceShardsAssignment,

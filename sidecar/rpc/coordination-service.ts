@@ -201,8 +201,9 @@ function receiveAssignments(
 }
 
 /**
- * One WatchStatus stream: everything first, then each change, and everything again at each heartbeat, so
- * that a reader needs no memory of what it missed. A slow reader gets the latest of each replica.
+ * One WatchStatus stream: everything first, then each change, and everything again at each
+ * heartbeat, so that a reader needs no memory of what it missed. A slow reader gets the latest of
+ * each replica.
  */
 class StatusWatch {
   readonly #call: ServerWritableStream<WatchStatusRequest, NodeStatus>;

@@ -1,4 +1,7 @@
-/** The only place that decides how connections are secured. Mutual TLS for the internal port comes here. */
+/**
+ * The only place that decides how connections are secured. Mutual TLS for the internal port comes
+ * here.
+ */
 import { type ChannelCredentials, credentials, ServerCredentials } from "@grpc/grpc-js";
 
 /** Which of the sidecar's two ports. */

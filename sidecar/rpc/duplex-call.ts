@@ -1,8 +1,9 @@
 /**
  * gRPC's bidirectional streams as {@link DuplexCall}. What it guarantees (part five of the seed):
- * the receiving side always ends: by the other side's end, by its error, or by cancel(), whatever the
- * sending side is doing; the error that the other side answered with wins over one of writing to it;
- * a cancellation is no error. Messages are pulled one by one, so that a slow reader slows the sender.
+ * the receiving side always ends: by the other side's end, by its error, or by cancel(), whatever
+ * the sending side is doing; the error that the other side answered with wins over one of writing
+ * to it; a cancellation is no error. Messages are pulled one by one, so that a slow reader slows
+ * the sender.
  */
 import type { ClientDuplexStream, ServerDuplexStream, StatusObject } from "@grpc/grpc-js";
 import type { DuplexCall } from "../lib/ports/duplex-call.ts";
@@ -16,7 +17,9 @@ interface ObjectStream<Out, In> {
   on(event: string, listener: (...args: never[]) => void): unknown;
 }
 
-/** The leader's side of a stream. `signal`, when given, cancels the call and is unlinked at its end. */
+/**
+ * The leader's side of a stream. `signal`, when given, cancels the call and is unlinked at its end.
+ */
 export function clientDuplexCall<Out, In>(
   stream: ClientDuplexStream<Out, In>,
   signal?: AbortSignal,
@@ -48,7 +51,8 @@ export function serverDuplexCall<Out, In>(
     core.finish(null);
     if (open) stream.emit("error", serviceErrorOf(error, "peer"));
   };
-  // The other side cancelled, or the connection broke: the stream is over, and nobody can be answered.
+  // The other side cancelled, or the connection broke: the stream is over, and nobody can be
+  // answered.
   stream.on("cancelled", () => {
     core.closeSending();
     core.finish(null);

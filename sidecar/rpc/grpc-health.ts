@@ -12,8 +12,8 @@ const NAMES = [
 ] as const;
 
 /**
- * The library parses a proto file when it is loaded, which takes a tenth of the whole start-up. Probes come
- * later than the first election, so they wait for it instead.
+ * The library parses a proto file when it is loaded, which takes a tenth of the whole start-up.
+ * Probes come later than the first election, so they wait for it instead.
  */
 const LOAD_DELAY_MS = 100;
 

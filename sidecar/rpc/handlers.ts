@@ -1,4 +1,7 @@
-/** What every rpc handler needs: time it, answer errors by the table, and stop when the caller has gone. */
+/**
+ * What every rpc handler needs: time it, answer errors by the table, and stop when the caller has
+ * gone.
+ */
 import type { Metadata, sendUnaryData, ServerUnaryCall, ServerWritableStream } from "@grpc/grpc-js";
 import { InvariantError } from "../lib/assert.ts";
 import type { Clock } from "../lib/ports/clock.ts";
@@ -18,7 +21,10 @@ export interface HandlerContext {
 /** Gives a refusal what only this layer knows, such as the leader's address. */
 export type Enrich = (error: unknown, shard: number | undefined) => unknown;
 
-/** A unary rpc. The signal aborts when the caller cancels, its deadline passes or its connection breaks. */
+/**
+ * A unary rpc. The signal aborts when the caller cancels, its deadline passes or its connection
+ * breaks.
+ */
 export function unary<Request, Response>(
   context: HandlerContext,
   rpc: string,

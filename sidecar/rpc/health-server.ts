@@ -1,6 +1,7 @@
 /**
- * HTTP for kubelets, Prometheus and people: /healthz (the event loop answers), /readyz (all replicas
- * vote), /metrics. It stays green during a transfer: rebuilding is no reason to restart a process.
+ * HTTP for kubelets, Prometheus and people: /healthz (the event loop answers), /readyz (all
+ * replicas vote), /metrics. It stays green during a transfer: rebuilding is no reason to restart a
+ * process.
  */
 import { createServer, type Server, type ServerResponse } from "node:http";
 import { ListenError } from "./server.ts";

@@ -1,6 +1,6 @@
 /**
- * The public API (Oxia's): redirects by NODE_IS_NOT_LEADER, linearizable reads (R15), writes whose raw
- * bytes become the log entry. What is not built yet is refused by name, never half done.
+ * The public API (Oxia's): redirects by NODE_IS_NOT_LEADER, linearizable reads (R15), writes whose
+ * raw bytes become the log entry. What is not built yet is refused by name, never half done.
  */
 import type { Metadata, ServerWritableStream } from "@grpc/grpc-js";
 import { LIMITS } from "../limits.ts";
@@ -177,7 +177,9 @@ function* mapPages<In, Out>(pages: Iterable<In>, map: (page: In) => Out): Genera
   for (const page of pages) yield map(page);
 }
 
-/** Writes each page when the one before has left, so that a slow reader holds two pages and no more. */
+/**
+ * Writes each page when the one before has left, so that a slow reader holds two pages and no more.
+ */
 async function writePages<Page>(
   call: ServerWritableStream<unknown, Page>,
   pages: Iterable<Page>,

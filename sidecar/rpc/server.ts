@@ -1,4 +1,6 @@
-/** A gRPC server on one port: limits, flow-control windows, health, and a shutdown with a deadline. */
+/**
+ * A gRPC server on one port: limits, flow-control windows, health, and a shutdown with a deadline.
+ */
 import type { Http2Server, ServerHttp2Session } from "node:http2";
 import {
   logVerbosity,
@@ -31,7 +33,9 @@ export class ListenError extends Error {
   override readonly name = "ListenError";
 }
 
-/** How soon a broken connection is noticed: peers within R4's silence, clients with less traffic. */
+/**
+ * How soon a broken connection is noticed: peers within R4's silence, clients with less traffic.
+ */
 const KEEPALIVE_MS = { public: 10_000, internal: LIMITS.peerTimeoutMs / 2 } as const;
 
 /** One listening gRPC server. */
@@ -49,7 +53,8 @@ export class RpcServer {
 
   /** Rejects with {@link ListenError}. */
   static async listen(options: RpcServerOptions): Promise<RpcServer> {
-    // The library would print lines of its own to standard error; every failure is told to its caller.
+    // The library would print lines of its own to standard error; every failure is told to its
+    // caller.
     setLogVerbosity(logVerbosity.NONE);
     const server = new Server({
       "grpc.max_receive_message_length": LIMITS.messageBytesMax,
@@ -61,7 +66,8 @@ export class RpcServer {
     });
     widenStreamWindows(server);
     for (const service of options.services) {
-      // The library's types want functions with any-typed calls; each handler is typed where it is made.
+      // The library's types want functions with any-typed calls; each handler is typed where it is
+      // made.
       server.addService(
         service.definition as ServiceDefinition,
         service.handlers as unknown as UntypedServiceImplementation,
@@ -107,9 +113,9 @@ function explainListen(options: RpcServerOptions, message: string): string {
 }
 
 /**
- * The library has an option for the client's HTTP/2 windows and none for the server's, whose default of
- * 64 KiB costs bulk streams a factor of 3 to 5. These two reach into its fields; when an upgrade moves
- * them nothing breaks but the speed, which a test watches.
+ * The library has an option for the client's HTTP/2 windows and none for the server's, whose
+ * default of 64 KiB costs bulk streams a factor of 3 to 5. These two reach into its fields; when an
+ * upgrade moves them nothing breaks but the speed, which a test watches.
  */
 function widenStreamWindows(server: Server): void {
   const options: unknown = Reflect.get(server, "commonServerOptions");

@@ -1,6 +1,6 @@
 /**
- * Finds the replica that a client means. Oxia's clients name the namespace on WriteStream only; on other
- * calls they send the shard number alone, which is unique over a store's namespaces.
+ * Finds the replica that a client means. Oxia's clients name the namespace on WriteStream only; on
+ * other calls they send the shard number alone, which is unique over a store's namespaces.
  */
 import type { Metadata } from "@grpc/grpc-js";
 import { ProtocolError } from "../protocol/errors.ts";
@@ -24,7 +24,10 @@ export class ShardLookup {
     this.#assignments = assignments;
   }
 
-  /** Throws SHARD_NOT_FOUND, NAMESPACE_NOT_FOUND, or NODE_IS_NOT_LEADER when another node has the shard. */
+  /**
+   * Throws SHARD_NOT_FOUND, NAMESPACE_NOT_FOUND, or NODE_IS_NOT_LEADER when another node has the
+   * shard.
+   */
   find(shard: number | undefined, metadata: Metadata): ReplicaHandle {
     if (shard === undefined) {
       throw new ProtocolError("INVALID_ARGUMENT", "shard is absent; allowed: a shard's number", {

@@ -1,4 +1,7 @@
-/** Everything a sidecar listens with: the two gRPC ports and the HTTP port, opened and closed in order. */
+/**
+ * Everything a sidecar listens with: the two gRPC ports and the HTTP port, opened and closed in
+ * order.
+ */
 import type { Clock } from "../lib/ports/clock.ts";
 import type { Logger } from "../lib/ports/logger.ts";
 import type { MetricsRegistry } from "../observability/metrics.ts";

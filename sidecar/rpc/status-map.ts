@@ -1,7 +1,7 @@
 /**
  * Refusals to gRPC statuses and back: the only place of the sidecar that names gRPC codes (WIRE.md,
- * "Errors"). Peers and the operator get the numeric code and the detail, clients of the public API the
- * standard code and the detail; a receiver recognises either.
+ * "Errors"). Peers and the operator get the numeric code and the detail, clients of the public API
+ * the standard code and the detail; a receiver recognises either.
  */
 import { Metadata, type ServiceError, status as Code, type StatusObject } from "@grpc/grpc-js";
 import { DiskError } from "../lib/ports/disk.ts";
@@ -11,8 +11,8 @@ import { ProtocolError, REASONS, type Reason } from "../protocol/errors.ts";
 import { bufferView } from "../protocol/service.ts";
 
 /**
- * Who reads the status. Clients that were released before there were details take only UNAVAILABLE for a
- * reason to try again; those that know details look at the reason, whatever the code.
+ * Who reads the status. Clients that were released before there were details take only UNAVAILABLE
+ * for a reason to try again; those that know details look at the reason, whatever the code.
  */
 export type Audience = "public" | "released" | "peer";
 
@@ -40,8 +40,8 @@ export function outcomeName(error: unknown): string {
 }
 
 /**
- * What a call that ended with `status` failed with; null when it did not fail: OK, or a cancellation,
- * bare or wrapped in a status.
+ * What a call that ended with `status` failed with; null when it did not fail: OK, or a
+ * cancellation, bare or wrapped in a status.
  */
 export function errorOfStatus(status: {
   readonly code: number;
@@ -56,7 +56,9 @@ export function errorOfStatus(status: {
   return new TransportError(`${Code[status.code] ?? status.code}: ${status.details}`);
 }
 
-/** Errors that wrap others: the first refusal in the order of REASONS, so that 112 wins over 102. */
+/**
+ * Errors that wrap others: the first refusal in the order of REASONS, so that 112 wins over 102.
+ */
 function findRefusal(error: unknown): ProtocolError | null {
   const found = [...wrapped(error, 0)];
   if (found.length < 2) return found[0] ?? null;
@@ -101,7 +103,9 @@ function plainCode(error: unknown): Code {
   return Code.INTERNAL;
 }
 
-/** gRPC percent-encodes the text and throws at half a surrogate pair, which a cut key may end with. */
+/**
+ * gRPC percent-encodes the text and throws at half a surrogate pair, which a cut key may end with.
+ */
 function cleanMessage(message: string): string {
   const short =
     message.length > MESSAGE_CHARACTERS_MAX

@@ -1,7 +1,7 @@
 /**
  * WriteStream: many writes in flight on one stream, answered in request order. Accepting stops at a
- * bound of requests and bytes, so that a fast client waits in its own flow-control window. The first
- * refusal ends the stream, as Oxia's clients expect: they resend what was not answered.
+ * bound of requests and bytes, so that a fast client waits in its own flow-control window. The
+ * first refusal ends the stream, as Oxia's clients expect: they resend what was not answered.
  */
 import type { ServerDuplexStream } from "@grpc/grpc-js";
 import { LIMITS } from "../limits.ts";

@@ -27,8 +27,8 @@ interface Waiter {
 }
 
 /**
- * Applies committed entries in offset order: at once when they are cached and memory allows, else in the
- * background, waiting for the memory budget. One loop at a time.
+ * Applies committed entries in offset order: at once when they are cached and memory allows, else
+ * in the background, waiting for the memory budget. One loop at a time.
  */
 export class Applier {
   readonly #options: ApplierOptions;
@@ -48,7 +48,10 @@ export class Applier {
     return this.#options.state.applied.offset;
   }
 
-  /** Entries up to `offset` are committed and durable. Errors of the loop go to `failed`, unless it was stopped. */
+  /**
+   * Entries up to `offset` are committed and durable. Errors of the loop go to `failed`, unless it
+   * was stopped.
+   */
   advance(offset: Offset, failed: (error: unknown) => void): void {
     if (offset <= this.#target) return;
     this.#target = offset;

@@ -27,6 +27,7 @@ export const FORMAT_REASONS = [
   "CORRUPT",
   "REQUESTED",
 ] as const;
+/** One of FORMAT_REASONS. */
 export type FormatReason = (typeof FORMAT_REASONS)[number];
 
 /**
@@ -36,6 +37,7 @@ export type FormatReason = (typeof FORMAT_REASONS)[number];
  * READY every file here belongs to this identity.
  */
 export const FORMAT_PHASES = ["FORMING", "SET_ASIDE_PENDING", "READY"] as const;
+/** One of FORMAT_PHASES. */
 export type FormatPhase = (typeof FORMAT_PHASES)[number];
 
 /** The WAL directory's cookie: it alone also decides how far the format has come. */

@@ -33,9 +33,9 @@ export interface Heartbeat {
 }
 
 /**
- * One Replicate stream from the leader to a follower: entries from where the core says, heartbeats between
- * them, acks back. It holds no queue: entries are read as the transport takes them, and of heartbeats only
- * the newest waits.
+ * One Replicate stream from the leader to a follower: entries from where the core says, heartbeats
+ * between them, acks back. It holds no queue: entries are read as the transport takes them, and of
+ * heartbeats only the newest waits.
  */
 export class CursorStream {
   readonly #options: CursorStreamOptions;

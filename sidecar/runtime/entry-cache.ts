@@ -1,8 +1,8 @@
 import type { LogEntry, Offset } from "../protocol/entry.ts";
 
 /**
- * The newest entries of a shard's log, decoded, so that followers and the state machine that are nearly
- * caught up need not read the disk. Bounded by bytes; the oldest go first.
+ * The newest entries of a shard's log, decoded, so that followers and the state machine that are
+ * nearly caught up need not read the disk. Bounded by bytes; the oldest go first.
  */
 export class EntryCache {
   readonly #bytesMax: number;

@@ -31,8 +31,8 @@ export interface LogKeeperOptions {
 }
 
 /**
- * The background duties of a replica's storage: checkpoints, trimming (R17) and the watch on free space.
- * One loop; its failure is the replica's.
+ * The background duties of a replica's storage: checkpoints, trimming (R17) and the watch on free
+ * space. One loop; its failure is the replica's.
  */
 export class LogKeeper {
   readonly #o: LogKeeperOptions;

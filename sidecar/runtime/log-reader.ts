@@ -18,7 +18,10 @@ export class LogReader {
     return this.#cache.get(offset);
   }
 
-  /** At least one entry from `offset` on. Rejects with WalTrimmed when the log no longer reaches back. */
+  /**
+   * At least one entry from `offset` on. Rejects with WalTrimmed when the log no longer reaches
+   * back.
+   */
   async read(offset: Offset): Promise<readonly LogEntry[]> {
     const cached = this.#cache.get(offset);
     if (cached !== undefined) return [cached];

@@ -46,8 +46,8 @@ export interface NodeOptions {
 }
 
 /**
- * Takes the data directories and opens every shard they hold, so that a restarted process reports at once
- * what it has. Throws DirectoryInUseError, ProtocolError WRONG_STORE, DiskError.
+ * Takes the data directories and opens every shard they hold, so that a restarted process reports
+ * at once what it has. Throws DirectoryInUseError, ProtocolError WRONG_STORE, DiskError.
  */
 export async function openNode(options: NodeOptions): Promise<NodeRuntime> {
   const { disk, walDir, stateDir } = options;
@@ -122,11 +122,15 @@ class Node implements NodeRuntime {
         allowed: [...new Set(known.map((replica) => replica.namespace))].join(", "),
       });
     }
-    throw new ProtocolError("SHARD_NOT_FOUND", `shard ${shard} of "${namespace}" is not on this node`, {
-      field: "shard",
-      value: String(shard),
-      shard: String(shard),
-    });
+    throw new ProtocolError(
+      "SHARD_NOT_FOUND",
+      `shard ${shard} of "${namespace}" is not on this node`,
+      {
+        field: "shard",
+        value: String(shard),
+        shard: String(shard),
+      },
+    );
   }
 
   replicas(): readonly ReplicaHandle[] {
@@ -209,7 +213,10 @@ class Node implements NodeRuntime {
     return replica;
   }
 
-  /** A failed sync ends the process, whoever asked for it: trying again would find the pages clean (R14). */
+  /**
+   * A failed sync ends the process, whoever asked for it: trying again would find the pages clean
+   * (R14).
+   */
   async #orFatal<T>(work: Promise<T>): Promise<T> {
     try {
       return await work;
@@ -227,7 +234,8 @@ class Node implements NodeRuntime {
       return await this.#openDirectories(where, request);
     } catch (error) {
       if (!(error instanceof StorageCorrupt)) throw error;
-      // The replica gives up its identity and recovers like a wiped one; the files stay until then (R14).
+      // The replica gives up its identity and recovers like a wiped one; the files stay until then
+      // (R14).
       logger.error("replica is faulty and takes a new identity", {
         namespace,
         shard,
@@ -249,7 +257,8 @@ class Node implements NodeRuntime {
     // Found damaged while it ran: what is stored cannot be trusted any more (R14).
     if (meta.current.fault !== "") throw new StorageCorrupt(meta.current.fault);
     let storage: ReplicaStorage | null = null;
-    if (!directories.setAsidePending) storage = await openStorage(this.#env, directories, meta.current);
+    if (!directories.setAsidePending)
+      storage = await openStorage(this.#env, directories, meta.current);
     const { namespace, shard, storeId } = request;
     logger.info("replica opened", {
       namespace,

@@ -49,7 +49,10 @@ export interface ReplicaHandle {
   addFollower(request: AddFollowerRequest): Promise<void>;
   removeFollower(request: RemoveFollowerRequest): Promise<RemoveFollowerResponse>;
   promote(request: PromoteRequest): Promise<void>;
-  updateEnsemble(request: UpdateEnsembleRequest, signal: AbortSignal): Promise<UpdateEnsembleResponse>;
+  updateEnsemble(
+    request: UpdateEnsembleRequest,
+    signal: AbortSignal,
+  ): Promise<UpdateEnsembleResponse>;
   enrol(request: EnrolRequest): Promise<EnrolResponse>;
   truncate(request: TruncateRequest): Promise<TruncateResponse>;
   /** Serves one Replicate stream until it ends. */
@@ -58,14 +61,20 @@ export interface ReplicaHandle {
   serveSnapshot(peer: Peer, call: DuplexCall<SnapshotResponse, SnapshotChunk>): Promise<void>;
 
   /**
-   * Leader only. `raw` are the bytes of `request` as they came over the wire; they are the log entry.
-   * Resolves when committed and applied. Requests of one caller are answered in call order.
+   * Leader only. `raw` are the bytes of `request` as they came over the wire; they are the log
+   * entry. Resolves when committed and applied. Requests of one caller are answered in call order.
    */
   write(request: WriteRequest, raw: Uint8Array): Promise<WriteResponse>;
-  /** Leader only: resolves when reads of the state are linearizable as of the call (R15), then read synchronously. */
+  /**
+   * Leader only: resolves when reads of the state are linearizable as of the call (R15), then read
+   * synchronously.
+   */
   readBarrier(): Promise<void>;
   get(request: GetRequest): GetResponse;
-  /** Pages of keys, each within the limits of one message. Abandoning the iterator releases its read view. */
+  /**
+   * Pages of keys, each within the limits of one message. Abandoning the iterator releases its read
+   * view.
+   */
   list(request: ListRequest): Iterable<readonly string[]>;
   scan(request: RangeScanRequest): Iterable<readonly GetResponse[]>;
 
@@ -85,9 +94,15 @@ export interface NodeRuntime {
   replicas(): readonly ReplicaHandle[];
   deleteShard(namespace: string, shard: number, term: number, storeId: string): Promise<void>;
   status(): NodeStatus;
-  /** Calls `changed` after any replica's status changed (bounded to 20 per second and replica). Returns the unsubscriber. */
+  /**
+   * Calls `changed` after any replica's status changed (bounded to 20 per second and replica).
+   * Returns the unsubscriber.
+   */
   watch(changed: (statuses: readonly ReplicaStatus[]) => void): () => void;
-  /** Resolves, never rejects, with what went wrong when a replica's process must end (failed fsync, broken invariant). */
+  /**
+   * Resolves, never rejects, with what went wrong when a replica's process must end (failed fsync,
+   * broken invariant).
+   */
   readonly fatal: Promise<Error>;
   /** Stops accepting, drains, syncs, checkpoints, closes. */
   close(): Promise<void>;

@@ -76,8 +76,8 @@ export interface ReplicaIdentity {
 }
 
 /**
- * One replica at work: feeds its core and performs the effects on log, state, streams and promises. The
- * order that safety needs is the core's; this only reports completions.
+ * One replica at work: feeds its core and performs the effects on log, state, streams and promises.
+ * The order that safety needs is the core's; this only reports completions.
  */
 export class ReplicaDriver implements ReplicaHandle {
   readonly namespace: string;
@@ -154,7 +154,11 @@ export class ReplicaDriver implements ReplicaHandle {
 
   becomeLeader(request: BecomeLeaderRequest, signal: AbortSignal): Promise<BecomeLeaderResponse> {
     const nowMs = this.#env.clock.nowMs();
-    return this.#order("becomeLeader", (id) => ({ kind: "becomeLeader", id, request, nowMs }), signal);
+    return this.#order(
+      "becomeLeader",
+      (id) => ({ kind: "becomeLeader", id, request, nowMs }),
+      signal,
+    );
   }
 
   async addFollower(request: AddFollowerRequest): Promise<void> {
@@ -375,7 +379,8 @@ export class ReplicaDriver implements ReplicaHandle {
       this.#own(save());
       return undefined;
     }
-    // The first Enrol of a replica whose old files still lie there: they go aside before anything else.
+    // The first Enrol of a replica whose old files still lie there: they go aside before anything
+    // else.
     return (async () => {
       const { directories, meta } = this.#id;
       await directories.setAsideOldFiles();
@@ -471,7 +476,10 @@ export class ReplicaDriver implements ReplicaHandle {
     this.#id.fatal(error instanceof Error ? error : new Error(String(error)));
   }
 
-  /** A damaged state is noted durably, so that the restart gives up the identity it belongs to (R14). */
+  /**
+   * A damaged state is noted durably, so that the restart gives up the identity it belongs to
+   * (R14).
+   */
   #noteCorruption(error: unknown): boolean {
     if (!(error instanceof StateCorrupt) && !(error instanceof WalCorrupt)) return false;
     this.#fault = error.message;

@@ -3,11 +3,12 @@ import type { Input } from "../core/input.ts";
 import type { Replica } from "../core/replica.ts";
 
 /**
- * Feeds one core, one input at a time, and performs its effects in order. An effect that returns a promise
- * holds back everything behind it. Re-entrant feeds are queued, so a step never runs inside another.
+ * Feeds one core, one input at a time, and performs its effects in order. An effect that returns a
+ * promise holds back everything behind it. Re-entrant feeds are queued, so a step never runs inside
+ * another.
  *
- * The queue is bounded by its producers: each client request, stream and timer has at most a bounded number
- * of inputs under way.
+ * The queue is bounded by its producers: each client request, stream and timer has at most a
+ * bounded number of inputs under way.
  */
 export class ReplicaLoop {
   readonly #core: Replica;
@@ -39,8 +40,8 @@ export class ReplicaLoop {
   }
 
   /**
-   * Runs `job` while no other input is taken: what it checked stays true until it is done. It may step the
-   * core itself. Waits for its turn.
+   * Runs `job` while no other input is taken: what it checked stays true until it is done. It may
+   * step the core itself. Waits for its turn.
    */
   async exclusive(job: (step: (input: Input) => void) => Promise<void>): Promise<void> {
     while (this.#blocked !== null) await this.#blocked;

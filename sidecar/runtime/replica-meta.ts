@@ -30,7 +30,9 @@ export interface ReplicaMeta {
   readonly lossEpoch: number;
   /** False: NOT_MEMBER. */
   readonly member: boolean;
-  /** Set from Enrol until the next term: the only term and leader whose data a learner takes (R4). */
+  /**
+   * Set from Enrol until the next term: the only term and leader whose data a learner takes (R4).
+   */
   readonly enrolled: { readonly term: Term; readonly leaderUid: string } | null;
   /** The wire's WipeReason of this identity; 0 once it votes. */
   readonly wipeReason: number;
@@ -59,17 +61,24 @@ export function newReplicaMeta(replicaUid: string, wipeReason: number): ReplicaM
   };
 }
 
-/** Reads the promises in a shard's WAL directory; null when missing, GarbledFileError when damaged. */
+/**
+ * Reads the promises in a shard's WAL directory; null when missing, GarbledFileError when damaged.
+ */
 export function readReplicaMeta(disk: Disk, dir: string): Promise<ReplicaMeta | null> {
   return readSealed(disk, `${dir}/${META_FILE}`, "replica", parseMeta);
 }
 
-/** Durably replaces the promises, whole or not at all. Only {@link ReplicaMetaStore} and the format call it. */
+/**
+ * Durably replaces the promises, whole or not at all. Only {@link ReplicaMetaStore} and the format
+ * call it.
+ */
 export function writeReplicaMeta(disk: Disk, dir: string, meta: ReplicaMeta): Promise<void> {
   return writeSealed(disk, `${dir}/${META_FILE}`, "replica", meta);
 }
 
-/** The promises of one open replica. Saves are serialised; `current` is always what the disk holds. */
+/**
+ * The promises of one open replica. Saves are serialised; `current` is always what the disk holds.
+ */
 export class ReplicaMetaStore {
   #current: ReplicaMeta;
   #tail: Promise<void> = Promise.resolve();
@@ -84,8 +93,9 @@ export class ReplicaMetaStore {
   }
 
   /**
-   * Opens the promises of `replicaUid` and durably raises its boot counter. `dir` is the shard's WAL
-   * directory, which `openDirectories` has just found whole. Throws GarbledFileError, DiskError.
+   * Opens the promises of `replicaUid` and durably raises its boot counter. `dir` is the shard's
+   * WAL directory, which `openDirectories` has just found whole. Throws GarbledFileError,
+   * DiskError.
    */
   static async open(disk: Disk, dir: string, replicaUid: string): Promise<ReplicaMetaStore> {
     const found = await readReplicaMeta(disk, dir);
@@ -105,10 +115,10 @@ export class ReplicaMetaStore {
   }
 
   /**
-   * Durably changes the named fields and resolves then. Updates happen in call order. Rejects with the
-   * DiskError when the disk refuses; unless it only was full, it then is unknown what the disk holds, and
-   * every later update rejects too: the replica must end (R14). A decrease of term, boot counter or
-   * generation breaks a promise and throws InvariantError (I2).
+   * Durably changes the named fields and resolves then. Updates happen in call order. Rejects with
+   * the DiskError when the disk refuses; unless it only was full, it then is unknown what the disk
+   * holds, and every later update rejects too: the replica must end (R14). A decrease of term, boot
+   * counter or generation breaks a promise and throws InvariantError (I2).
    */
   update(change: Partial<Omit<ReplicaMeta, "replicaUid">>): Promise<void> {
     const done = this.#tail.then(() => this.#save({ ...this.#current, ...change }));

@@ -25,6 +25,7 @@ export interface ReplicaOptions {
   readonly freeBytesMin: number;
 }
 
+/** What a replica runs with unless the configuration says otherwise. */
 export const DEFAULT_REPLICA_OPTIONS: ReplicaOptions = Object.freeze({
   heartbeatMs: LIMITS.heartbeatIntervalMs,
   segmentBytes: LIMITS.segmentBytes,

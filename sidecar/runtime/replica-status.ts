@@ -1,7 +1,11 @@
 import type { FollowerCursor } from "../core/follower-cursor.ts";
 import type { Replica } from "../core/replica.ts";
 import { MemberRole } from "../protocol/gen/resilver.ts";
-import type { FollowerProgress, RecoveryProgress, ReplicaStatus } from "../protocol/gen/resilver.ts";
+import type {
+  FollowerProgress,
+  RecoveryProgress,
+  ReplicaStatus,
+} from "../protocol/gen/resilver.ts";
 import { REGRESSED, ServingStatus } from "../protocol/status.ts";
 import type { ReplicaMeta } from "./replica-meta.ts";
 

@@ -18,8 +18,9 @@ const READ_BYTES = 1024 * 1024;
 const NATURAL = 1;
 
 /**
- * What is stored cannot be trusted: a bad record at or below what was acknowledged, or a state and a log
- * that do not fit. The replica gives up its identity and recovers like a wiped one (R14, I19).
+ * What is stored cannot be trusted: a bad record at or below what was acknowledged, or a state and
+ * a log that do not fit. The replica gives up its identity and recovers like a wiped one (R14,
+ * I19).
  */
 export class StorageCorrupt extends Error {
   override readonly name = "StorageCorrupt";

@@ -37,13 +37,16 @@ import { type ShardPaths, checkShardName, shardPaths } from "./shard-paths.ts";
  *   2 the old replica.json gets another name, the new one is written
  *   3 the state directory's cookie: new uid (its old one is copied aside before)
  *   4 the WAL directory's cookie: phase SET_ASIDE_PENDING, or READY when there was nothing old
- * Before 1 nothing is decided and the next open decides anew; from 1 on the old identity is gone for good
- * and the next open goes on with the same new uid, which nobody hears of before 4. Nothing of the old
- * identity is moved, let alone removed, until Enrol calls setAsideOldFiles. While that is pending the new
- * identity writes nothing but cookies and replica.json, so data of two identities never mix.
+ * Before 1 nothing is decided and the next open decides anew; from 1 on the old identity is gone
+ * for good and the next open goes on with the same new uid, which nobody hears of before 4. Nothing
+ * of the old identity is moved, let alone removed, until Enrol calls setAsideOldFiles. While that
+ * is pending the new identity writes nothing but cookies and replica.json, so data of two
+ * identities never mix.
  */
 
-/** Prefix of the directories that hold files of an older identity; the new identity's uid follows. */
+/**
+ * Prefix of the directories that hold files of an older identity; the new identity's uid follows.
+ */
 const REPLACED_PREFIX = ".replaced-";
 
 /** What to open, and for whom. */
@@ -58,15 +61,17 @@ export interface OpenDirectoriesOptions {
   readonly shard: number;
   /** For the cookie, when it is known. */
   readonly createdTerm?: Term;
-  /** Give up an identity that looks whole: the replica found bad records (R14), or a person asked. */
+  /**
+   * Give up an identity that looks whole: the replica found bad records (R14), or a person asked.
+   */
   readonly replace?: "CORRUPT" | "REQUESTED";
 }
 
 /**
  * Finds who the replica in these directories is, and formats it when it is nobody or not whole.
- * Throws ProtocolError WRONG_STORE (nothing touched) when a cookie names another store, namespace or shard,
- * GarbledFileError (nothing touched) when no readable cookie shows whose damaged directories these are,
- * INVALID_ARGUMENT for a bad name, DiskError.
+ * Throws ProtocolError WRONG_STORE (nothing touched) when a cookie names another store, namespace
+ * or shard, GarbledFileError (nothing touched) when no readable cookie shows whose damaged
+ * directories these are, INVALID_ARGUMENT for a bad name, DiskError.
  */
 export async function openDirectories(options: OpenDirectoriesOptions): Promise<ShardDirectories> {
   checkShardName(options);
@@ -99,7 +104,9 @@ export class ShardDirectories {
   readonly stateDir: string;
   /** "new": this open, or one that crashed before it, made the identity. */
   readonly formatted: "existing" | "new";
-  /** Why this identity was made, for as long as it lives; LEAD reports it until the replica votes. */
+  /**
+   * Why this identity was made, for as long as it lives; LEAD reports it until the replica votes.
+   */
   readonly wipeReason: WipeReason;
   /** False: these directories had never been formatted before; see {@link formattedBefore}. */
   readonly formattedBefore: boolean;
@@ -154,7 +161,10 @@ export class ShardDirectories {
     return bytes;
   }
 
-  /** Removes what was set aside: when the replica votes again, or for space while a majority votes without it. */
+  /**
+   * Removes what was set aside: when the replica votes again, or for space while a majority votes
+   * without it.
+   */
   async dropSetAside(): Promise<void> {
     for (const dir of [this.walDir, this.stateDir]) {
       const paths = await this.#asideDirs(dir);
@@ -214,8 +224,9 @@ function checkOwner(dir: string, cookie: Cookie, options: OpenDirectoriesOptions
 }
 
 /**
- * A process that was killed leaves names that are there and not durable yet. Nothing may be concluded from
- * them before they are; what was set aside first, since its names left the directory above.
+ * A process that was killed leaves names that are there and not durable yet. Nothing may be
+ * concluded from them before they are; what was set aside first, since its names left the directory
+ * above.
  */
 async function settleNames(disk: Disk, paths: ShardPaths): Promise<void> {
   for (const dir of [paths.walDir, paths.stateDir]) {
@@ -227,7 +238,9 @@ async function settleNames(disk: Disk, paths: ShardPaths): Promise<void> {
   }
 }
 
-/** True when a crash cut a format short after it had chosen a uid, and nothing was swapped since. */
+/**
+ * True when a crash cut a format short after it had chosen a uid, and nothing was swapped since.
+ */
 function isUnfinishedFormat({ wal, state }: Found): boolean {
   if (wal.cookie?.phase !== "FORMING" || state.garbled !== null) return false;
   const uid = state.cookie?.replicaUid ?? null;
@@ -253,7 +266,10 @@ async function whyFormat(
   return whyPromisesAreLost(disk, paths, wal.cookie.replicaUid);
 }
 
-/** A replica that no longer knows what it promised is wiped as well: its vote could break the promise. */
+/**
+ * A replica that no longer knows what it promised is wiped as well: its vote could break the
+ * promise.
+ */
 async function whyPromisesAreLost(
   disk: Disk,
   paths: ShardPaths,
@@ -328,7 +344,10 @@ async function finishFormat(
   return new ShardDirectories(disk, paths, done, "new");
 }
 
-/** Keeps a copy of the cookie that is about to be replaced, for whoever has to find out what happened. */
+/**
+ * Keeps a copy of the cookie that is about to be replaced, for whoever has to find out what
+ * happened.
+ */
 async function copyAside(disk: Disk, dir: string, uid: string): Promise<void> {
   const bytes = await disk.readFile(`${dir}/${COOKIE_FILE}`);
   if (bytes !== null) await replaceFile(disk, `${dir}/cookie.replaced-${uid}.json`, bytes);

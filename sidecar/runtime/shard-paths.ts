@@ -26,7 +26,9 @@ export function shardPaths(options: {
   return { walDir: `${options.walDir}/${below}`, stateDir: `${options.stateDir}/${below}` };
 }
 
-/** Throws INVALID_ARGUMENT naming field, value and what is allowed unless these can name a shard. */
+/**
+ * Throws INVALID_ARGUMENT naming field, value and what is allowed unless these can name a shard.
+ */
 export function checkShardName(options: {
   readonly storeId: string;
   readonly namespace: string;
@@ -53,9 +55,9 @@ export class DirectoryInUseError extends Error {
 }
 
 /**
- * Takes a node's two data directories for this process, making them when absent. The lock dies with the
- * process. Throws {@link DirectoryInUseError} when another process holds one, and Error when both are the
- * same or one is inside the other.
+ * Takes a node's two data directories for this process, making them when absent. The lock dies with
+ * the process. Throws {@link DirectoryInUseError} when another process holds one, and Error when
+ * both are the same or one is inside the other.
  */
 export async function lockDataDirectories(
   disk: Disk,
@@ -98,8 +100,8 @@ export interface KnownShard {
 }
 
 /**
- * The shards a restarted process finds on its disks, so that it serves before any operator names them:
- * each one that has a readable cookie in at least one of its directories, sorted by name.
+ * The shards a restarted process finds on its disks, so that it serves before any operator names
+ * them: each one that has a readable cookie in at least one of its directories, sorted by name.
  */
 export async function listShards(
   disk: Disk,
@@ -137,7 +139,9 @@ async function readOrNull(read: () => Promise<Cookie | null>): Promise<Cookie | 
   }
 }
 
-/** Removes a shard from both volumes, its cookies first, so that a crash midway never looks whole. */
+/**
+ * Removes a shard from both volumes, its cookies first, so that a crash midway never looks whole.
+ */
 export async function removeShard(disk: Disk, paths: ShardPaths): Promise<void> {
   for (const dir of [paths.walDir, paths.stateDir]) {
     if (!(await disk.exists(dir))) continue;

@@ -188,7 +188,8 @@ export class SnapshotInstall {
           try {
             await stepInstalled?.(installed);
           } catch (error) {
-            // The pointer names the new state already: only a restart finds its way from here (R12).
+            // The pointer names the new state already: only a restart finds its way from here
+            // (R12).
             this.#o.id.fatal(error as Error);
             throw error;
           }
@@ -207,7 +208,9 @@ export class SnapshotInstall {
     }
   }
 
-  /** The pointer names the new state: log, state and cache follow before any other input is taken. */
+  /**
+   * The pointer names the new state: log, state and cache follow before any other input is taken.
+   */
   async #swap(host: InstallHost, dir: string): Promise<void> {
     const { env, id } = this.#o;
     const storage = host.storage();

@@ -9,14 +9,24 @@ import type { ShardState } from "../state/shard-state.ts";
 /** What records are called on the wire; a new framing gets a new name. */
 const RECORDS_DETAIL = "records-1";
 
-/** Pins the newest durable checkpoint of a state for sending: pages first, records always (DESIGN section 6). */
+/**
+ * Pins the newest durable checkpoint of a state for sending: pages first, records always (DESIGN
+ * section 6).
+ */
 export async function pinnedSource(state: ShardState): Promise<PinnedSource> {
   await state.checkpoint();
   const pin = await state.pin();
   const { engine, position, records } = pin;
   const pages: SnapshotForm[] =
     engine.format === "PAGES"
-      ? [{ format: SnapshotFormat.PAGES, formatDetail: engine.formatDetail, bytes: engine.bytes, exact: true }]
+      ? [
+          {
+            format: SnapshotFormat.PAGES,
+            formatDetail: engine.formatDetail,
+            bytes: engine.bytes,
+            exact: true,
+          },
+        ]
       : [];
   const sorted: SnapshotForm = {
     format: SnapshotFormat.RECORDS,
@@ -34,7 +44,10 @@ export async function pinnedSource(state: ShardState): Promise<PinnedSource> {
   };
 }
 
-/** Writes received content with the state engine. A stage of an earlier process cannot be gone on with. */
+/**
+ * Writes received content with the state engine. A stage of an earlier process cannot be gone on
+ * with.
+ */
 export function engineWriters(engine: EngineFactory): SnapshotWriters {
   return {
     accepts: ({ format, formatDetail }) =>

@@ -5,8 +5,8 @@ import type { ReplicaStatus } from "../protocol/gen/resilver.ts";
 const PERIOD_MS = 50;
 
 /**
- * Tells watchers of changed statuses: at once when it was quiet, else at most every 50 ms a replica, the
- * newest status last.
+ * Tells watchers of changed statuses: at once when it was quiet, else at most every 50 ms a
+ * replica, the newest status last.
  */
 export class StatusWatchers {
   readonly #clock: Clock;

@@ -31,8 +31,9 @@ export interface StorageWorkOptions {
 }
 
 /**
- * Everything that is done with an open log and state: appending, group commit, applying, checkpoints and
- * trimming. The storage may be swapped (a snapshot was installed) while no input is taken.
+ * Everything that is done with an open log and state: appending, group commit, applying,
+ * checkpoints and trimming. The storage may be swapped (a snapshot was installed) while no input is
+ * taken.
  */
 export class StorageWork {
   readonly #o: StorageWorkOptions;
@@ -165,7 +166,10 @@ export class StorageWork {
     }
   }
 
-  /** A full disk: what was appended stays pending and is tried again; nothing is acknowledged meanwhile. */
+  /**
+   * A full disk: what was appended stays pending and is tried again; nothing is acknowledged
+   * meanwhile.
+   */
   async #waitForSpace(error: DiskError): Promise<void> {
     const { env, signal } = this.#o;
     env.logger.error("log cannot be written, waiting for space", { reason: error.message });

@@ -26,7 +26,10 @@ export interface Manifest {
   readonly chunkBytes: number;
 }
 
-/** Chunks of a snapshot of exactly `bytes`. An empty snapshot has one empty chunk, to carry its hash. */
+/**
+ * Chunks of a snapshot of exactly `bytes`. An empty snapshot has one empty chunk, to carry its
+ * hash.
+ */
 export function chunkCountOf(bytes: number, chunkBytes: number): number {
   return Math.max(1, Math.ceil(bytes / chunkBytes));
 }

@@ -1,6 +1,6 @@
 /**
- * Reads a stream's messages one at a time and stops waiting the moment a signal aborts, whatever the
- * transport does then (part five of the seed: stopping always unblocks the reader).
+ * Reads a stream's messages one at a time and stops waiting the moment a signal aborts, whatever
+ * the transport does then (part five of the seed: stopping always unblocks the reader).
  */
 export class MessageReader<T> {
   readonly #iterator: AsyncIterator<T>;
@@ -15,7 +15,10 @@ export class MessageReader<T> {
     signal.addEventListener("abort", this.#onAbort, { once: true });
   }
 
-  /** The next message; null when the stream ended. Rejects with the stream's error or the signal's reason. */
+  /**
+   * The next message; null when the stream ended. Rejects with the stream's error or the signal's
+   * reason.
+   */
   async next(): Promise<T | null> {
     this.#signal.throwIfAborted();
     try {

@@ -31,9 +31,9 @@ interface Waiter {
 }
 
 /**
- * The pinned snapshots of a process, one per target, and the turns to send them. A broken transfer finds
- * the same snapshot again (ids stay equal, so it resumes), and no more than `sendersMax` go at a time;
- * the others wait in order, at most `waitingMax` of them.
+ * The pinned snapshots of a process, one per target, and the turns to send them. A broken transfer
+ * finds the same snapshot again (ids stay equal, so it resumes), and no more than `sendersMax` go
+ * at a time; the others wait in order, at most `waitingMax` of them.
  */
 export class SnapshotPins {
   readonly #clock: Clock;
@@ -65,8 +65,9 @@ export class SnapshotPins {
   }
 
   /**
-   * Waits for a turn, then gives the snapshot kept for `target` (shard and replica uid), or a new one from
-   * `pin`. Rejects with RESOURCE_UNAVAILABLE when too many wait, the signal's reason, or `pin`'s error.
+   * Waits for a turn, then gives the snapshot kept for `target` (shard and replica uid), or a new
+   * one from `pin`. Rejects with RESOURCE_UNAVAILABLE when too many wait, the signal's reason, or
+   * `pin`'s error.
    */
   async acquire(
     target: string,
@@ -91,12 +92,17 @@ export class SnapshotPins {
     }
   }
 
-  /** The lowest offset that a kept snapshot of `target` needs the log after; null when there is none (R17). */
+  /**
+   * The lowest offset that a kept snapshot of `target` needs the log after; null when there is none
+   * (R17).
+   */
   heldOffset(target: string): Offset | null {
     return this.#pins.get(target)?.source.position.offset ?? null;
   }
 
-  /** Forgets a snapshot that nobody is sending: its target is gone, or its log grew too long (R17). */
+  /**
+   * Forgets a snapshot that nobody is sending: its target is gone, or its log grew too long (R17).
+   */
   async drop(target: string): Promise<void> {
     const pin = this.#pins.get(target);
     if (pin !== undefined && !pin.inUse) await this.#release(target, pin);

@@ -39,18 +39,25 @@ export interface ReceiveSession {
   /** What must never go backwards (R12). */
   readonly localCommit: () => Offset;
   /**
-   * Runs `job` while no other input of the replica is handled, so that no term or enrolment changes between
-   * the last check, the commit and the core's install event.
+   * Runs `job` while no other input of the replica is handled, so that no term or enrolment changes
+   * between the last check, the commit and the core's install event.
    */
   readonly exclusive: (job: () => Promise<void>) => Promise<void>;
-  /** Throws the refusal when term or enrolment no longer want this snapshot; called last before the commit. */
+  /**
+   * Throws the refusal when term or enrolment no longer want this snapshot; called last before the
+   * commit.
+   */
   readonly checkStillWanted: () => void;
-  /** Inside `exclusive`, after the commit: opens the new state, gives the core its install event. */
+  /**
+   * Inside `exclusive`, after the commit: opens the new state, gives the core its install event.
+   */
   readonly onInstalled: (installed: InstalledSnapshot) => Promise<void>;
   readonly onProgress: (progress: ReceiveProgress) => void;
 }
 
-/** A snapshot that is now the replica's state, durably. The one event of an install (seed part 4). */
+/**
+ * A snapshot that is now the replica's state, durably. The one event of an install (seed part 4).
+ */
 export interface InstalledSnapshot {
   readonly snapshotId: string;
   /** Head and commit of the replica (R5); the log is reset to go on after it. */
@@ -74,9 +81,9 @@ export interface ReceiveProgress {
 const RECORDS_EXTRA_PERCENT = 50;
 
 /**
- * Receives the snapshots of one replica, one at a time: a newer stream ends an older one. The old state
- * stays whole until one pointer file is replaced (I13). A stage outlives a broken stream and, as far as
- * was recorded, the process; a transfer of any other snapshot removes it.
+ * Receives the snapshots of one replica, one at a time: a newer stream ends an older one. The old
+ * state stays whole until one pointer file is replaced (I13). A stage outlives a broken stream and,
+ * as far as was recorded, the process; a transfer of any other snapshot removes it.
  */
 export class SnapshotReceiver {
   readonly #options: ReceiverOptions;
@@ -88,9 +95,9 @@ export class SnapshotReceiver {
   }
 
   /**
-   * Serves one stream to its end. On failure the call is failed with the error and the promise rejects
-   * with it: a ProtocolError by name, TransportError when the stream ended early, the signal's reason, or a
-   * DiskError, which is fatal if it says so (R14).
+   * Serves one stream to its end. On failure the call is failed with the error and the promise
+   * rejects with it: a ProtocolError by name, TransportError when the stream ended early, the
+   * signal's reason, or a DiskError, which is fatal if it says so (R14).
    */
   async receive(session: ReceiveSession): Promise<InstalledSnapshot> {
     while (this.#running !== null) await this.#supersede(this.#running);
@@ -180,7 +187,9 @@ export class SnapshotReceiver {
     }
   }
 
-  /** A snapshot from before what this replica knows to be committed would take it back (R12, I9). */
+  /**
+   * A snapshot from before what this replica knows to be committed would take it back (R12, I9).
+   */
   #checkBase(session: ReceiveSession, base: LogPosition): void {
     const commit = session.localCommit();
     if (base.offset >= commit) return;
@@ -265,7 +274,9 @@ export class SnapshotReceiver {
     }
   }
 
-  /** The commit: everything is durable before, one renamed file makes it the replica's state (R12). */
+  /**
+   * The commit: everything is durable before, one renamed file makes it the replica's state (R12).
+   */
   async #install(
     session: ReceiveSession,
     stage: Stage,
@@ -304,9 +315,10 @@ export class SnapshotReceiver {
   }
 
   /**
-   * Decides what stays of the stage. A refused message, a broken stream or an abort leave it: each chunk in
-   * it is verified. Any failure of hash, writer or disk removes it, since what it holds is in doubt; not after
-   * a fatal disk error, when nothing on this disk may be relied on until the restart.
+   * Decides what stays of the stage. A refused message, a broken stream or an abort leave it: each
+   * chunk in it is verified. Any failure of hash, writer or disk removes it, since what it holds is
+   * in doubt; not after a fatal disk error, when nothing on this disk may be relied on until the
+   * restart.
    */
   async #cleanUp(error: Error, signal: AbortSignal): Promise<void> {
     const aborted = signal.aborted && error === signal.reason;

@@ -43,9 +43,10 @@ export interface SendOptions {
 }
 
 /**
- * Sends one snapshot and resolves with the base that the receiver installed. Holds one or two chunks in
- * memory. Rejects with the receiver's refusal if there is one (it wins over a failure of this side, part
- * five of the seed), the signal's reason after an abort, the source's error, or TransportError.
+ * Sends one snapshot and resolves with the base that the receiver installed. Holds one or two
+ * chunks in memory. Rejects with the receiver's refusal if there is one (it wins over a failure of
+ * this side, part five of the seed), the signal's reason after an abort, the source's error, or
+ * TransportError.
  */
 export async function sendSnapshot(options: SendOptions): Promise<LogPosition> {
   options.signal.throwIfAborted();
@@ -134,8 +135,8 @@ class Transfer {
   }
 
   /**
-   * Reads the content from its start always: the hash over all of it has to come from this side's bytes,
-   * or damage of what the receiver already has would go unseen.
+   * Reads the content from its start always: the hash over all of it has to come from this side's
+   * bytes, or damage of what the receiver already has would go unseen.
    */
   async #sendChunks(resume: number): Promise<void> {
     const { source, chunkBytes, clock } = this.#options;

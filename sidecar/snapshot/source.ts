@@ -20,13 +20,17 @@ export interface SnapshotSource {
   /** Best first. RECORDS must be among them (rolling upgrades). */
   readonly forms: readonly SnapshotForm[];
   /**
-   * The content from its start, in pieces of any size; multiples of `chunkBytes` are sent without a copy.
-   * A piece keeps its bytes until the source is released. Ending the iteration early frees what it holds.
+   * The content from its start, in pieces of any size; multiples of `chunkBytes` are sent without a
+   * copy. A piece keeps its bytes until the source is released. Ending the iteration early frees
+   * what it holds.
    */
   chunks(format: SnapshotFormat, chunkBytes: number): AsyncIterable<Uint8Array>;
 }
 
-/** Cuts pieces of any size into chunks of exactly `chunkBytes`, the last one shorter; at least one chunk. */
+/**
+ * Cuts pieces of any size into chunks of exactly `chunkBytes`, the last one shorter; at least one
+ * chunk.
+ */
 export async function* rechunk(
   pieces: AsyncIterable<Uint8Array>,
   chunkBytes: number,

@@ -36,8 +36,8 @@ export function stageIdOf(name: string): string | null {
 }
 
 /**
- * Reads what a stage is known to hold. Null when there is no directory, no progress file or a damaged one:
- * nothing can be proven then, so the transfer starts from 0.
+ * Reads what a stage is known to hold. Null when there is no directory, no progress file or a
+ * damaged one: nothing can be proven then, so the transfer starts from 0.
  */
 export async function readProgress(
   disk: Disk,
@@ -73,7 +73,9 @@ export async function writeProgress(
   await writeSealed(disk, path, "snapshot-progress", { ...progress, hash: hexOf(progress.hash) });
 }
 
-/** Removes a stage; the progress file first, so that it never claims a directory that is half gone. */
+/**
+ * Removes a stage; the progress file first, so that it never claims a directory that is half gone.
+ */
 export async function removeStage(disk: Disk, stateDir: string, snapshotId: string): Promise<void> {
   await removeProgress(disk, stateDir, snapshotId);
   await disk.syncDir(stateDir);

@@ -17,7 +17,10 @@ export interface SnapshotWriter {
   append(content: Uint8Array): Promise<void>;
   /** Makes durable everything appended before the call. */
   sync(): Promise<void>;
-  /** All content is there: completes and closes the files, durably. Rejects when they make no whole state. */
+  /**
+   * All content is there: completes and closes the files, durably. Rejects when they make no whole
+   * state.
+   */
   finish(): Promise<void>;
   /** Closes without finishing; the files stay. Never called after a `finish` that resolved. */
   abort(): Promise<void>;
@@ -28,16 +31,17 @@ export interface SnapshotWriters {
   /** True when content of this form can be written here. RECORDS of a known detail always can. */
   accepts(manifest: Manifest): boolean;
   /**
-   * Opens a writer in `dir`. `resumeBytes` 0: an empty directory. Above: the directory of a process that
-   * ended, whose first `resumeBytes` of content are durable, and more may be there; null when the engine
-   * cannot go on from there, and the transfer starts over.
+   * Opens a writer in `dir`. `resumeBytes` 0: an empty directory. Above: the directory of a process
+   * that ended, whose first `resumeBytes` of content are durable, and more may be there; null when
+   * the engine cannot go on from there, and the transfer starts over.
    */
   open(dir: string, manifest: Manifest, resumeBytes: number): Promise<SnapshotWriter | null>;
 }
 
 /**
- * One snapshot being received: what of it is verified, in memory, durably, and with its writer. Outlives
- * a broken stream. Accepts exactly the next chunk, unaltered, or refuses and stays as it was.
+ * One snapshot being received: what of it is verified, in memory, durably, and with its writer.
+ * Outlives a broken stream. Accepts exactly the next chunk, unaltered, or refuses and stays as it
+ * was.
  */
 export class Stage {
   readonly manifest: Manifest;
@@ -97,9 +101,10 @@ export class Stage {
   }
 
   /**
-   * Verifies and appends one chunk; true when a progress record became due. Throws INVALID_ARGUMENT, and
-   * nothing changed, when it is not the next chunk of this snapshot, whole and unaltered; WholeHashError
-   * when the last one shows that something before it is wrong; the writer's error.
+   * Verifies and appends one chunk; true when a progress record became due. Throws
+   * INVALID_ARGUMENT, and nothing changed, when it is not the next chunk of this snapshot, whole
+   * and unaltered; WholeHashError when the last one shows that something before it is wrong; the
+   * writer's error.
    */
   async take(message: SnapshotChunk): Promise<boolean> {
     const last = message.wholeHash.length > 0;
@@ -122,7 +127,10 @@ export class Stage {
     return this.#maybeSync();
   }
 
-  /** Completes the files and makes them durable. After a crash from here on the transfer starts over. */
+  /**
+   * Completes the files and makes them durable. After a crash from here on the transfer starts
+   * over.
+   */
   async finish(): Promise<void> {
     await this.#syncing;
     if (this.#syncError !== null) throw this.#syncError;

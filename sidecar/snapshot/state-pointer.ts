@@ -16,8 +16,8 @@ export const CURRENT_FILE = "CURRENT";
 const STATE_DIR = /^state-(\d+)$/;
 
 /**
- * Which state is the replica's. Replacing this one file commits a snapshot install on all volumes (R12):
- * on open, a log that does not go on from `base` is discarded by the WAL.
+ * Which state is the replica's. Replacing this one file commits a snapshot install on all volumes
+ * (R12): on open, a log that does not go on from `base` is discarded by the WAL.
  */
 export interface StatePointer {
   /** Name of the directory beside this file. */
@@ -48,10 +48,11 @@ export function writePointer(disk: Disk, stateDir: string, pointer: StatePointer
 }
 
 /**
- * Opens the state directory of replica `uid` at the start of a process, before any receiver: makes the first, empty state where there is none, and removes
- * what a crash left: stages that cannot be resumed, installs that were not committed, and, when `dropOld`
- * (the replica votes), states before the current one. Throws GarbledFileError when the pointer is damaged,
- * of another replica, or points nowhere: the replica must then give up its identity (R14).
+ * Opens the state directory of replica `uid` at the start of a process, before any receiver: makes
+ * the first, empty state where there is none, and removes what a crash left: stages that cannot be
+ * resumed, installs that were not committed, and, when `dropOld` (the replica votes), states before
+ * the current one. Throws GarbledFileError when the pointer is damaged, of another replica, or
+ * points nowhere: the replica must then give up its identity (R14).
  */
 export async function openCurrent(
   disk: Disk,
@@ -67,8 +68,8 @@ export async function openCurrent(
   if (!(await disk.exists(`${stateDir}/${pointer.dir}`))) {
     throw new GarbledFileError(path, `it names ${pointer.dir}, which is not there`);
   }
-  // A killed process may have left a pointer that a power loss takes back: settled before anything, here
-  // or in the log, is removed because of it.
+  // A killed process may have left a pointer that a power loss takes back: settled before anything,
+  // here or in the log, is removed because of it.
   await disk.syncDir(stateDir);
   const current = numberOf(pointer.dir) ?? -1;
   for (const name of await disk.list(stateDir)) {
@@ -86,7 +87,10 @@ export async function openCurrent(
   return pointer;
 }
 
-/** Removes the states before the current one: when the replica votes, or for space (DESIGN section 6). */
+/**
+ * Removes the states before the current one: when the replica votes, or for space (DESIGN section
+ * 6).
+ */
 export async function dropOldStates(disk: Disk, stateDir: string): Promise<void> {
   const pointer = await readPointer(disk, stateDir);
   const current = numberOf(pointer?.dir ?? "");

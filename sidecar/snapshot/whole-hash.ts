@@ -6,9 +6,9 @@ const WHOLE_HASH_BYTES = 8;
 /**
  * Hash over all chunks in order: after each chunk XXH64 of (hash before it, XXH64 of the chunk).
  * Its whole state is those 8 bytes, so a receiver saves it and goes on after a restart without
- * reading back what it has. Guards, with each chunk's CRC-32C, against damage and mix-ups, not against
- * forgery. XXH64, not XXH3: measured with this library, XXH3 of either width took 0.42 s of processor time
- * per GiB and side, XXH64 0.05 s.
+ * reading back what it has. Guards, with each chunk's CRC-32C, against damage and mix-ups, not
+ * against forgery. XXH64, not XXH3: measured with this library, XXH3 of either width took 0.42 s of
+ * processor time per GiB and side, XXH64 0.05 s.
  */
 export class WholeHash {
   readonly #pair = new Uint8Array(2 * WHOLE_HASH_BYTES);

@@ -1,16 +1,18 @@
 /**
- * Decision: how a checkpoint becomes all or nothing. Replaying requests over a half-written checkpoint gives
- * other results, so an engine that a crash left between two slices must not be the start of a replay. One LMDB
- * transaction over the whole table was rejected: random keys dirty a 16 KiB page each, kept in anonymous memory
- * until the commit (48 MiB of 1 KiB records: up to 700 MiB), and lmdb-js builds a transaction in one go. So a
- * checkpoint of more than one slice first writes its resolved effects to a redo journal and syncs it, then hands
- * sorted slices to the engine, each its own transaction on the engine's thread (measured: 0.13 us a put on the main
- * thread, 0.25 ms at most for a slice, about 1.5 us a put in all with an fdatasync per slice). The first slice
- * carries the journal's id, the last one removes it and writes the new description. An opened engine that holds
- * an id is finished from the journal before anything is replayed; effects are final records, so redoing them is
- * harmless. A checkpoint of one slice is one transaction and needs no journal. LMDB runs with its default
- * two-meta-page protocol and an fdatasync per commit (no overlappingSync, noSync, noMetaSync, writemap): what is
- * committed is durable, and power loss cannot corrupt it.
+ * Decision: how a checkpoint becomes all or nothing. Replaying requests over a half-written
+ * checkpoint gives other results, so an engine that a crash left between two slices must not be the
+ * start of a replay. One LMDB transaction over the whole table was rejected: random keys dirty a 16
+ * KiB page each, kept in anonymous memory until the commit (48 MiB of 1 KiB records: up to 700
+ * MiB), and lmdb-js builds a transaction in one go. So a checkpoint of more than one slice first
+ * writes its resolved effects to a redo journal and syncs it, then hands sorted slices to the
+ * engine, each its own transaction on the engine's thread (measured: 0.13 us a put on the main
+ * thread, 0.25 ms at most for a slice, about 1.5 us a put in all with an fdatasync per slice). The
+ * first slice carries the journal's id, the last one removes it and writes the new description. An
+ * opened engine that holds an id is finished from the journal before anything is replayed; effects
+ * are final records, so redoing them is harmless. A checkpoint of one slice is one transaction and
+ * needs no journal. LMDB runs with its default two-meta-page protocol and an fdatasync per commit
+ * (no overlappingSync, noSync, noMetaSync, writemap): what is committed is durable, and power loss
+ * cannot corrupt it.
  */
 import type { Clock } from "../lib/ports/clock.ts";
 import { assert } from "../lib/assert.ts";
@@ -24,7 +26,10 @@ import { sealRecord, StateCorrupt } from "./record.ts";
 import type { Pair } from "./record-stream.ts";
 import type { RedoJournal } from "./redo-journal.ts";
 
-/** A frozen table on its way to the engine. Kept until it arrived, so that a failed attempt can be repeated. */
+/**
+ * A frozen table on its way to the engine. Kept until it arrived, so that a failed attempt can be
+ * repeated.
+ */
 export interface PendingCheckpoint {
   readonly table: MemoryTable;
   readonly meta: CheckpointMeta;
@@ -78,7 +83,10 @@ function batchOf(slice: readonly Pair[]): {
   return { puts, deletes };
 }
 
-/** Writes a frozen table to the engine; when it resolves, the checkpoint is durable. May be called again after a failure. */
+/**
+ * Writes a frozen table to the engine; when it resolves, the checkpoint is durable. May be called
+ * again after a failure.
+ */
 export async function writeCheckpoint(
   pending: PendingCheckpoint,
   target: CheckpointTarget,
@@ -139,7 +147,10 @@ function lastBatch(slice: readonly Pair[], meta: Uint8Array): EngineBatch {
   return batch;
 }
 
-/** Finishes a checkpoint that a crash left half written. Throws {@link StateCorrupt} when its journal is gone. */
+/**
+ * Finishes a checkpoint that a crash left half written. Throws {@link StateCorrupt} when its
+ * journal is gone.
+ */
 export async function finishCheckpoint(target: CheckpointTarget): Promise<void> {
   const mark = target.engine.get(redoKey);
   if (mark === undefined) return;

@@ -1,9 +1,12 @@
 /**
- * The ordered engine below the memory table. Real: `lmdb-engine.ts`; the simulator supplies one that
- * loses what was not flushed. Keys and values are opaque bytes; keys sort byte-wise.
+ * The ordered engine below the memory table. Real: `lmdb-engine.ts`; the simulator supplies one
+ * that loses what was not flushed. Keys and values are opaque bytes; keys sort byte-wise.
  */
 
-/** One atomic set of changes. Keys are distinct within a batch; arrays are not changed until the promise settles. */
+/**
+ * One atomic set of changes. Keys are distinct within a batch; arrays are not changed until the
+ * promise settles.
+ */
 export interface EngineBatch {
   readonly puts: readonly (readonly [key: Uint8Array, value: Uint8Array])[];
   readonly deletes: readonly Uint8Array[];
@@ -14,29 +17,44 @@ export interface Engine {
   /** The value (owned by the caller), undefined when absent. Sees every committed write. */
   get(key: Uint8Array): Uint8Array | undefined;
   /**
-   * Pairs with `start <= key < end` (null: no bound), in key order or its reverse. The view is taken when
-   * this is called, not when iteration starts; it is released when the iterator ends or is returned.
+   * Pairs with `start <= key < end` (null: no bound), in key order or its reverse. The view is
+   * taken when this is called, not when iteration starts; it is released when the iterator ends or
+   * is returned.
    */
   range(
     start: Uint8Array | null,
     end: Uint8Array | null,
     reverse: boolean,
   ): IterableIterator<[Uint8Array, Uint8Array]>;
-  /** Resolves when the batch is committed as a whole. Rejects with DiskError; then none of it is. */
+  /**
+   * Resolves when the batch is committed as a whole. Rejects with DiskError; then none of it is.
+   */
   write(batch: EngineBatch): Promise<void>;
-  /** Resolves when every committed write survives power loss. Commits survive in order: never a later one alone. */
+  /**
+   * Resolves when every committed write survives power loss. Commits survive in order: never a
+   * later one alone.
+   */
   flushed(): Promise<void>;
-  /** Freezes the present committed state for a snapshot. Call with no write in flight and everything flushed. */
+  /**
+   * Freezes the present committed state for a snapshot. Call with no write in flight and everything
+   * flushed.
+   */
   pin(): Promise<EnginePin>;
   /** Bytes on disk, including what is free inside. */
   bytes(): number;
   close(): Promise<void>;
 }
 
-/** How the bytes of a snapshot are laid out: engine pages (equal builds only) or sorted records (always). */
+/**
+ * How the bytes of a snapshot are laid out: engine pages (equal builds only) or sorted records
+ * (always).
+ */
 export type SnapshotLayout = "PAGES" | "RECORDS";
 
-/** The frozen state of one checkpoint. Each stream may be read more than once; `release` frees the pin. */
+/**
+ * The frozen state of one checkpoint. Each stream may be read more than once; `release` frees the
+ * pin.
+ */
 export interface EnginePin {
   /** The fastest layout this engine can ship. */
   readonly format: SnapshotLayout;
@@ -44,9 +62,15 @@ export interface EnginePin {
   readonly formatDetail: string;
   /** Exact length of the `pages` stream; for RECORDS an estimate of the stored bytes. */
   readonly bytes: number;
-  /** The engine's file, in chunks of exactly `chunkBytes` but the last. Throws when format is RECORDS. */
+  /**
+   * The engine's file, in chunks of exactly `chunkBytes` but the last. Throws when format is
+   * RECORDS.
+   */
   pages(chunkBytes: number): AsyncIterable<Uint8Array>;
-  /** All pairs in key order, framed by `record-stream.ts`, in chunks of exactly `chunkBytes` but the last. */
+  /**
+   * All pairs in key order, framed by `record-stream.ts`, in chunks of exactly `chunkBytes` but the
+   * last.
+   */
   records(chunkBytes: number): AsyncIterable<Uint8Array>;
   release(): Promise<void>;
 }
@@ -62,13 +86,22 @@ export interface EngineFactory {
   writer(dir: string, layout: SnapshotLayout): Promise<SnapshotWriter>;
 }
 
-/** Takes a snapshot's bytes in stream order, at constant memory. Chunk borders need not be the sender's. */
+/**
+ * Takes a snapshot's bytes in stream order, at constant memory. Chunk borders need not be the
+ * sender's.
+ */
 export interface SnapshotWriter {
-  /** Takes the next bytes; may keep them until the promise settles. Rejects with StateCorrupt on bad framing. */
+  /**
+   * Takes the next bytes; may keep them until the promise settles. Rejects with StateCorrupt on bad
+   * framing.
+   */
   append(bytes: Uint8Array): Promise<void>;
   /** Makes what was appended so far durable. */
   sync(): Promise<void>;
-  /** Ends the stream: everything durable, `EngineFactory.open` works. Rejects when the stream is cut short. */
+  /**
+   * Ends the stream: everything durable, `EngineFactory.open` works. Rejects when the stream is cut
+   * short.
+   */
   finish(): Promise<void>;
   /** Gives up and closes; the directory is the caller's to remove. */
   abort(): Promise<void>;

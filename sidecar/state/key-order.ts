@@ -1,14 +1,14 @@
 /**
- * Key order as byte order. An encoded key is a "binary string": one character (0-255) per byte, so that
- * JavaScript's string order is byte order and the same value serves as map key and sort key.
+ * Key order as byte order. An encoded key is a "binary string": one character (0-255) per byte, so
+ * that JavaScript's string order is byte order and the same value serves as map key and sort key.
  *
  *   user key      0x10 [depth, 2 bytes, hierarchical only] UTF-8
  *   internal key  0x20 [the same] UTF-8                       (sorts last)
  *   own records   0x00, 0x01                                  (never seen outside)
  *
- * Hierarchical order, as Oxia has it: by depth, the count of "/", then by bytes, with "/" above every
- * other byte (0xff, which UTF-8 never uses). A trailing "//" counts as one: it is written as the end of a
- * range, so that `/a/` to `/a//` are exactly the direct children of `/a`.
+ * Hierarchical order, as Oxia has it: by depth, the count of "/", then by bytes, with "/" above
+ * every other byte (0xff, which UTF-8 never uses). A trailing "//" counts as one: it is written as
+ * the end of a range, so that `/a/` to `/a//` are exactly the direct children of `/a`.
  */
 
 /** See the file header. */
@@ -77,7 +77,10 @@ export function decodeKey(encoded: EncodedKey, sorting: KeySorting): string {
   return ASCII.test(bytes) ? bytes : Buffer.from(bytes, "latin1").toString("utf8");
 }
 
-/** The encoded range of a request; an empty `end` means to the end. Internal keys only when asked for. */
+/**
+ * The encoded range of a request; an empty `end` means to the end. Internal keys only when asked
+ * for.
+ */
 export function encodeRange(
   start: string,
   end: string,
@@ -89,7 +92,10 @@ export function encodeRange(
   return { from: start === "" ? USER : encodeKey(start, sorting), to: to < last ? to : last };
 }
 
-/** All keys a comparison with `encoded` may answer with: user keys, or internal ones for an internal key. */
+/**
+ * All keys a comparison with `encoded` may answer with: user keys, or internal ones for an internal
+ * key.
+ */
 export function classRange(encoded: EncodedKey): KeyRange {
   return encoded >= INTERNAL ? { from: INTERNAL, to: INTERNAL_END } : { from: USER, to: USER_END };
 }

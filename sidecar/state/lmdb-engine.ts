@@ -19,7 +19,9 @@ const MAP_BYTES = 2 ** 40;
 /** Concurrent read views of a shard; a view is one transaction. */
 const READERS_MAX = 1022;
 const FILE_NAME = "data.mdb";
-/** lmdb-js's own build of LMDB, by its package version: another build may lay out pages differently. */
+/**
+ * lmdb-js's own build of LMDB, by its package version: another build may lay out pages differently.
+ */
 const ENGINE_VERSION = "3.5.6";
 /** LMDB writes numbers as the processor does. */
 const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
@@ -52,8 +54,9 @@ function openDatabase(path: string): Database {
 }
 
 /**
- * Fatal always: it may be a failed sync, after which nothing in the page cache can be trusted (R14), and LMDB
- * reports a full disk as an I/O error too. Fullness is therefore asked about before a write.
+ * Fatal always: it may be a failed sync, after which nothing in the page cache can be trusted
+ * (R14), and LMDB reports a full disk as an I/O error too. Fullness is therefore asked about before
+ * a write.
  */
 function fatalError(path: string, error: unknown): DiskError {
   const message = error instanceof Error ? error.message : String(error);
@@ -84,7 +87,9 @@ async function commitFailure(error: unknown): Promise<unknown> {
   return commitError === undefined ? error : commitError.catch((cause: unknown) => cause);
 }
 
-/** What a transaction may need at most: a new page for each key, its bytes, and the way to the root. */
+/**
+ * What a transaction may need at most: a new page for each key, its bytes, and the way to the root.
+ */
 function roomFor(batch: EngineBatch): number {
   let bytes = (batch.puts.length + batch.deletes.length + SPARE_PAGES) * PAGE_BYTES;
   for (const [, value] of batch.puts) bytes += value.byteLength;
@@ -267,7 +272,8 @@ function rangeOf(
   reverse: boolean,
   owned = true,
 ): IterableIterator<[Uint8Array, Uint8Array]> {
-  // Reversed, LMDB starts at or below the upper bound, and its lower bound would be excluded: check both here.
+  // Reversed, LMDB starts at or below the upper bound, and its lower bound would be excluded: check
+  // both here.
   const lower = start === null ? undefined : asBuffer(start);
   const upper = end === null ? undefined : asBuffer(end);
   const bounds = reverse ? { start: upper, reverse: true } : { start: lower, end: upper };

@@ -3,12 +3,14 @@ import type { SnapshotWriter } from "./engine.ts";
 import { StateCorrupt } from "./record.ts";
 
 /**
- * LMDB's file as a snapshot, the way its own plain copy does it: with a read transaction pinned, no page that the
- * pinned meta page reaches is reused, so the file can be read page by page while writes go on. Pages 0 and 1 both
- * get the pinned meta page: the receiver opens exactly that state. Pages freed before are shipped too, as they are.
+ * LMDB's file as a snapshot, the way its own plain copy does it: with a read transaction pinned, no
+ * page that the pinned meta page reaches is reused, so the file can be read page by page while
+ * writes go on. Pages 0 and 1 both get the pinned meta page: the receiver opens exactly that state.
+ * Pages freed before are shipped too, as they are.
  *
- * Offsets of the meta page's fields are those of lmdb-js's build; they are checked against the engine's own
- * figures at each pin, and when they differ this answers null, and records are shipped instead.
+ * Offsets of the meta page's fields are those of lmdb-js's build; they are checked against the
+ * engine's own figures at each pin, and when they differ this answers null, and records are shipped
+ * instead.
  */
 const META_MAGIC = 0xbeefc0de;
 const MAGIC_SEARCH_BYTES = 64;
@@ -57,9 +59,10 @@ async function readMetas(file: DiskFile, pageBytes: number): Promise<readonly Bu
 }
 
 /**
- * What LMDB does not check before it maps the file: a meta page there is, of our page size, and a file long enough
- * for it (reading beyond the end kills the process; zeros are an error with a name). A file of zeros is one whose
- * making was interrupted: it is removed. Throws {@link StateCorrupt} when it is something else.
+ * What LMDB does not check before it maps the file: a meta page there is, of our page size, and a
+ * file long enough for it (reading beyond the end kills the process; zeros are an error with a
+ * name). A file of zeros is one whose making was interrupted: it is removed. Throws {@link
+ * StateCorrupt} when it is something else.
  */
 export async function inspectFile(disk: Disk, path: string, pageBytes: number): Promise<void> {
   if (!(await disk.exists(path))) return;
@@ -96,7 +99,10 @@ export class LmdbPages {
     this.bytes = (meta.lastPage + 1) * meta.pageBytes;
   }
 
-  /** Finds the newest meta page, which must be the one `stats` describes; null when the layout is not known. */
+  /**
+   * Finds the newest meta page, which must be the one `stats` describes; null when the layout is
+   * not known.
+   */
   static async open(disk: Disk, path: string, stats: object): Promise<LmdbPages | null> {
     const { pageSize, lastPageNumber, lastTxnId } = stats as Record<string, number>;
     if (pageSize === undefined) return null;

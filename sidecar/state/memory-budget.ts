@@ -4,9 +4,9 @@ import { LIMITS } from "../limits.ts";
 const CACHED_VERSION_BYTES = 240;
 
 /**
- * Memory of all shards of a process together: what is applied and not yet in the engine, and remembered
- * versions. `apply` cannot wait, so whoever feeds it asks {@link admit} first; overshoot is what was
- * admitted and not applied yet.
+ * Memory of all shards of a process together: what is applied and not yet in the engine, and
+ * remembered versions. `apply` cannot wait, so whoever feeds it asks {@link admit} first; overshoot
+ * is what was admitted and not applied yet.
  */
 export class MemoryBudget {
   /** Bound of all memory tables together, in bytes. */
@@ -60,7 +60,9 @@ export class MemoryBudget {
     }
   }
 
-  /** Resolves when writes may be applied; at once below the bound. Rejects with the signal's reason. */
+  /**
+   * Resolves when writes may be applied; at once below the bound. Rejects with the signal's reason.
+   */
   async admit(signal: AbortSignal): Promise<void> {
     while (this.full) {
       signal.throwIfAborted();

@@ -6,7 +6,10 @@ const RUN_KEYS = 1024;
 /** Runs below this length are merged when there are many. */
 const SMALL_RUN_KEYS = 8 * RUN_KEYS;
 const SMALL_RUNS_MAX = 8;
-/** Map slot, entry, version, buffer and key objects as V8 lays them out; an estimate, rather too high. */
+/**
+ * Map slot, entry, version, buffer and key objects as V8 lays them out; an estimate, rather too
+ * high.
+ */
 const ENTRY_OVERHEAD_BYTES = 360;
 
 /** The last write of a key: the record, or null for a deletion. Only the table changes it. */
@@ -25,8 +28,9 @@ function entryBytes(key: EncodedKey, record: Buffer | null): number {
 }
 
 /**
- * Applied writes that are not in the engine yet. Point reads are one map lookup; order comes from sorted
- * runs of keys, each key in exactly one run. Runs are never changed, so a view may keep them.
+ * Applied writes that are not in the engine yet. Point reads are one map lookup; order comes from
+ * sorted runs of keys, each key in exactly one run. Runs are never changed, so a view may keep
+ * them.
  */
 export class MemoryTable {
   readonly #entries = new Map<EncodedKey, TableEntry>();
@@ -57,8 +61,8 @@ export class MemoryTable {
   }
 
   /**
-   * Writes a key. `found` is what `get` says of it now (one lookup less); `keepFound` when a view is open.
-   * Returns by how many bytes the table grew.
+   * Writes a key. `found` is what `get` says of it now (one lookup less); `keepFound` when a view
+   * is open. Returns by how many bytes the table grew.
    */
   set(
     key: EncodedKey,

@@ -100,8 +100,8 @@ export function* readList(
 }
 
 /**
- * Records of a range in pages of at most `listKeysPerMessageMax` records and `readBytesPerMessageMax` bytes of
- * values; a single larger value has a page of its own.
+ * Records of a range in pages of at most `listKeysPerMessageMax` records and
+ * `readBytesPerMessageMax` bytes of values; a single larger value has a page of its own.
  */
 export function* readScan(
   source: RecordSource,

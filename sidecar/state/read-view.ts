@@ -52,9 +52,9 @@ export interface ViewItem {
 }
 
 /**
- * The records of a range as of one applied offset, whatever is applied or checkpointed afterwards: table
- * entries keep what they replace while a view is open, and the engine's part is one read view.
- * A view holds old engine pages and replaced entries, so it must be closed.
+ * The records of a range as of one applied offset, whatever is applied or checkpointed afterwards:
+ * table entries keep what they replace while a view is open, and the engine's part is one read
+ * view. A view holds old engine pages and replaced entries, so it must be closed.
  */
 export class ReadView {
   readonly openedMs: number;
@@ -83,7 +83,10 @@ export class ReadView {
     this.#merged = new MergeCursor(cursors, reverse);
   }
 
-  /** The next record, undefined at the end. Throws RESOURCE_UNAVAILABLE when the view was closed for its age. */
+  /**
+   * The next record, undefined at the end. Throws RESOURCE_UNAVAILABLE when the view was closed for
+   * its age.
+   */
   next(): ViewItem | undefined {
     if (!this.#open) {
       throw new ProtocolError("RESOURCE_UNAVAILABLE", "this read took too long; start it again");

@@ -6,7 +6,10 @@ import { PairFramer, PairParser } from "./record-stream.ts";
 
 const firstRecord = keyBytes(RECORDS_FROM);
 
-/** Sorted pairs as chunks of exactly `chunkBytes` but the last. Leaving early releases the view behind `pairs`. */
+/**
+ * Sorted pairs as chunks of exactly `chunkBytes` but the last. Leaving early releases the view
+ * behind `pairs`.
+ */
 export async function* frameRecords(
   pairs: IterableIterator<[Uint8Array, Uint8Array]>,
   chunkBytes: number,

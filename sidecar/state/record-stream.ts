@@ -1,9 +1,9 @@
 import { StateCorrupt } from "./record.ts";
 
 /**
- * Key-value pairs as a byte stream: [key length, 4][key][value length, 4][value], big-endian, one after the
- * other, cut anywhere into chunks. Used for RECORDS snapshots and for the redo journal (where the length
- * 0xffffffff stands for a deletion).
+ * Key-value pairs as a byte stream: [key length, 4][key][value length, 4][value], big-endian, one
+ * after the other, cut anywhere into chunks. Used for RECORDS snapshots and for the redo journal
+ * (where the length 0xffffffff stands for a deletion).
  */
 export type Pair = readonly [key: Uint8Array, value: Uint8Array | null];
 
@@ -17,7 +17,10 @@ export function pairBytes(pair: Pair): number {
   return 2 * LENGTH_BYTES + pair[0].byteLength + (pair[1]?.byteLength ?? 0);
 }
 
-/** Cuts a stream of pairs into chunks of exactly `chunkBytes` (the last may be shorter). Each chunk is the caller's. */
+/**
+ * Cuts a stream of pairs into chunks of exactly `chunkBytes` (the last may be shorter). Each chunk
+ * is the caller's.
+ */
 export class PairFramer {
   readonly #chunkBytes: number;
   readonly #length = Buffer.allocUnsafe(LENGTH_BYTES);
@@ -73,7 +76,10 @@ export class PairFramer {
   }
 }
 
-/** Puts the pairs of a stream together again. Pairs are views into the pushed bytes where they can be. */
+/**
+ * Puts the pairs of a stream together again. Pairs are views into the pushed bytes where they can
+ * be.
+ */
 export class PairParser {
   #rest: Buffer = Buffer.alloc(0);
 

@@ -3,8 +3,9 @@ import type { Version } from "../protocol/gen/oxia-client.ts";
 
 /**
  * A stored record: CRC-32C (4 bytes, of key bytes and all that follows), flags (1), version id,
- * modifications count, created and modified timestamps (float64 each), client identity (2 + n, when its
- * flag is set), value. All big-endian. The CRC is filled in on the way to the disk and checked on the way back.
+ * modifications count, created and modified timestamps (float64 each), client identity (2 + n, when
+ * its flag is set), value. All big-endian. The CRC is filled in on the way to the disk and checked
+ * on the way back.
  */
 const CRC_BYTES = 4;
 const FLAGS_AT = 4;
@@ -17,7 +18,10 @@ const IDENTITY_FLAG = 1;
 const KNOWN_FLAGS = IDENTITY_FLAG;
 const IDENTITY_BYTES_MAX = 0xffff;
 
-/** Stored data is not what was written. The replica is faulty and must be rebuilt (R14); nothing is repaired here. */
+/**
+ * Stored data is not what was written. The replica is faulty and must be rebuilt (R14); nothing is
+ * repaired here.
+ */
 export class StateCorrupt extends Error {
   override readonly name = "StateCorrupt";
 }

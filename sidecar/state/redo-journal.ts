@@ -5,11 +5,13 @@ import { StateCorrupt } from "./record.ts";
 import { type Pair, PairFramer, PairParser } from "./record-stream.ts";
 
 /**
- * One checkpoint's resolved effects (key and final record, or a deletion), written and synced before the
- * first of them reaches the engine. The engine holds the journal's id from the first slice to the last; while
- * it does, the journal is what finishes the checkpoint. Otherwise its contents mean nothing and it is overwritten.
+ * One checkpoint's resolved effects (key and final record, or a deletion), written and synced
+ * before the first of them reaches the engine. The engine holds the journal's id from the first
+ * slice to the last; while it does, the journal is what finishes the checkpoint. Otherwise its
+ * contents mean nothing and it is overwritten.
  *
- * File: header (magic, id, body bytes, body CRC-32C, header CRC-32C) in the first 4 KiB, then the pairs.
+ * File: header (magic, id, body bytes, body CRC-32C, header CRC-32C) in the first 4 KiB, then the
+ * pairs.
  */
 const MAGIC = 0x5253_4a31;
 const HEADER_BYTES = 28;
@@ -66,7 +68,10 @@ export class RedoJournal {
     return new JournalWriter(this.#file, id);
   }
 
-  /** The pairs of the complete journal `id`. Throws {@link StateCorrupt} when it is not there or damaged. */
+  /**
+   * The pairs of the complete journal `id`. Throws {@link StateCorrupt} when it is not there or
+   * damaged.
+   */
   async *read(id: number): AsyncGenerator<Pair> {
     const damaged = (what: string): StateCorrupt =>
       new StateCorrupt(`checkpoint ${id} is half written and its redo journal ${what}`);

@@ -72,8 +72,9 @@ function putLimitError(put: PutRequest, field: string): ProtocolError | null {
 }
 
 /**
- * What must be refused before a write enters the log: features not served yet (by name), keys and values over the
- * limit. Null when the request may be logged. `entryBytes`: length of the request on the wire, when known.
+ * What must be refused before a write enters the log: features not served yet (by name), keys and
+ * values over the limit. Null when the request may be logged. `entryBytes`: length of the request
+ * on the wire, when known.
  */
 export function refuseUnsupported(
   request: WriteRequest,

@@ -72,9 +72,10 @@ export interface StateStats {
 }
 
 /**
- * The state machine of one shard. `apply`, `get` and the reads are synchronous and consistent with each other;
- * checkpoints, pins and close take their turn in one queue. Whatever happens to the process or the power, the
- * next `open` finds exactly the state of the last finished checkpoint and says where the log goes on.
+ * The state machine of one shard. `apply`, `get` and the reads are synchronous and consistent with
+ * each other; checkpoints, pins and close take their turn in one queue. Whatever happens to the
+ * process or the power, the next `open` finds exactly the state of the last finished checkpoint and
+ * says where the log goes on.
  */
 export class ShardState {
   readonly #options: ShardStateOptions;
@@ -167,8 +168,9 @@ export class ShardState {
   }
 
   /**
-   * Applies the next committed entry. Values are copied: the entry's buffer may be reused afterwards.
-   * Returns the response for the writer, null for a control entry. Same entries, same responses, on every replica.
+   * Applies the next committed entry. Values are copied: the entry's buffer may be reused
+   * afterwards. Returns the response for the writer, null for a control entry. Same entries, same
+   * responses, on every replica.
    */
   apply(entry: LogEntry): WriteResponse | null {
     assert(!this.#closed, "apply after close");
@@ -210,19 +212,28 @@ export class ShardState {
     return readOne(this.#source, request);
   }
 
-  /** Pages of keys of one consistent view, taken when iteration starts. Return the iterator to release it early. */
+  /**
+   * Pages of keys of one consistent view, taken when iteration starts. Return the iterator to
+   * release it early.
+   */
   list(request: ListRequest): Iterable<readonly string[]> {
     this.#readOps += 1;
     return readList(this.#source, request);
   }
 
-  /** Pages of records of one consistent view, taken when iteration starts. Return the iterator to release it early. */
+  /**
+   * Pages of records of one consistent view, taken when iteration starts. Return the iterator to
+   * release it early.
+   */
   scan(request: RangeScanRequest): Iterable<readonly GetResponse[]> {
     this.#readOps += 1;
     return readScan(this.#source, request);
   }
 
-  /** True when a checkpoint should start: enough is dirty, or it has been dirty for long, or the process needs memory. */
+  /**
+   * True when a checkpoint should start: enough is dirty, or it has been dirty for long, or the
+   * process needs memory.
+   */
   checkpointDue(nowMs: number): boolean {
     if (this.#writing) return false;
     if (this.#active.bytes >= LIMITS.checkpointBytes) return true;
@@ -232,8 +243,9 @@ export class ShardState {
   }
 
   /**
-   * Makes everything applied so far durable in the engine; resolves with the durable position. After a failure
-   * nothing is lost and it may be called again, unless the error is a fatal DiskError (R14).
+   * Makes everything applied so far durable in the engine; resolves with the durable position.
+   * After a failure nothing is lost and it may be called again, unless the error is a fatal
+   * DiskError (R14).
    */
   checkpoint(): Promise<LogPosition> {
     return this.#inTurn(async () => {
@@ -290,7 +302,9 @@ export class ShardState {
     }
   }
 
-  /** Freezes the last finished checkpoint for a snapshot (makes one when there is none). Release it. */
+  /**
+   * Freezes the last finished checkpoint for a snapshot (makes one when there is none). Release it.
+   */
   async pin(): Promise<StatePin> {
     if (this.#durable.offset === LOG_START.offset) await this.checkpoint();
     return this.#inTurn(async () => {
@@ -309,8 +323,9 @@ export class ShardState {
   }
 
   /**
-   * Checksum of everything that must be equal on replicas that applied the same entries: keys, records, counters.
-   * Reads and verifies every record of one view, a thousand per turn. Independent of what is flushed.
+   * Checksum of everything that must be equal on replicas that applied the same entries: keys,
+   * records, counters. Reads and verifies every record of one view, a thousand per turn.
+   * Independent of what is flushed.
    */
   async checksum(
     signal: AbortSignal,
@@ -338,7 +353,10 @@ export class ShardState {
     return { appliedOffset, checksum: crc.toString(16).padStart(8, "0"), records };
   }
 
-  /** Waits for the checkpoint in progress, then closes. Makes no checkpoint. Pins are released, their readers fail. */
+  /**
+   * Waits for the checkpoint in progress, then closes. Makes no checkpoint. Pins are released,
+   * their readers fail.
+   */
   close(): Promise<void> {
     return this.#inTurn(async () => {
       if (this.#closed) return;

@@ -2,8 +2,9 @@ import type { EncodedKey } from "./key-order.ts";
 import type { RecordVersion } from "./record.ts";
 
 /**
- * Versions of recently written keys, so that a put reads no disk. Two generations instead of a list of
- * uses: when the young one is full the old one is dropped, so a key used once per generation stays.
+ * Versions of recently written keys, so that a put reads no disk. Two generations instead of a list
+ * of uses: when the young one is full the old one is dropped, so a key used once per generation
+ * stays.
  */
 export class VersionCache {
   #young = new Map<EncodedKey, RecordVersion | null>();

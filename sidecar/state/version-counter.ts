@@ -1,8 +1,9 @@
 import { assert } from "../lib/assert.ts";
 
 /**
- * Version ids are below 2^53: the loss epoch in the 8 bits from 2^45 up, a counter below (11 years at 100,000
- * writes a second). A new loss epoch therefore gives ids above every one that was given up (R6).
+ * Version ids are below 2^53: the loss epoch in the 8 bits from 2^45 up, a counter below (11 years
+ * at 100,000 writes a second). A new loss epoch therefore gives ids above every one that was given
+ * up (R6).
  */
 const COUNTERS_PER_EPOCH = 2 ** 45;
 /** Largest loss epoch. */

@@ -30,8 +30,9 @@ export interface WriteTarget {
 const NO_RECORD = -1;
 
 /**
- * Applies one request: puts, then deletes, then delete ranges. An item whose expected version does not match
- * gets a status of its own; the others go ahead. Deterministic: depends on the target and the arguments only.
+ * Applies one request: puts, then deletes, then delete ranges. An item whose expected version does
+ * not match gets a status of its own; the others go ahead. Deterministic: depends on the target and
+ * the arguments only.
  */
 export function applyWrite(
   target: WriteTarget,

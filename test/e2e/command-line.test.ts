@@ -31,7 +31,10 @@ describe("resilver, as a person uses it", function () {
     rmSync(dir, { recursive: true, force: true });
   });
 
-  /** Runs a command; resolves with its outcome, or earlier with how to stop it once it printed `ready`. */
+  /**
+   * Runs a command; resolves with its outcome, or earlier with how to stop it once it printed
+   * `ready`.
+   */
   function run(args: readonly string[]): Promise<Outcome> {
     return launch(args).done;
   }

@@ -6,10 +6,10 @@ import {
 } from "../../sidecar/lib/ports/disk.ts";
 
 /**
- * What of the work not yet synced is there after a crash: none of it; all of it, durably; the names without
- * the contents (a journaling file system that had written its metadata first); in each directory only the
- * latest change of names, without contents (a file system that writes names in any order); or all of it and
- * still not durable (the process was killed, the machine went on).
+ * What of the work not yet synced is there after a crash: none of it; all of it, durably; the names
+ * without the contents (a journaling file system that had written its metadata first); in each
+ * directory only the latest change of names, without contents (a file system that writes names in
+ * any order); or all of it and still not durable (the process was killed, the machine went on).
  */
 export type Survival = (typeof SURVIVALS)[number];
 export const SURVIVALS = ["nothing", "everything", "names", "latest", "process"] as const;
@@ -39,8 +39,9 @@ class DirNode {
 type Node = FileNode | DirNode;
 
 /**
- * A disk in memory that knows what is durable: file contents after `sync`, names after `syncDir`. Counts
- * its changing operations, so that a test runs once for each of them as the one the power fails at.
+ * A disk in memory that knows what is durable: file contents after `sync`, names after `syncDir`.
+ * Counts its changing operations, so that a test runs once for each of them as the one the power
+ * fails at.
  */
 export class CrashDisk implements Disk {
   /** Changing operations so far. */
@@ -287,8 +288,9 @@ function notFound(path: string): DiskError {
 }
 
 /**
- * Runs `work` on the disk `prepare` makes, once to the end and then once for each changing operation as
- * the one the power fails at, times each survival. After each crash `check` looks at the rebooted disk.
+ * Runs `work` on the disk `prepare` makes, once to the end and then once for each changing
+ * operation as the one the power fails at, times each survival. After each crash `check` looks at
+ * the rebooted disk.
  */
 export async function crashEverywhere(
   prepare: () => Promise<CrashDisk>,

@@ -19,7 +19,10 @@ import type { ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import { TcpProxy } from "./tcp-proxy.ts";
 
 const WAIT_MS = 60_000;
-/** The compiled sidecar starts in half the time. `npm test` compiles it; without it tests run from the sources. */
+/**
+ * The compiled sidecar starts in half the time. `npm test` compiles it; without it tests run from
+ * the sources.
+ */
 const COMPILED = process.env["RESILVER_TEST_SIDECAR"] ?? resolve("dist/sidecar/main.js");
 
 /** Settings of a test's store beside those of a local store. */

@@ -18,8 +18,8 @@ export interface MemoryCallPair<Up, Down> {
 }
 
 /**
- * A pair of connected calls with the rules of gRPC: half close each way, a refusal of the server or a
- * cancellation of the client ends both ways, and nothing hangs.
+ * A pair of connected calls with the rules of gRPC: half close each way, a refusal of the server or
+ * a cancellation of the client ends both ways, and nothing hangs.
  */
 export function memoryCall<Up, Down>(
   options: MemoryCallOptions<Up, Down> = {},

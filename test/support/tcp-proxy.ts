@@ -1,7 +1,10 @@
 import { createServer, connect, type Server, type Socket } from "node:net";
 import { once } from "node:events";
 
-/** `open`: forwards. `cut`: refuses and resets, as a dead host's neighbour would. `frozen`: accepts, forwards nothing. */
+/**
+ * `open`: forwards. `cut`: refuses and resets, as a dead host's neighbour would. `frozen`: accepts,
+ * forwards nothing.
+ */
 export type ProxyMode = "open" | "cut" | "frozen";
 
 /** A network between one address and what listens behind it, to be broken at will. */

@@ -1,7 +1,10 @@
 /** Exit statuses of every command. */
 export const EXIT = { done: 0, failed: 1, usage: 2 } as const;
 
-/** A command was given wrongly: exit status 2. The message names what, its value, and what is allowed. */
+/**
+ * A command was given wrongly: exit status 2. The message names what, its value, and what is
+ * allowed.
+ */
 export class UsageError extends Error {
   override readonly name = "UsageError";
 }

@@ -22,7 +22,10 @@ function buildProgram(terminal: Terminal, version: string): Command {
   return program;
 }
 
-/** Runs one command line (without interpreter and script). Resolves with the exit status; never rejects. */
+/**
+ * Runs one command line (without interpreter and script). Resolves with the exit status; never
+ * rejects.
+ */
 export async function runCommandLine(
   args: readonly string[],
   terminal: Terminal,

@@ -19,7 +19,10 @@ export function addSidecarCommand(program: Command, terminal: Terminal): void {
     });
 }
 
-/** Runs it as a child, so that the coordinator's code never shares a process with it. Resolves with its status. */
+/**
+ * Runs it as a child, so that the coordinator's code never shares a process with it. Resolves with
+ * its status.
+ */
 function runSidecar(settings: readonly string[], terminal: Terminal): Promise<number> {
   const [command, ...args] = sidecarProgram();
   const child = spawn(command, [...args, ...settings], { stdio: "inherit", env: terminal.env });

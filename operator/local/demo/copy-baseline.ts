@@ -4,8 +4,9 @@ const BLOCK_BYTES = 1024 * 1024;
 const RUNS = 3;
 
 /**
- * The reference for a rebuild: how long it takes to copy `bytes` bytes out of `sources` into one new file beside
- * them and make it durable, in milliseconds; the median of three runs. Sources are read over again when they hold less.
+ * The reference for a rebuild: how long it takes to copy `bytes` bytes out of `sources` into one
+ * new file beside them and make it durable, in milliseconds; the median of three runs. Sources are
+ * read over again when they hold less.
  */
 export async function measureCopy(
   sources: readonly string[],

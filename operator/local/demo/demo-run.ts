@@ -196,7 +196,9 @@ export class DemoRun {
     this.progress.show(`${seen.node} ${phase}`, { done, total, rate, etaMs });
   }
 
-  /** Makes the rebuilt replica the leader and reads everything back from it; compares all replicas. */
+  /**
+   * Makes the rebuilt replica the leader and reads everything back from it; compares all replicas.
+   */
   private async prove(victim: string): Promise<void> {
     await this.store.moveLeader(KEY, victim, ELECTION_TIMEOUT_MS);
     this.say(`${victim} leads now; reading back ${this.ledger.records} records from it`);

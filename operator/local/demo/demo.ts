@@ -13,8 +13,9 @@ import { demoResult, type DemoResult, renderResult } from "./result.ts";
 const WORK_DIR = ".resilver";
 
 /**
- * The demonstration: a real store, real data, a destroyed disk under load, a rebuild, and the proof. Resolves with
- * whether every wiped replica votes again and nothing was lost. Throws when it cannot be run.
+ * The demonstration: a real store, real data, a destroyed disk under load, a rebuild, and the
+ * proof. Resolves with whether every wiped replica votes again and nothing was lost. Throws when it
+ * cannot be run.
  */
 export async function runDemo(options: DemoOptions, terminal: Terminal): Promise<boolean> {
   const input = options.input ?? projectModules();
@@ -95,7 +96,10 @@ async function stayUp(session: UpSession, terminal: Terminal): Promise<void> {
   terminal.stop.removeEventListener("abort", onStop);
 }
 
-/** A directory of its own below the working directory (a real disk, unlike some /tmp); old ones are removed. */
+/**
+ * A directory of its own below the working directory (a real disk, unlike some /tmp); old ones are
+ * removed.
+ */
 function temporaryDir(): string {
   mkdirSync(WORK_DIR, { recursive: true });
   for (const name of readdirSync(WORK_DIR)) {

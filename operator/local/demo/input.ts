@@ -24,8 +24,9 @@ export function projectModules(): string | null {
 }
 
 /**
- * Real data: every file below `dir`, path as key, bytes as value, until `bytesMax` bytes of keys and values. When the
- * files are less than that they come again under another prefix. Throws when there is nothing to load.
+ * Real data: every file below `dir`, path as key, bytes as value, until `bytesMax` bytes of keys
+ * and values. When the files are less than that they come again under another prefix. Throws when
+ * there is nothing to load.
  */
 export async function* inputRecords(dir: string, bytesMax: number): AsyncGenerator<InputRecord> {
   let bytes = 0;

@@ -11,8 +11,8 @@ interface Entry {
 export type Verdict = "intact" | "lost";
 
 /**
- * Every acknowledged write, as hashes of the values. A key whose outcome is unknown must not be written again: a
- * late arrival could then overwrite what was acknowledged later.
+ * Every acknowledged write, as hashes of the values. A key whose outcome is unknown must not be
+ * written again: a late arrival could then overwrite what was acknowledged later.
  */
 export class Ledger {
   private readonly entries = new Map<string, Entry>();
@@ -35,7 +35,10 @@ export class Ledger {
     return this.total;
   }
 
-  /** The store acknowledged this value. Writes of one key must be noted in the order they were acknowledged. */
+  /**
+   * The store acknowledged this value. Writes of one key must be noted in the order they were
+   * acknowledged.
+   */
   acknowledge(key: string, value: Uint8Array): void {
     const entry = this.entry(key);
     entry.acknowledged = hashOf(value);

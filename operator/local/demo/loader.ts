@@ -5,7 +5,10 @@ import type { Ledger } from "./ledger.ts";
 /** Bytes sent and not acknowledged. */
 const IN_FLIGHT_BYTES_MAX = 4 * 1024 * 1024;
 
-/** Writes all records and notes each acknowledgement. Throws the first failure, after the rest has ended. */
+/**
+ * Writes all records and notes each acknowledgement. Throws the first failure, after the rest has
+ * ended.
+ */
 export async function loadRecords(
   records: AsyncIterable<InputRecord>,
   client: StoreClient,

@@ -1,5 +1,6 @@
 /** Which replica the demonstration wipes. */
 export type DemoVictim = "follower" | "leader";
+/** All of DemoVictim, for checks and help. */
 export const DEMO_VICTIMS: readonly DemoVictim[] = ["follower", "leader"];
 /** What of it is wiped. */
 export const DEMO_WHAT = ["all", "wal", "state"] as const;

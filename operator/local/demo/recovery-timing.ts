@@ -1,7 +1,9 @@
 import type { CoordinatorEvent } from "../../core/events.ts";
 import type { ShardView } from "../../core/status.ts";
 
-/** One recovery, in milliseconds since the wiped process was started; null for what did not happen. */
+/**
+ * One recovery, in milliseconds since the wiped process was started; null for what did not happen.
+ */
 export interface RecoveryTimes {
   readonly node: string;
   /** VolumeEmpty, IdentityMismatch, ... */
@@ -18,8 +20,8 @@ export interface RecoveryTimes {
 }
 
 /**
- * Puts the times of one recovery together from the coordinator's events and views. Pure: every input bears the wall
- * clock in ms at which it came; all processes are on one machine.
+ * Puts the times of one recovery together from the coordinator's events and views. Pure: every
+ * input bears the wall clock in ms at which it came; all processes are on one machine.
  */
 export class RecoveryTiming {
   private readonly node: string;

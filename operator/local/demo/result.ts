@@ -2,7 +2,10 @@ import pc from "picocolors";
 import { formatDuration, formatSize } from "../sizes.ts";
 import type { RecoveryTimes } from "./recovery-timing.ts";
 
-/** What `--json` writes: exactly these keys. Times in milliseconds since the start of the wiped process. */
+/**
+ * What `--json` writes: exactly these keys. Times in milliseconds since the start of the wiped
+ * process.
+ */
 export interface DemoResult {
   /** Every wiped replica votes again, nothing was lost, all replicas hold the same. */
   readonly ok: boolean;

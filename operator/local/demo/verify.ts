@@ -12,7 +12,9 @@ export interface ReadBack {
 const CONCURRENCY = 64;
 const EXAMPLES_MAX = 10;
 
-/** Reads every record that the ledger knows and compares it. Throws when the store cannot be read. */
+/**
+ * Reads every record that the ledger knows and compares it. Throws when the store cannot be read.
+ */
 export async function readBack(
   client: StoreClient,
   ledger: Ledger,

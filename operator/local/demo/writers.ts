@@ -35,8 +35,8 @@ export function p99Ms(histogram: Histogram): number | null {
 }
 
 /**
- * Writes at a fixed pace and notes every acknowledgement. Latency counts from when a write was due, not from when it
- * could be sent, so that an outage shows in full.
+ * Writes at a fixed pace and notes every acknowledgement. Latency counts from when a write was due,
+ * not from when it could be sent, so that an outage shows in full.
  */
 export class Writers {
   private readonly options: WriterOptions;

@@ -3,7 +3,10 @@
  * Nothing outside an adapter may use Date, timers or setImmediate.
  */
 export interface Clock {
-  /** Wall clock in milliseconds since 1970. May jump; used for timestamps people read, never for waits. */
+  /**
+   * Wall clock in milliseconds since 1970. May jump; used for timestamps people read, never for
+   * waits.
+   */
   nowMs(): number;
   /** Monotonic milliseconds from an arbitrary start. */
   monotonicMs(): number;

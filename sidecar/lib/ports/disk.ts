@@ -1,10 +1,13 @@
 /**
- * The disk, at the level where durability is decided: the simulator fakes this, so that WAL recovery
- * and snapshot install run their real code over torn and lost writes. Paths are absolute.
+ * The disk, at the level where durability is decided: the simulator fakes this, so that WAL
+ * recovery and snapshot install run their real code over torn and lost writes. Paths are absolute.
  * Every method rejects with a {@link DiskError}.
  */
 export interface Disk {
-  /** Opens an existing file, or makes it when `create` is set. The new name is durable only after `syncDir`. */
+  /**
+   * Opens an existing file, or makes it when `create` is set. The new name is durable only after
+   * `syncDir`.
+   */
   open(path: string, options: { readonly create: boolean }): Promise<DiskFile>;
   /** Whole contents of a small file; null when it does not exist. */
   readFile(path: string): Promise<Uint8Array | null>;
@@ -13,7 +16,10 @@ export interface Disk {
   /** Names in a directory, sorted; empty when it does not exist. */
   list(path: string): Promise<readonly string[]>;
   exists(path: string): Promise<boolean>;
-  /** Atomically gives `from` the name `to`, replacing a file there. Durable only after `syncDir` of both parents. */
+  /**
+   * Atomically gives `from` the name `to`, replacing a file there. Durable only after `syncDir` of
+   * both parents.
+   */
   rename(from: string, to: string): Promise<void>;
   /** Removes a file or a whole directory; fine when it does not exist. */
   remove(path: string): Promise<void>;
@@ -24,19 +30,24 @@ export interface Disk {
   /** Bytes of all files below `path`. */
   usedBytes(path: string): Promise<number>;
   /**
-   * Holds `path` (a file, made when absent) against other processes until released; dies with the process.
-   * Null when another process holds it.
+   * Holds `path` (a file, made when absent) against other processes until released; dies with the
+   * process. Null when another process holds it.
    */
   lock(path: string): Promise<DiskLock | null>;
 }
 
 /** An open file. Reads and writes name their position; there is no cursor. */
 export interface DiskFile {
-  /** Reads up to `length` bytes into `into` from `position`; returns how many (fewer only at the end). */
+  /**
+   * Reads up to `length` bytes into `into` from `position`; returns how many (fewer only at the
+   * end).
+   */
   read(into: Uint8Array, position: number): Promise<number>;
   /** Writes all parts one after the other from `position` on. */
   write(parts: readonly Uint8Array[], position: number): Promise<void>;
-  /** Makes written data (and the size) durable: fdatasync. A failure is final: see DiskError.fatal. */
+  /**
+   * Makes written data (and the size) durable: fdatasync. A failure is final: see DiskError.fatal.
+   */
   sync(): Promise<void>;
   /** Cuts or extends with zeros. */
   truncate(bytes: number): Promise<void>;
@@ -49,7 +60,10 @@ export interface DiskLock {
   release(): Promise<void>;
 }
 
-/** A failed disk operation. `fatal` after a failed sync: the pages may be lost, the process must end (R14). */
+/**
+ * A failed disk operation. `fatal` after a failed sync: the pages may be lost, the process must end
+ * (R14).
+ */
 export class DiskError extends Error {
   override readonly name = "DiskError";
   readonly code: "NO_SPACE" | "IO" | "DENIED" | "NOT_FOUND";

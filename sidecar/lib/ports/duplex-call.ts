@@ -1,16 +1,20 @@
 /**
- * One end of a bidirectional stream, client or server side: gRPC in production, a queue in the simulator.
- * Nothing hangs: `cancel()` (or the signal it was made with) always ends `messages` (part five of the seed).
+ * One end of a bidirectional stream, client or server side: gRPC in production, a queue in the
+ * simulator. Nothing hangs: `cancel()` (or the signal it was made with) always ends `messages`
+ * (part five of the seed).
  */
 export interface DuplexCall<Out, In> {
-  /** Queues a message. False: the transport's buffer is full, wait for `drained` before the next one. */
+  /**
+   * Queues a message. False: the transport's buffer is full, wait for `drained` before the next
+   * one.
+   */
   write(message: Out): boolean;
   /** Resolves when the transport takes messages again, or when the call has ended. */
   drained(): Promise<void>;
   /**
-   * Messages of the other side. Ends normally when that side ended or this side cancelled; otherwise throws:
-   * ProtocolError for a refusal by name, TransportError for anything else. The error of the receiving side wins
-   * over one of the sending side; a cancellation is no error.
+   * Messages of the other side. Ends normally when that side ended or this side cancelled;
+   * otherwise throws: ProtocolError for a refusal by name, TransportError for anything else. The
+   * error of the receiving side wins over one of the sending side; a cancellation is no error.
    */
   readonly messages: AsyncIterable<In>;
   /** Ends this side normally (half close). */

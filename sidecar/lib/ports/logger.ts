@@ -1,6 +1,7 @@
 /**
- * Structured log, one line per state change and none per message. Real in `observability/logger.ts`.
- * Fields are flat: strings, numbers and booleans that a person can search for.
+ * Structured log, one line per state change and none per message. Real in
+ * `observability/logger.ts`. Fields are flat: strings, numbers and booleans that a person can
+ * search for.
  */
 export type LogFields = Readonly<Record<string, string | number | boolean | undefined>>;
 

@@ -1,4 +1,6 @@
-/** What replicas count as it happens; what can be read from a status is collected from it instead. */
+/**
+ * What replicas count as it happens; what can be read from a status is collected from it instead.
+ */
 export interface NodeMetrics {
   /** A data call refused with NODE_IS_NOT_MEMBER, at the wiped replica (112 sent). */
   readonly notMemberRejections: { inc(): void };

@@ -1,4 +1,7 @@
-/** The coordinator dies before every call, and before and after every save, of whole scenarios; another takes over. */
+/**
+ * The coordinator dies before every call, and before and after every save, of whole scenarios;
+ * another takes over.
+ */
 import assert from "node:assert/strict";
 import type { Coordinator } from "../../../operator/controller/coordinator.ts";
 import { FakeCluster, KEY } from "./fake-cluster.ts";

@@ -20,7 +20,9 @@ interface Fed {
   acked: number;
 }
 
-/** The replica of a shard as the coordinator's protocol knows it; replication is a copy of an array. */
+/**
+ * The replica of a shard as the coordinator's protocol knows it; replication is a copy of an array.
+ */
 export class FakeReplica {
   uid: string;
   status: ServingStatus = ServingStatus.NOT_MEMBER;

@@ -1,4 +1,7 @@
-/** Random faults, two coordinators at once, records that conflict, are lost or old: nothing acknowledged is lost. */
+/**
+ * Random faults, two coordinators at once, records that conflict, are lost or old: nothing
+ * acknowledged is lost.
+ */
 import assert from "node:assert/strict";
 import type { Coordinator } from "../../../operator/controller/coordinator.ts";
 import { ServingStatus } from "../../../sidecar/protocol/gen/resilver.ts";
@@ -45,7 +48,9 @@ async function write(cluster: FakeCluster, value: string, acknowledged: string[]
   if (same() && replica.commit >= offset) acknowledged.push(value);
 }
 
-/** One fault, never more than the rules say can be survived: one wipe at a time, from a whole shard. */
+/**
+ * One fault, never more than the rules say can be survived: one wipe at a time, from a whole shard.
+ */
 function fault(cluster: FakeCluster, pick: (below: number) => number): void {
   const node = NODES[pick(NODES.length)] ?? "a";
   const others = NODES.filter((other) => other !== node);

@@ -6,7 +6,10 @@ interface Pending {
   readonly fire: () => void;
 }
 
-/** Time that passes only when everything waits: a test of seconds runs in milliseconds, always the same. */
+/**
+ * Time that passes only when everything waits: a test of seconds runs in milliseconds, always the
+ * same.
+ */
 export class VirtualClock implements Clock {
   #nowMs = 1_000_000;
   #order = 0;

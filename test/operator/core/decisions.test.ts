@@ -1,4 +1,6 @@
-/** Properties of the small decisions: quorums, elections, ensembles, hash ranges, gates, records. */
+/**
+ * Properties of the small decisions: quorums, elections, ensembles, hash ranges, gates, records.
+ */
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { compareEntryIds } from "../../../sidecar/protocol/entry.ts";

@@ -1,7 +1,7 @@
 /**
- * The plan over scripted records and observations: `test/testdata/operator/*.txt`. A line is a command, what
- * follows `----` up to an empty line is what it must answer. REWRITE=1 writes the answers; read the difference
- * and keep it only if you understand and want it.
+ * The plan over scripted records and observations: `test/testdata/operator/*.txt`. A line is a
+ * command, what follows `----` up to an empty line is what it must answer. REWRITE=1 writes the
+ * answers; read the difference and keep it only if you understand and want it.
  */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";

@@ -56,8 +56,8 @@ const OPTIONS = {
 };
 
 /**
- * A few cores, connected by queues that the transcript empties when it says so. It performs effects as the
- * real driver does, but completes a save, a sync or a delivery only on command.
+ * A few cores, connected by queues that the transcript empties when it says so. It performs effects
+ * as the real driver does, but completes a save, a sync or a delivery only on command.
  */
 export class World {
   readonly nodes = new Map<string, Node>();
@@ -335,7 +335,8 @@ export class World {
     const link = this.#links.find((one) => one.streamId === effect.streamId && one.open);
     if (link === undefined) return;
     const { offset: ackOffset, synced, round, mismatch } = effect;
-    const said = mismatch === null ? `ack ${synced ? ackOffset : "-"}` : `mismatch, has ${mismatch.offset}`;
+    const said =
+      mismatch === null ? `ack ${synced ? ackOffset : "-"}` : `mismatch, has ${mismatch.offset}`;
     this.#post(node.name, link.leader, `${said}${round > 0 ? ` round ${round}` : ""}`, () => {
       if (!link.open) return;
       const { cursorId } = link;
@@ -353,7 +354,13 @@ export class World {
       const observedUid =
         reason === "NODE_IS_NOT_MEMBER" ? (effect.refusal?.metadata["observedUid"] ?? "") : null;
       const { cursorId } = link;
-      this.step(link.leader, { kind: "cursorClosed", cursorId, reason, observedUid, nowMs: this.nowMs });
+      this.step(link.leader, {
+        kind: "cursorClosed",
+        cursorId,
+        reason,
+        observedUid,
+        nowMs: this.nowMs,
+      });
     });
   }
 
@@ -417,7 +424,12 @@ export class World {
       const { leader, cursorId, streamId, follower } = link;
       if (leader === name) this.step(follower, { kind: "streamClosed", streamId });
       else {
-        const closed = { kind: "cursorClosed", cursorId, reason: "broken", observedUid: null } as const;
+        const closed = {
+          kind: "cursorClosed",
+          cursorId,
+          reason: "broken",
+          observedUid: null,
+        } as const;
         this.step(leader, { ...closed, nowMs: this.nowMs });
       }
     }

@@ -4,8 +4,8 @@ import type { Input } from "../../../sidecar/core/input.ts";
 import { World } from "./transcript-world.ts";
 
 /*
- * Transcripts of the replication core: `> command` lines and what came of them. REWRITE=1 writes the files
- * anew; commit the change only if you understand every line of it.
+ * Transcripts of the replication core: `> command` lines and what came of them. REWRITE=1 writes
+ * the files anew; commit the change only if you understand every line of it.
  */
 
 const DIR = new URL("../../testdata/core/", import.meta.url);
@@ -49,7 +49,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     world.step(node, { kind: "updateEnsemble", id, request, nowMs: 1 } as unknown as Input);
   },
   follow: (world, node, options) => {
-    const request = { ...order(world, node, options), member: world.member(options["member"] ?? "") };
+    const request = {
+      ...order(world, node, options),
+      member: world.member(options["member"] ?? ""),
+    };
     world.step(node, { kind: "addFollower", id: world.nextId(), request } as unknown as Input);
   },
   unfollow: (world, node, options) => {
@@ -99,7 +102,8 @@ const COMMANDS: Readonly<Record<string, Command>> = {
 function run(world: World, line: string): string[] {
   const [name = "", ...words] = line.split(/\s+/u);
   const command = COMMANDS[name];
-  if (command === undefined) return [`unknown command ${name}; have: ${Object.keys(COMMANDS).join(" ")}`];
+  if (command === undefined)
+    return [`unknown command ${name}; have: ${Object.keys(COMMANDS).join(" ")}`];
   const node = words[0]?.includes("=") === true ? "" : (words[0] ?? "");
   const pairs = words.filter((word, index) => index > 0 || word !== node);
   const options = Object.fromEntries(

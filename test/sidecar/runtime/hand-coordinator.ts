@@ -94,7 +94,9 @@ export class HandCoordinator {
     await this.addFollower(name);
   }
 
-  /** Steps 2 and 3: the old uid dies at the leader, the new one is enrolled, the leader hears of it. */
+  /**
+   * Steps 2 and 3: the old uid dies at the leader, the new one is enrolled, the leader hears of it.
+   */
   async enrol(name: string): Promise<LogPosition> {
     const uid = this.#cluster.status(name).replicaUid;
     const { lastAppended } = await this.#cluster.replica(this.leader).removeFollower({
@@ -121,14 +123,12 @@ export class HandCoordinator {
     await this.#cluster.until(`${name} holds its target`, () => this.#follower(name).reachedTarget);
     const uid = this.uid(name);
     this.#members.set(name, { uid, role: MemberRole.VOTER });
-    await this.#cluster
-      .replica(this.leader)
-      .promote({
-        ...this.#fields(),
-        targetUid: this.uid(this.leader),
-        node: name,
-        replicaUid: uid,
-      });
+    await this.#cluster.replica(this.leader).promote({
+      ...this.#fields(),
+      targetUid: this.uid(this.leader),
+      node: name,
+      replicaUid: uid,
+    });
   }
 
   async addFollower(name: string, target?: LogPosition): Promise<void> {

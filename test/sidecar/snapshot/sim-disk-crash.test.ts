@@ -18,7 +18,10 @@ import {
 const CONTENT = contentOf(2000);
 const SEEDS = 6;
 
-/** Runs `work` on a copy of `disk` for each operation and seed, with a power loss there; gives the disk after. */
+/**
+ * Runs `work` on a copy of `disk` for each operation and seed, with a power loss there; gives the
+ * disk after.
+ */
 async function* powerLosses(
   disk: SimDisk,
   work: (disk: SimDisk) => Promise<unknown>,

@@ -4,7 +4,10 @@ import type { SnapshotChunk } from "../../../sidecar/protocol/gen/resilver.ts";
 import { SURVIVALS, type Survival } from "../../support/crash-disk.ts";
 import { BASE, OLD, Target, attempt, contentOf, flipped, sourceOf } from "./transfer-fixture.ts";
 
-/** What happens to one attempt: a fault of the wire at a message, a crash at a disk operation, or both. */
+/**
+ * What happens to one attempt: a fault of the wire at a message, a crash at a disk operation, or
+ * both.
+ */
 interface Trouble {
   readonly at: number;
   readonly fault: "none" | "lose" | "repeat" | "alter" | "swap" | "sever" | "abort";

@@ -5,7 +5,10 @@ interface Contents {
   volatile: Buffer;
 }
 
-/** Files in memory that lose or tear what was not synced when `crash` is called. Names are durable at once. */
+/**
+ * Files in memory that lose or tear what was not synced when `crash` is called. Names are durable
+ * at once.
+ */
 export class CrashDisk implements Disk {
   readonly #files = new Map<string, Contents>();
   readonly #breathe: () => Promise<void>;

@@ -201,7 +201,8 @@ describe("ShardState after crashes", () => {
       await withDir(async (dir) => {
         const world = new World(seed, 40);
         for (let life = 0; life < 3; life++) {
-          // Abandoned: its engine handle is closed, for one process cannot open LMDB's lock twice, but nothing is flushed.
+          // Abandoned: its engine handle is closed, for one process cannot open LMDB's lock twice,
+          // but nothing is flushed.
           const state = await openState(dir);
           world.replay(state, world.log.entries.length);
           world.check(state);

@@ -12,7 +12,9 @@ interface ModelRecord {
   readonly value: Uint8Array;
 }
 
-/** The semantics of WIRE.md on a plain map, sorted when asked: what the real state is compared with. */
+/**
+ * The semantics of WIRE.md on a plain map, sorted when asked: what the real state is compared with.
+ */
 export class StateModel {
   readonly records = new Map<string, ModelRecord>();
   #nextVersion = 0;
@@ -84,7 +86,10 @@ function randomKey(unit: () => number, keyCount: number): string {
   return SHAPES[Math.floor(unit() * SHAPES.length)] + String(Math.floor(unit() * keyCount));
 }
 
-/** A write request with everything a client can ask for. `versions`: what expected versions are drawn from. */
+/**
+ * A write request with everything a client can ask for. `versions`: what expected versions are
+ * drawn from.
+ */
 export function randomRequest(
   unit: () => number,
   keyCount: number,
