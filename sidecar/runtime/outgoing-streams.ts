@@ -2,6 +2,7 @@ import type { Effect } from "../core/effect.ts";
 import type { Input } from "../core/input.ts";
 import type { Replica } from "../core/replica.ts";
 import type { Offset } from "../protocol/entry.ts";
+import { ProtocolError, type Reason } from "../protocol/errors.ts";
 import type { Peer } from "../protocol/gen/resilver.ts";
 import { sendSnapshot } from "../snapshot/sender.ts";
 import { CursorStream } from "./cursor-stream.ts";
@@ -10,6 +11,9 @@ import type { NodeEnvironment } from "./replica-options.ts";
 import type { TransferBytes } from "./replica-status.ts";
 import type { ReplicaStorage } from "./replica-storage.ts";
 import { pinnedSource } from "./snapshot-source.ts";
+
+/** A receiver that says so will not take this snapshot another time either. */
+const REFUSED_FOR_GOOD: ReadonlySet<Reason> = new Set(["RESOURCE_CONFLICT", "INVALID_ARGUMENT"]);
 
 /** What the leader's side of replication works on. */
 interface OutgoingOptions {
@@ -162,9 +166,13 @@ export class OutgoingStreams {
     const target = this.#target(cursor.uid);
     const fields = { namespace: id.namespace, shard: id.shard, to: cursor.node, uid: cursor.uid };
     let lease: Awaited<ReturnType<typeof env.pins.acquire>> | null = null;
-    let installed = false;
+    // A transfer that broke goes on with the same snapshot; one that is done, or refused for good, does not.
+    let keep = true;
     try {
       this.#pinned.add(target);
+      // Kept from an earlier leadership: where the log no longer goes on, it would take the follower back.
+      const kept = env.pins.heldOffset(target);
+      if (kept !== null && kept < core.state.log.base.offset) await env.pins.drop(target);
       lease = await env.pins.acquire(target, () => pinnedSource(storage.state), signal);
       const { source, snapshotId } = lease;
       feed({ kind: "snapshotPinned", cursorId, offset: source.position.offset });
@@ -185,18 +193,19 @@ export class OutgoingStreams {
           this.transfers.set(cursorId, { done: bytesVerified, total: bytesTotal });
         },
       });
-      installed = true;
+      keep = false;
       logger.info("snapshot transfer is done", { ...fields, snapshotId, offset: base.offset });
       if (!signal.aborted) feed({ kind: "snapshotDone", cursorId, base });
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
+      keep = !(error instanceof ProtocolError && REFUSED_FOR_GOOD.has(error.reason));
       logger.warn("snapshot transfer failed", { ...fields, reason });
       if (!signal.aborted) {
         feed({ kind: "snapshotFailed", cursorId, reason, nowMs: clock.monotonicMs() });
       }
     } finally {
       this.transfers.delete(cursorId);
-      await lease?.release({ keep: !installed });
+      await lease?.release({ keep });
     }
   }
 

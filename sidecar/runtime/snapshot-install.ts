@@ -172,6 +172,7 @@ export class SnapshotInstall {
         term: peer.term,
         signal: session.abort.signal,
         localCommit: () => core.state.commit,
+        holds: (base) => core.state.log.contains(base),
         exclusive: (job) =>
           host.exclusive(async (step) => {
             stepInstalled = async ({ base, dir }) => {

@@ -38,6 +38,8 @@ export interface ReceiveSession {
   readonly signal: AbortSignal;
   /** What must never go backwards (R12). */
   readonly localCommit: () => Offset;
+  /** True when the replica's log holds this position: entries after it may count already (H11). */
+  readonly holds: (base: LogPosition) => boolean;
   /**
    * Runs `job` while no other input of the replica is handled, so that no term or enrolment changes
    * between the last check, the commit and the core's install event.
@@ -192,6 +194,13 @@ export class SnapshotReceiver {
    */
   #checkBase(session: ReceiveSession, base: LogPosition): void {
     const commit = session.localCommit();
+    if (session.holds(base)) {
+      throw new ProtocolError(
+        "RESOURCE_CONFLICT",
+        `snapshot: base.offset ${base.offset} is in this replica's log, which goes on from there`,
+        { field: "base.offset", value: String(base.offset), allowed: "beyond the local log" },
+      );
+    }
     if (base.offset >= commit) return;
     throw new ProtocolError(
       "RESOURCE_CONFLICT",

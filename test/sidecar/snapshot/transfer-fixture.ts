@@ -195,6 +195,7 @@ export class Target<D extends Disk = CrashDisk> {
       term: TERM,
       signal: new AbortController().signal,
       localCommit: () => this.commit,
+      holds: () => false,
       exclusive: (job) => job(),
       checkStillWanted: () => this.checkStillWanted(),
       onInstalled: async (installed) => {
