@@ -84,8 +84,9 @@ export function compile() {
 }
 
 /**
- * Joins the sidecar's modules into a few files, in place: a wiped replica's recovery begins with a start
- * of this program, and hundreds of small modules are a third of that start. Native packages stay apart.
+ * Joins the sidecar's modules into a few files, in place: a wiped replica's recovery begins with a
+ * start of this program, and hundreds of small modules were most of that start. Native packages
+ * stay apart.
  */
 function bundleSidecar() {
   const { buildSync } = createRequire(import.meta.url)("esbuild");

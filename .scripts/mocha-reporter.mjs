@@ -38,7 +38,7 @@ export default class Reporter extends Mocha.reporters.Spec {
   }
 }
 
-/** Tests that leave a server or a timer behind would keep the run from ending, and nobody know why. */
+/** Tests that leave a server or a timer behind would keep the run from ending without a word. */
 function failIfNotEnding() {
   const timer = setTimeout(() => {
     const left = process.getActiveResourcesInfo().join(", ");

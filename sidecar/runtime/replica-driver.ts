@@ -178,8 +178,8 @@ export class ReplicaDriver implements ReplicaHandle {
     signal: AbortSignal,
   ): Promise<UpdateEnsembleResponse> {
     const nowMs = this.#env.clock.nowMs();
-    const input = (id: RequestId): Input => ({ kind: "updateEnsemble", id, request, nowMs });
-    return this.#order("updateEnsemble", input as never, signal);
+    const kind = "updateEnsemble";
+    return this.#order(kind, (id) => ({ kind, id, request, nowMs }), signal);
   }
 
   enrol(request: EnrolRequest): Promise<EnrolResponse> {
@@ -209,8 +209,7 @@ export class ReplicaDriver implements ReplicaHandle {
     });
   }
 
-  write(request: WriteRequest, raw: Uint8Array): Promise<WriteResponse> {
-    void request;
+  write(_request: WriteRequest, raw: Uint8Array): Promise<WriteResponse> {
     this.#refuseIfFaulty();
     const noSpace = this.#work.noSpace;
     if (noSpace !== null) {

@@ -133,18 +133,25 @@ describe("DuplexCall over gRPC", () => {
     const call = transport.sendSnapshot(harness.internalAddress, PEER);
     const chunk = SnapshotChunk.create({ content: new Uint8Array(256 * 1024) });
     let blocked = false;
+    let nowStuck = (): void => {};
+    const stuck = new Promise<void>((resolve) => {
+      nowStuck = resolve;
+    });
     const sending = (async () => {
       for (let at = 0; at < 1_000 && !blocked; at++) {
         if (!call.write(chunk)) {
           const waiting = call.drained();
           const late = new Promise((resolve) => setTimeout(() => resolve("late"), 300));
           blocked = (await Promise.race([waiting, late])) === "late";
-          if (blocked) await waiting;
+          if (blocked) {
+            nowStuck();
+            await waiting;
+          }
         }
       }
     })();
     const messages = drain(call.messages);
-    while (!blocked) await new Promise((resolve) => setTimeout(resolve, 10));
+    await within(stuck);
     call.cancel();
     await within(sending);
     await within(messages);

@@ -113,7 +113,7 @@ describe("WriteStream", () => {
     for (let at = 0; at < total; at++) stream.write(request(`k${at}`));
     stream.end();
     await within(replica.arrived(LIMITS.writeStreamRequestsMax));
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setImmediate(resolve));
     assert.ok(replica.pending.length <= LIMITS.writeStreamRequestsMax + 1);
     for (let at = 0; at < total; at++) {
       await within(replica.arrived(at + 1));
