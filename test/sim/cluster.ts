@@ -210,6 +210,7 @@ export class SimCluster {
     const booted = this.referee.settle(node.name, replica, node.damaged);
     if (replica === null) return;
     node.damaged = false;
+    node.corrupted = false;
     if (booted) this.#uids.set(node.name, replica.status().replicaUid);
     if (booted || this.#events % INSPECT_EVERY === 0) {
       await this.referee.inspect(node.name, replica);

@@ -220,6 +220,7 @@ export class Nemesis {
       this.#cluster.note(node.name, `a byte of ${name} changes at ${at}`);
       node.disk.corrupt(`${dir}/${name}`, at, 1 << this.#chance.below(8));
       node.damaged = true;
+      node.corrupted = true;
       this.wipes += 1;
     });
     return true;

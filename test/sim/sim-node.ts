@@ -56,6 +56,11 @@ export class SimNode {
   process: SimProcess | null = null;
   /** Something was taken from the disk since the last process saw it: another identity is right. */
   damaged = false;
+  /**
+   * Its newest record may be damaged, and no process has looked yet. Until then its power stays on: the mark
+   * that tells such damage from a torn write survives processes, not power losses.
+   */
+  corrupted = false;
   /** The process dies at this many disk operations from now on; 0: it does not. */
   dieAfterOperations = 0;
   readonly #world: NodeWorld;
@@ -122,7 +127,7 @@ export class SimNode {
     this.process = null;
     this.dieAfterOperations = 0;
     this.#world.network.down(process, options.silent);
-    if (options.power) this.disk.restart();
+    if (options.power && !this.corrupted) this.disk.restart();
     else this.disk.kill();
   }
 
