@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
  * A data directory cannot be used. The message names the setting, the path, why, and what is
  * allowed.
  */
-export class DataDirectoryError extends Error {
+class DataDirectoryError extends Error {
   override readonly name = "DataDirectoryError";
 }
 

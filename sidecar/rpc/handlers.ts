@@ -18,9 +18,6 @@ export interface HandlerContext {
   readonly logger: Logger;
 }
 
-/** Gives a refusal what only this layer knows, such as the leader's address. */
-export type Enrich = (error: unknown, shard: number | undefined) => unknown;
-
 /**
  * A unary rpc. The signal aborts when the caller cancels, its deadline passes or its connection
  * breaks.

@@ -1,4 +1,4 @@
-import { type DuplexCall, TransportError } from "../lib/ports/duplex-call.ts";
+import type { DuplexCall } from "../lib/ports/duplex-call.ts";
 import type {
   Ack,
   AddFollowerRequest,
@@ -32,8 +32,6 @@ import type {
   WriteRequest,
   WriteResponse,
 } from "../protocol/gen/oxia-client.ts";
-
-export { type DuplexCall, TransportError };
 
 /** Client side of LogReplication. `address` is host:port of the internal endpoint. */
 export interface PeerTransport {

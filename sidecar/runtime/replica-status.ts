@@ -38,7 +38,7 @@ export interface StatusParts {
 }
 
 /** True when the leader counts this replica, as far as it knows (R2). */
-export function votes(core: Replica): boolean {
+function votes(core: Replica): boolean {
   return core.leader !== null || core.follower.votes;
 }
 

@@ -12,11 +12,6 @@ const LENGTH_BYTES = 4;
 /** A length beyond this is damage, not data: nothing stored is as long. */
 const FIELD_BYTES_MAX = 64 * 1024 * 1024;
 
-/** Bytes a pair takes in the stream. */
-export function pairBytes(pair: Pair): number {
-  return 2 * LENGTH_BYTES + pair[0].byteLength + (pair[1]?.byteLength ?? 0);
-}
-
 /**
  * Cuts a stream of pairs into chunks of exactly `chunkBytes` (the last may be shorter). Each chunk
  * is the caller's.

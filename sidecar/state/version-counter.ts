@@ -7,7 +7,7 @@ import { assert } from "../lib/assert.ts";
  */
 const COUNTERS_PER_EPOCH = 2 ** 45;
 /** Largest loss epoch. */
-export const LOSS_EPOCH_MAX = 255;
+const LOSS_EPOCH_MAX = 255;
 /** Largest version id. */
 export const VERSION_ID_MAX: number = (LOSS_EPOCH_MAX + 1) * COUNTERS_PER_EPOCH - 1;
 
