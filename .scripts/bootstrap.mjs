@@ -103,7 +103,14 @@ function bundleSidecar() {
     target: "node20",
     minifyWhitespace: true,
     logLevel: "warning",
-    external: ["lmdb", "@node-rs/crc32", "@node-rs/xxhash", "fs-native-extensions"],
+    // The health checks read a file beside their module; the others are native.
+    external: [
+      "grpc-health-check",
+      "lmdb",
+      "@node-rs/crc32",
+      "@node-rs/xxhash",
+      "fs-native-extensions",
+    ],
     // CommonJS packages inside the bundle still ask for Node's own modules.
     banner: {
       js:
