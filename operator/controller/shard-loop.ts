@@ -52,6 +52,8 @@ export class ShardLoop {
    */
   #loaded = false;
   #settledAtMs = 0;
+  /** When the record is read anew even though nothing calls for it. */
+  #readAgainAtMs = 0;
   #confirmedSets: Observed["confirmedSets"] = null;
   #belowFloor: Observed["belowFloor"] = null;
   #ordered: { readonly prefer: string } | null = null;
@@ -154,6 +156,8 @@ export class ShardLoop {
       }
       const waitMs = await this.#turn(signal);
       if (waitMs > 0) await this.#wake.wait(waitMs, signal);
+      // A quiet belief may be an old one: another coordinator, or a person, changed the record.
+      if (clock.monotonicMs() >= this.#readAgainAtMs) await this.#refresh(signal);
     }
   }
 
@@ -330,7 +334,8 @@ export class ShardLoop {
 
   /** Reads the record again; false when it could not be read or believed. */
   async #refresh(signal: AbortSignal): Promise<boolean> {
-    const { events, keeper, key } = this.context;
+    const { clock, events, keeper, key, timings } = this.context;
+    this.#readAgainAtMs = clock.monotonicMs() + timings.recordResyncMs;
     try {
       const known = this.#loaded;
       this.#loaded = true;

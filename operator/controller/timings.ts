@@ -23,6 +23,8 @@ export interface Timings {
   readonly retryMaxMs: number;
   /** A shard is planned anew at least this often. */
   readonly resyncMs: number;
+  /** A record that nothing was done with is read anew at least this often. */
+  readonly recordResyncMs: number;
 }
 
 /** Timings of a store whose nodes are a network apart. */
@@ -44,4 +46,5 @@ export const DEFAULT_TIMINGS: Timings = Object.freeze({
   retryMinMs: 50,
   retryMaxMs: 2_000,
   resyncMs: 1_000,
+  recordResyncMs: 10_000,
 });
