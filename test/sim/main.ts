@@ -70,6 +70,7 @@ let simulatedMs = 0;
 let wipes = 0;
 let acknowledged = 0;
 let slowestMs = 0;
+let slowestSeed = 0;
 
 const file = arguments_.trace === null ? null : createWriteStream(arguments_.trace);
 process.stdout.write(`first seed ${arguments_.seed}\n`);
@@ -81,7 +82,10 @@ for (let i = 0; arguments_.untilFailure || i < arguments_.seeds; i += 1) {
   ran += 1;
   simulatedMs += result.simulatedMs;
   acknowledged += result.counts.acknowledged;
-  slowestMs = Math.max(slowestMs, result.recoveryMs);
+  if (result.recoveryMs > slowestMs) {
+    slowestMs = result.recoveryMs;
+    slowestSeed = seed;
+  }
   for (const [fault, count] of result.faults) faults.set(fault, (faults.get(fault) ?? 0) + count);
   tell(result);
   if (arguments_.seeds === 1) process.stdout.write(`trace hash ${result.traceHash}\n`);
@@ -100,6 +104,6 @@ process.stdout.write(
   `${ran} seeds, ${failed.length} failed${failed.length === 0 ? "" : ` (${failed.join(", ")})`}, ` +
     `${(simulatedMs / 1000).toFixed(0)} s simulated, ${(simulatedMs / realMs).toFixed(0)} times real ` +
     `time, ${acknowledged} writes acknowledged, ${wipes} wipes survived, slowest recovery ` +
-    `${slowestMs.toFixed(0)} ms, faults: ${kinds.join(", ")}\n`,
+    `${slowestMs.toFixed(0)} ms (seed ${slowestSeed}), faults: ${kinds.join(", ")}\n`,
 );
 process.exitCode = failed.length === 0 ? 0 : 1;
