@@ -19,7 +19,7 @@ const TRAPPED: readonly Trapped[] = [
 ];
 
 /** Real time or randomness was used where only the simulated kind may be. */
-export class RealWorldTouched extends Error {
+class RealWorldTouched extends Error {
   override readonly name = "RealWorldTouched";
 }
 
