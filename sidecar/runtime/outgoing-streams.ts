@@ -166,11 +166,13 @@ export class OutgoingStreams {
     const target = this.#target(cursor.uid);
     const fields = { namespace: id.namespace, shard: id.shard, to: cursor.node, uid: cursor.uid };
     let lease: Awaited<ReturnType<typeof env.pins.acquire>> | null = null;
-    // A transfer that broke goes on with the same snapshot; one that is done, or refused for good, does not.
+    // A transfer that broke goes on with the same snapshot; one that is done, or refused for good,
+    // does not.
     let keep = true;
     try {
       this.#pinned.add(target);
-      // Kept from an earlier leadership: where the log no longer goes on, it would take the follower back.
+      // Kept from an earlier leadership: where the log no longer goes on, it would take the follower
+      // back.
       const kept = env.pins.heldOffset(target);
       if (kept !== null && kept < core.state.log.base.offset) await env.pins.drop(target);
       lease = await env.pins.acquire(target, () => pinnedSource(storage.state), signal);
