@@ -10,8 +10,8 @@ export interface BookEntry {
 }
 
 /**
- * Every entry that was ever sent from one replica to another, by position. Positions chain to the entries
- * before them, so the book knows which log is a beginning of which.
+ * Every entry that was ever sent from one replica to another, by position. Positions chain to the
+ * entries before them, so the book knows which log is a beginning of which.
  */
 export class LogBook {
   readonly #byOffset = new Map<number, BookEntry[]>();
@@ -38,7 +38,9 @@ export class LogBook {
     return found ?? null;
   }
 
-  /** The position at `offset` in the log that ends with `head`; null when the book does not know. */
+  /**
+   * The position at `offset` in the log that ends with `head`; null when the book does not know.
+   */
   ancestor(head: LogPosition, offset: number): LogPosition | null {
     let at = head;
     while (at.offset > offset) {
@@ -81,13 +83,18 @@ export class CommittedLog {
     return own !== null && samePosition(own, position);
   }
 
-  /** The position at `offset` in the log that ends with `head`, as far as book and committed log know. */
+  /**
+   * The position at `offset` in the log that ends with `head`, as far as book and committed log
+   * know.
+   */
   ancestor(head: LogPosition, offset: number): LogPosition | null {
     if (this.has(head)) return this.at(offset);
     return this.#book.ancestor(head, offset);
   }
 
-  /** Some replica knows `position` to be committed. Returns what is wrong with that, if anything. */
+  /**
+   * Some replica knows `position` to be committed. Returns what is wrong with that, if anything.
+   */
   advance(position: LogPosition): CommitConflict | null {
     const known = this.at(position.offset);
     if (known !== null) {

@@ -1,6 +1,6 @@
 /**
- * Proof that the checkers fire: each mutant breaks one rule in one part, from outside, and the simulator has
- * to notice within a few seeds.
+ * Proof that the checkers fire: each mutant breaks one rule in one part, from outside, and the
+ * simulator has to notice within a few seeds.
  */
 import assert from "node:assert/strict";
 import { Leader } from "../../sidecar/core/leader.ts";

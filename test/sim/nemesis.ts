@@ -9,8 +9,9 @@ const COORDINATOR_DOWN_MS = 1_500;
 const COORDINATORS_MAX = 2;
 
 /**
- * Does harm, of the kinds its options name, and undoes it. It never destroys what nobody is owed: a wipe, or
- * damage to a disk, must leave a majority of the ensemble of voters with their data (the fault atlas).
+ * Does harm, of the kinds its options name, and undoes it. It never destroys what nobody is owed: a
+ * wipe, or damage to a disk, must leave a majority of the ensemble of voters with their data (the
+ * fault atlas).
  */
 export class Nemesis {
   /** Faults injected, by kind. */

@@ -19,8 +19,8 @@ export interface DiskEvents {
 }
 
 /**
- * A node's disk as one process of it sees it: each operation takes time, takes effect at its end, and never
- * when the process died meanwhile.
+ * A node's disk as one process of it sees it: each operation takes time, takes effect at its end,
+ * and never when the process died meanwhile.
  */
 export class ProcessDisk implements Disk {
   readonly #disk: SimDisk;

@@ -24,8 +24,8 @@ class RealWorldTouched extends Error {
 }
 
 /**
- * Until the returned function is called, real clocks, timers and randomness throw. What was touched is kept
- * in `touched` too, for code that swallows errors.
+ * Until the returned function is called, real clocks, timers and randomness throw. What was touched
+ * is kept in `touched` too, for code that swallows errors.
  */
 export function trapRealWorld(touched: string[]): () => void {
   const undo = TRAPPED.map(({ holder, name }) => {

@@ -24,8 +24,8 @@ export interface Violation {
 }
 
 /**
- * Sees everything, holds the truth, asks every checker. What is noted while an event runs is judged when all
- * it caused has settled, since the order within one event means nothing.
+ * Sees everything, holds the truth, asks every checker. What is noted while an event runs is judged
+ * when all it caused has settled, since the order within one event means nothing.
  */
 export class Referee {
   readonly book = new LogBook();
@@ -98,8 +98,8 @@ export class Referee {
   }
 
   /**
-   * After an event of a node's process. `damaged` says what happened to its disk since the last one. True when
-   * it is the first look at this process.
+   * After an event of a node's process. `damaged` says what happened to its disk since the last
+   * one. True when it is the first look at this process.
    */
   settle(node: string, replica: ReplicaHandle | null, damaged: boolean): boolean {
     const first = replica !== null && !this.#last.has(node);

@@ -23,9 +23,9 @@ interface SimEvent {
 }
 
 /**
- * Virtual time: a heap of events, one drained per real turn of the event loop, so that everything a wake-up
- * causes has settled before the next one. Equal events at equal times run in the order they were made, which
- * makes a run repeatable bit by bit as long as nothing else wakes anybody up.
+ * Virtual time: a heap of events, one drained per real turn of the event loop, so that everything a
+ * wake-up causes has settled before the next one. Equal events at equal times run in the order they
+ * were made, which makes a run repeatable bit by bit as long as nothing else wakes anybody up.
  */
 export class SimTime {
   /** Events that ran. */

@@ -47,9 +47,10 @@ export interface UnaryCall<T> {
 }
 
 /**
- * The network between hosts. Streams keep their order and lose nothing while they last, as TCP does; faults
- * are delay, one-way and full partitions (what was sent arrives late, or its connection is given up), broken
- * and half-open connections. Requests may arrive long after their caller gave up.
+ * The network between hosts. Streams keep their order and lose nothing while they last, as TCP
+ * does; faults are delay, one-way and full partitions (what was sent arrives late, or its
+ * connection is given up), broken and half-open connections. Requests may arrive long after their
+ * caller gave up.
  */
 export class SimNetwork {
   readonly #time: SimTime;
@@ -128,7 +129,10 @@ export class SimNetwork {
     return count;
   }
 
-  /** Opens a stream from a process to whoever runs on host `to`. `serve` is called when it arrives there. */
+  /**
+   * Opens a stream from a process to whoever runs on host `to`. `serve` is called when it arrives
+   * there.
+   */
   stream<Up, Down>(options: {
     readonly from: SimProcess;
     readonly to: string;
@@ -165,7 +169,10 @@ export class SimNetwork {
     return stream;
   }
 
-  /** Calls a host. Rejects with NetworkFailure when it is not there or the connection breaks, or as `serve` did. */
+  /**
+   * Calls a host. Rejects with NetworkFailure when it is not there or the connection breaks, or as
+   * `serve` did.
+   */
   unary<T>(call: UnaryCall<T>): { readonly answer: Promise<T>; readonly cancel: () => void } {
     const { from, to, label } = call;
     const abort = new AbortController();

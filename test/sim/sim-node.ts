@@ -57,8 +57,8 @@ export class SimNode {
   /** Something was taken from the disk since the last process saw it: another identity is right. */
   damaged = false;
   /**
-   * Its newest record may be damaged, and no process has looked yet. Until then its power stays on: the mark
-   * that tells such damage from a torn write survives processes, not power losses.
+   * Its newest record may be damaged, and no process has looked yet. Until then its power stays on:
+   * the mark that tells such damage from a torn write survives processes, not power losses.
    */
   corrupted = false;
   /** The process dies at this many disk operations from now on; 0: it does not. */

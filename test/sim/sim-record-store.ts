@@ -20,8 +20,8 @@ export interface RecordFaults {
 }
 
 /**
- * The store of records: linearizable compare-and-swap that outlives every coordinator. Replies may be lost
- * after the commit.
+ * The store of records: linearizable compare-and-swap that outlives every coordinator. Replies may
+ * be lost after the commit.
  */
 export class SimRecordStore {
   readonly #time: SimTime;

@@ -28,7 +28,10 @@ export interface SidecarClientOptions {
   readonly onAnswer: (name: string, node: SimProcess, request: object, answer: object) => void;
 }
 
-/** The coordinator's calls over the simulated network: the adapter that `operator/sidecar-client` is for gRPC. */
+/**
+ * The coordinator's calls over the simulated network: the adapter that `operator/sidecar-client` is
+ * for gRPC.
+ */
 export function simSidecarClient(options: SidecarClientOptions): SidecarClient {
   type Request = { readonly namespace: string; readonly shard: number };
   const unary = <Q extends object, A>(
@@ -175,7 +178,10 @@ async function* watchStatus(
   }
 }
 
-/** As the coordination service does: everything, then each change, everything again at each heartbeat. */
+/**
+ * As the coordination service does: everything, then each change, everything again at each
+ * heartbeat.
+ */
 function serveStatus(
   options: SidecarClientOptions,
   node: SimProcess,

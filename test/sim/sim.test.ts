@@ -7,7 +7,9 @@ import { type SimResult, simulate } from "./simulation.ts";
 const FIRST_SEED = 1;
 const SEEDS = 200;
 
-/** Seeds that once failed, and what was wrong then. They say so only while options are drawn alike. */
+/**
+ * Seeds that once failed, and what was wrong then. They say so only while options are drawn alike.
+ */
 const REGRESSIONS: readonly (readonly [seed: number, found: string])[] = [
   [20_061, "a coordinator judged a new leader by the reports of the process before it"],
   [20_694, "a snapshot kept from an earlier leadership was offered for ever"],

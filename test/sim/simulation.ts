@@ -132,10 +132,14 @@ class Run {
     return this.#recovered();
   }
 
-  /** The leader, which never restarted, holds everything acknowledged: all others are rebuilt from it. */
+  /**
+   * The leader, which never restarted, holds everything acknowledged: all others are rebuilt from
+   * it.
+   */
   async #wipeFollowers(): Promise<boolean> {
     const { cluster } = this;
-    // A write under way may be held by followers alone for a moment; the bet is on what is acknowledged.
+    // A write under way may be held by followers alone for a moment; the bet is on what is
+    // acknowledged.
     if (!(await this.#until("L1", RECOVERY_MS, () => this.#settled() === null))) return false;
     const leader = cluster.record?.leader?.node;
     for (const node of cluster.nodes) {
@@ -174,7 +178,9 @@ class Run {
     return this.cluster.referee.violation !== null;
   }
 
-  /** What keeps the store from being whole; null when every replica votes under a serving leader. */
+  /**
+   * What keeps the store from being whole; null when every replica votes under a serving leader.
+   */
   #healthy(): string | null {
     const { record } = this.cluster;
     if (record === null || record.leader === null) return "nobody leads";
@@ -208,7 +214,9 @@ class Run {
       : `${behind.node} applied ${behind.appliedOffset} of ${head}`;
   }
 
-  /** Every acknowledged write is in the model, and every state machine is what the model says (I6). */
+  /**
+   * Every acknowledged write is in the model, and every state machine is what the model says (I6).
+   */
   async #judgeEnd(): Promise<void> {
     const { referee } = this.cluster;
     await this.cluster.inspectAll();

@@ -115,7 +115,9 @@ export class Workload {
     }
   }
 
-  /** Asks whoever answered last, as clients do; after a failure the recorded leader, or any node. */
+  /**
+   * Asks whoever answered last, as clients do; after a failure the recorded leader, or any node.
+   */
   #ask<T>(
     process: SimProcess,
     label: string,

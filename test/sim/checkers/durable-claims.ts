@@ -3,13 +3,16 @@ import type { ReplicaStatus } from "../../../sidecar/protocol/gen/resilver.ts";
 import { type CommittedLog, text } from "../log-book.ts";
 
 /**
- * What each replica said it holds durably: by an ack, or as its head when it was fenced. A claim ends when
- * the replica cuts its log under a newer leader, which may only cut what is not committed.
+ * What each replica said it holds durably: by an ack, or as its head when it was fenced. A claim
+ * ends when the replica cuts its log under a newer leader, which may only cut what is not
+ * committed.
  */
 export class DurableClaims {
   readonly #committed: CommittedLog;
   readonly #claims = new Map<string, LogPosition>();
-  /** A head of each replica that was found to hold its claim: where the next comparison may stop. */
+  /**
+   * A head of each replica that was found to hold its claim: where the next comparison may stop.
+   */
   readonly #verified = new Map<string, LogPosition>();
 
   constructor(committed: CommittedLog) {

@@ -1,7 +1,10 @@
 import { ServingStatus } from "../../../sidecar/protocol/status.ts";
 import type { CheckContext, Checker } from "./checker.ts";
 
-/** I1: one leader per term, and one process of it (R7: a restarted leader would lead the term twice). */
+/**
+ * I1: one leader per term, and one process of it (R7: a restarted leader would lead the term
+ * twice).
+ */
 export function oneLeaderPerTerm(context: CheckContext): Checker {
   const leaders = new Map<number, string>();
   return {

@@ -3,8 +3,9 @@ import type { CheckContext, Checker } from "./checker.ts";
 import { DurableClaims } from "./durable-claims.ts";
 
 /**
- * I10: the head reported at fencing is the durable last entry (R8). A replica that comes back, after losing
- * whatever it had not synced, still holds the head it was fenced with, unless a newer leader cut it.
+ * I10: the head reported at fencing is the durable last entry (R8). A replica that comes back,
+ * after losing whatever it had not synced, still holds the head it was fenced with, unless a newer
+ * leader cut it.
  */
 export function fencedHeadIsDurable(context: CheckContext): Checker {
   const heads = new DurableClaims(context.committed);

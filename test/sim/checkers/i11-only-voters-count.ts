@@ -3,9 +3,9 @@ import { text } from "../log-book.ts";
 import type { CheckContext, Checker } from "./checker.ts";
 
 /**
- * I11: only voters are counted in a quorum, by the uid that the record names. When a leader's commit offset
- * moves, it moves to an entry of its own term (R7), and a majority of the full ensemble claims that entry:
- * replicas that were voters in the record at some time of the term.
+ * I11: only voters are counted in a quorum, by the uid that the record names. When a leader's
+ * commit offset moves, it moves to an entry of its own term (R7), and a majority of the full
+ * ensemble claims that entry: replicas that were voters in the record at some time of the term.
  */
 export function onlyVotersCount(context: CheckContext): Checker {
   return {

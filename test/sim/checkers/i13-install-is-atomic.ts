@@ -3,9 +3,9 @@ import { text } from "../log-book.ts";
 import type { CheckContext, Checker } from "./checker.ts";
 
 /**
- * I13: after any crash a replica is old-complete or new-complete, never a mixture: it keeps its identity
- * unless its disk lost something, its state is a committed prefix (whose contents I6 compares) and its log
- * goes on from there.
+ * I13: after any crash a replica is old-complete or new-complete, never a mixture: it keeps its
+ * identity unless its disk lost something, its state is a committed prefix (whose contents I6
+ * compares) and its log goes on from there.
  */
 export function installIsAtomic(context: CheckContext): Checker {
   const identities = new Map<string, string>();

@@ -1,7 +1,10 @@
 import type { ReplicaStatus } from "../../../sidecar/protocol/gen/resilver.ts";
 import type { CheckContext, Checker } from "./checker.ts";
 
-/** I2: a replica's term never decreases, not across restarts for what it answered; nor does the record's. */
+/**
+ * I2: a replica's term never decreases, not across restarts for what it answered; nor does the
+ * record's.
+ */
 export function termsNeverDecrease(context: CheckContext): Checker {
   const answered = new Map<string, number>();
   let recordTerm = -1;

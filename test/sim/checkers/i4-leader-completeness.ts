@@ -2,7 +2,10 @@ import { LOG_START, samePosition } from "../../../sidecar/protocol/entry.ts";
 import { text } from "../log-book.ts";
 import type { CheckContext, Checker } from "./checker.ts";
 
-/** I4: a leader that begins to serve holds every entry that was committed, hence every acknowledged one. */
+/**
+ * I4: a leader that begins to serve holds every entry that was committed, hence every acknowledged
+ * one.
+ */
 export function leaderCompleteness(context: CheckContext): Checker {
   return {
     invariant: "I4",

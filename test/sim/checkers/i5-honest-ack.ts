@@ -1,9 +1,9 @@
 import type { CheckContext, Checker } from "./checker.ts";
 
 /**
- * I5: what was acknowledged is durable. A replica that comes back, after losing whatever it had not synced,
- * still holds everything it had acknowledged; and a write is answered only when it is committed (whose quorum
- * is I11's business).
+ * I5: what was acknowledged is durable. A replica that comes back, after losing whatever it had not
+ * synced, still holds everything it had acknowledged; and a write is answered only when it is
+ * committed (whose quorum is I11's business).
  */
 export function honestAck(context: CheckContext): Checker {
   return {

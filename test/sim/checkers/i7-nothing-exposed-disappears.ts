@@ -1,8 +1,8 @@
 import type { CheckContext, Checker } from "./checker.ts";
 
 /**
- * I7: nothing a leader ever showed disappears. Whatever any replica says is committed is one log that only
- * grows, and all that clients were shown is in it.
+ * I7: nothing a leader ever showed disappears. Whatever any replica says is committed is one log
+ * that only grows, and all that clients were shown is in it.
  */
 export function nothingExposedDisappears(context: CheckContext): Checker {
   return {

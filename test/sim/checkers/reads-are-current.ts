@@ -9,8 +9,9 @@ export interface ClientView {
 }
 
 /**
- * R15: reads are linearizable. Entries of one key are ordered by offset, so it is enough that no read shows
- * an older one than a request that had ended before the read began. Keys are never deleted here.
+ * R15: reads are linearizable. Entries of one key are ordered by offset, so it is enough that no
+ * read shows an older one than a request that had ended before the read began. Keys are never
+ * deleted here.
  */
 export class ReadsAreCurrent {
   readonly #context: CheckContext;
