@@ -171,8 +171,8 @@ export class OutgoingStreams {
     let keep = true;
     try {
       this.#pinned.add(target);
-      // Kept from an earlier leadership: where the log no longer goes on, it would take the follower
-      // back.
+      // Kept from an earlier leadership, where the log no longer goes on: it would take the
+      // follower back.
       const kept = env.pins.heldOffset(target);
       if (kept !== null && kept < core.state.log.base.offset) await env.pins.drop(target);
       lease = await env.pins.acquire(target, () => pinnedSource(storage.state), signal);

@@ -378,8 +378,7 @@ export class ReplicaDriver implements ReplicaHandle {
       this.#own(save());
       return undefined;
     }
-    // The first Enrol of a replica whose old files still lie there: they go aside before anything
-    // else.
+    // The first Enrol of a replica whose old files still lie there: first of all they go aside.
     return (async () => {
       const { directories, meta } = this.#id;
       await directories.setAsideOldFiles();
