@@ -11,9 +11,10 @@ import { frameRecords, RecordWriter } from "../../sidecar/state/record-snapshot.
 import { PairFramer, PairParser } from "../../sidecar/state/record-stream.ts";
 
 /**
- * An engine for the simulator: sorted pairs in memory, every commit appended to one file of the simulated disk.
- * So crashes, torn writes, wipes, renames and bit rot of that disk reach it as they reach the log. Its contract is
- * weaker than LMDB's: a commit is atomic, but survives a crash only once flushed; commits survive in order.
+ * An engine for the simulator: sorted pairs in memory, every commit appended to one file of the
+ * simulated disk. So crashes, torn writes, wipes, renames and bit rot of that disk reach it as they
+ * reach the log. Its contract is weaker than LMDB's: a commit is atomic, but survives a crash only
+ * once flushed; commits survive in order.
  */
 type Pairs = Map<string, Uint8Array>;
 
@@ -23,7 +24,10 @@ const HEAD_BYTES = 8;
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString("latin1");
 const bytesOf = (key: string): Uint8Array => Buffer.from(key, "latin1");
 
-/** Engines on `disk`. `breathe` is awaited in each commit and flush: a delay of the simulated clock, for instance. */
+/**
+ * Engines on `disk`. `breathe` is awaited in each commit and flush: a delay of the simulated clock,
+ * for instance.
+ */
 export function simEngineFactory(
   disk: Disk,
   breathe: () => Promise<void> = () => Promise.resolve(),
