@@ -52,7 +52,11 @@ describe("Health of a real store", function () {
       assert.equal(await check(publicAddress), "SERVING");
       assert.equal(await check(internalAddress), "SERVING");
       for (const path of ["/healthz", "/readyz", "/metrics"]) {
-        assert.equal((await fetch(`http://${metricsAddress}${path}`)).status, 200, `${node} ${path}`);
+        assert.equal(
+          (await fetch(`http://${metricsAddress}${path}`)).status,
+          200,
+          `${node} ${path}`,
+        );
       }
     }
   });
