@@ -192,9 +192,13 @@ export class Replica {
               `for term ${request.term}, or led it already; a new term is needed (R7)`,
           )
         : null) ??
-      (request.voterSets.length === 0
-        ? refusal("INVALID_ARGUMENT", "voter_sets must name at least one ensemble")
-        : null);
+      (request.voterSets.some((set) => set.nodes.includes(state.node))
+        ? null
+        : refusal("INVALID_ARGUMENT", `voter_sets must name this node, ${state.node}`, {
+            field: "voter_sets",
+            value: request.voterSets.map((set) => set.nodes.join(",")).join("/"),
+            allowed: `ensembles with ${state.node}`,
+          }));
     if (refused !== null) return state.refuse(id, refused);
     this.#mayLead = null;
     state.status = ServingStatus.LEADER;
