@@ -308,8 +308,7 @@ export class ReplicaDriver implements ReplicaHandle {
         this.#work.append(this.#open(), effect.entry);
         return undefined;
       case "truncateLog":
-        this.#open().cache.truncate(effect.lastOffset);
-        return this.#open().wal.truncate(effect.lastOffset);
+        return this.#work.truncate(this.#open(), effect.lastOffset);
       case "syncLog":
         this.#work.wantSync();
         return undefined;

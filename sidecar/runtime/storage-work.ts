@@ -44,6 +44,7 @@ export class StorageWork {
   #stop = new AbortController();
   #syncWanted = false;
   #syncing: Promise<void> | null = null;
+  #cutting = false;
   #unsyncedBytes = 0;
 
   constructor(options: StorageWorkOptions) {
@@ -108,6 +109,20 @@ export class StorageWork {
     this.#unsyncedBytes += entry.value.length;
   }
 
+  /**
+   * Drops everything after `lastOffset`. No sync begins meanwhile: it would report the end that is
+   * being cut off under the epoch that follows the cut, and so credit what is appended next (H1).
+   */
+  async truncate(storage: ReplicaStorage, lastOffset: Offset): Promise<void> {
+    storage.cache.truncate(lastOffset);
+    this.#cutting = true;
+    try {
+      await storage.wal.truncate(lastOffset);
+    } finally {
+      this.#cutting = false;
+    }
+  }
+
   apply(offset: Offset): void {
     this.#applier?.advance(offset, this.#o.fail);
   }
@@ -119,7 +134,7 @@ export class StorageWork {
 
   /** Starts the sync that is wanted, unless one is on its way: then the next one follows it. */
   flush(): void {
-    if (!this.#syncWanted || this.#syncing !== null) return;
+    if (!this.#syncWanted || this.#syncing !== null || this.#cutting) return;
     this.#syncing = this.#sync().finally(() => {
       this.#syncing = null;
       this.flush();

@@ -1,0 +1,57 @@
+import assert from "node:assert/strict";
+import type { Input } from "../../../sidecar/core/input.ts";
+import { StorageWork } from "../../../sidecar/runtime/storage-work.ts";
+import type { StorageWorkOptions } from "../../../sidecar/runtime/storage-work.ts";
+import type { ReplicaStorage } from "../../../sidecar/runtime/replica-storage.ts";
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+describe("storage work", () => {
+  it("credits nothing to the log after a cut with the end that was cut off", async () => {
+    const fed: Input[] = [];
+    const core = { state: { logEpoch: 0 } };
+    let finishCut = (): void => {};
+    const wal = {
+      offset: 100,
+      sync: async () => ({ offset: wal.offset }),
+      truncate: (lastOffset: number) =>
+        new Promise<void>((resolve) => {
+          finishCut = () => {
+            wal.offset = lastOffset;
+            resolve();
+          };
+        }),
+    };
+    const storage = {
+      wal,
+      state: { applied: { offset: 50 } },
+      cache: { truncate: () => undefined },
+    } as unknown as ReplicaStorage;
+    const never = new Promise<void>(() => undefined);
+    const clock = { monotonicMs: () => 0, nowMs: () => 0, sleep: () => never };
+    const work = new StorageWork({
+      env: { clock },
+      core,
+      logDir: "log",
+      signal: new AbortController().signal,
+      feed: (input: Input) => fed.push(input),
+      fail: assert.ifError,
+    } as unknown as StorageWorkOptions);
+    work.start(storage);
+
+    // Duplicates ask for one sync and, while it is on its way, for another; then comes the conflict.
+    work.wantSync();
+    work.flush();
+    work.wantSync();
+    core.state.logEpoch = 1;
+    const cut = work.truncate(storage, 50);
+    await turn();
+    assert.deepEqual(fed, [{ kind: "synced", offset: 100, logEpoch: 0 }]);
+
+    finishCut();
+    await cut;
+    work.flush();
+    await turn();
+    assert.deepEqual(fed.slice(1), [{ kind: "synced", offset: 50, logEpoch: 1 }]);
+  });
+});
