@@ -73,6 +73,8 @@ class Node implements NodeRuntime {
   readonly #lock: DiskLock;
   readonly #replicas = new Map<string, ReplicaDriver>();
   readonly #opening = new Map<string, Promise<ReplicaDriver>>();
+  /** Shards whose files are being removed: nothing is opened, nor called gone, before that is done. */
+  readonly #deleting = new Map<string, Promise<void>>();
   readonly #watchers: StatusWatchers;
   #reportFatal: (error: Error) => void = () => {};
   #closed = false;
@@ -144,9 +146,9 @@ class Node implements NodeRuntime {
     storeId: string,
   ): Promise<void> {
     const key = keyOf(namespace, shard);
-    const replica = this.#replicas.get(key);
     this.#checkStore(storeId);
-    if (replica === undefined) return;
+    const replica = this.#replicas.get(key);
+    if (replica === undefined) return this.#deleting.get(key);
     const own = replica.status().term;
     if (term < own) {
       throw new ProtocolError("INVALID_TERM", `term ${term}: this replica is in term ${own}`, {
@@ -157,10 +159,17 @@ class Node implements NodeRuntime {
       });
     }
     this.#replicas.delete(key);
-    await replica.close();
-    const { walDir, stateDir, disk } = this.#options;
-    await this.#orFatal(removeShard(disk, shardPaths({ walDir, stateDir, namespace, shard })));
+    const deleting = this.#remove(replica).finally(() => this.#deleting.delete(key));
+    this.#deleting.set(key, deleting);
+    await deleting;
     this.#watchers.changed(this.status().replicas);
+  }
+
+  async #remove(replica: ReplicaDriver): Promise<void> {
+    const { namespace, shard } = replica;
+    const { walDir, stateDir, disk } = this.#options;
+    await replica.close();
+    await this.#orFatal(removeShard(disk, shardPaths({ walDir, stateDir, namespace, shard })));
   }
 
   status(): NodeStatus {
@@ -179,7 +188,7 @@ class Node implements NodeRuntime {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    await Promise.allSettled([...this.#opening.values()]);
+    await Promise.allSettled([...this.#opening.values(), ...this.#deleting.values()]);
     const closing = [...this.#replicas.values()].map((replica) => replica.close());
     const failed = (await Promise.allSettled(closing)).find((one) => one.status === "rejected");
     this.#watchers.close();
@@ -198,9 +207,10 @@ class Node implements NodeRuntime {
   }
 
   async #openOnce(request: OpenShardRequest): Promise<ReplicaDriver> {
-    if (this.#closed) throw new ProtocolError("RESOURCE_UNAVAILABLE", "this node is closing");
     this.#checkStore(request.storeId);
     const key = keyOf(request.namespace, request.shard);
+    await this.#deleting.get(key);
+    if (this.#closed) throw new ProtocolError("RESOURCE_UNAVAILABLE", "this node is closing");
     const open = this.#replicas.get(key) ?? this.#opening.get(key);
     if (open !== undefined) return open;
     const opening = this.#orFatal(this.#openReplica(request)).finally(() => {

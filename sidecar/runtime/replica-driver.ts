@@ -446,7 +446,6 @@ export class ReplicaDriver implements ReplicaHandle {
     signal?: AbortSignal,
   ): Promise<Extract<Reply, { kind: K }> extends { response: infer R } ? R : void> {
     this.#refuseIfFaulty();
-    this.#stop.signal.throwIfAborted();
     const reply = await this.#pending.order((id) => this.#loop.feed(input(id)), signal);
     assert(reply.kind === kind, `a ${kind} order was answered with ${reply.kind}`);
     return ("response" in reply ? reply.response : undefined) as never;
@@ -458,7 +457,9 @@ export class ReplicaDriver implements ReplicaHandle {
     throw new ProtocolError("NODE_IS_NOT_MEMBER", "this replica holds no data yet", metadata);
   }
 
+  /** Once it closes, nothing that is fed to the loop is answered any more. */
   #refuseIfFaulty(): void {
+    this.#stop.signal.throwIfAborted();
     if (this.#fault !== "") throw new ProtocolError("INVALID_STATUS", this.#fault);
   }
 

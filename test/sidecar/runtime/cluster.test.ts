@@ -82,6 +82,24 @@ describe("cluster of three nodes", function () {
     await cluster.assertEqualStates("b");
   });
 
+  it("calls a shard gone, or opens it anew, only when its files are removed", async () => {
+    await start();
+    const node = cluster.node("c");
+    const replica = cluster.replica("c");
+    const { namespace, shard, storeId, term, replicaUid } = replica.status();
+    const first = node.deleteShard(namespace, shard, term, storeId);
+    const order: string[] = [];
+    const again = node.deleteShard(namespace, shard, term, storeId).then(() => order.push("gone"));
+    const opened = node.openShard({ namespace, shard, storeId, options: undefined });
+    await first.then(() => order.unshift("removed"));
+    await again;
+    assert.deepEqual(order, ["removed", "gone"]);
+    assert.notEqual((await opened).replicaUid, replicaUid);
+    assert.equal((await opened).formattedBefore, false);
+    // Who still holds the old replica is refused, not left waiting.
+    await assert.rejects(replica.readBarrier(), { reason: "RESOURCE_UNAVAILABLE" });
+  });
+
   it("a restarted leader needs a new term (R7)", async () => {
     await start();
     await writeMany(10);
