@@ -10,6 +10,7 @@ import {
   standingOf,
   tally,
   withLeader,
+  withRegressed,
   type ElectionChoice,
   type FenceReply,
   type Tally,
@@ -55,6 +56,7 @@ export async function runElection(
   const replies = await fence(context, raised, request.gone, signal);
   signal.throwIfAborted();
   const result = tally(raised, replies, request.choice);
+  if (result.kind !== "elected") await noteRegressed(context, result.regressed, signal);
   if (result.kind === "belowFloor") return { kind: "belowFloor", best: result.best.head };
   if (result.kind === "noQuorum") {
     const regressed =
@@ -64,6 +66,20 @@ export async function runElection(
   }
   const record = await keeper.save(withLeader(raised, result), signal);
   return lead(context, record, result, replies, signal);
+}
+
+/**
+ * Records who went back even though nobody was elected: by its answer the replica promised this term, so
+ * that in the next one it would look as if it had never lost anything (R3, H19).
+ */
+async function noteRegressed(
+  context: ShardContext,
+  nodes: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
+  const { keeper } = context;
+  const noted = nodes.reduce(withRegressed, keeper.record);
+  if (noted !== keeper.record) await keeper.save(noted, signal);
 }
 
 async function lead(

@@ -38,7 +38,11 @@ export type Tally =
       readonly counted: readonly string[];
       readonly regressed: readonly string[];
     }
-  | { readonly kind: "belowFloor"; readonly best: FenceReply };
+  | {
+      readonly kind: "belowFloor";
+      readonly best: FenceReply;
+      readonly regressed: readonly string[];
+    };
 
 type Standing = "counts" | "regressed" | "ignored";
 
@@ -92,7 +96,7 @@ export function tally(
   // R6: the floor was committed once; whoever lacks it lacks acknowledged data.
   const able = ranked.filter((reply) => compareEntryIds(reply.head, record.commitFloor) >= 0);
   const leader = able[0];
-  if (leader === undefined) return { kind: "belowFloor", best };
+  if (leader === undefined) return { kind: "belowFloor", best, regressed };
   return { kind: "elected", leader, counted, regressed };
 }
 

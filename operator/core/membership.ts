@@ -4,7 +4,7 @@
  */
 import type { EntryId, LogPosition } from "../../sidecar/protocol/entry.ts";
 import { MemberRole, type ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
-import { REGRESSED } from "../../sidecar/protocol/status.ts";
+import { NOT_MEMBER, REGRESSED } from "../../sidecar/protocol/status.ts";
 import { newest } from "./election.ts";
 import {
   firstClosedGate,
@@ -152,7 +152,10 @@ function planVoter(
   const fed = followerAt(leader, member);
   // The leader saw it lose what it had acknowledged in this very term (R3).
   if (fed?.state === REGRESSED) return { ...recoverStep(member, replica), reason: "RolledBack" };
-  if (fed === undefined) return { kind: "attach", node: member.node, uid: member.replicaUid };
+  // Another replica answered for a while; the recorded one is back.
+  if (fed === undefined || fed.state === NOT_MEMBER) {
+    return { kind: "attach", node: member.node, uid: member.replicaUid };
+  }
   if (fed.role === MemberRole.LEARNER) {
     return { kind: "tellPromoted", node: member.node, uid: member.replicaUid };
   }

@@ -239,6 +239,7 @@ export class Follower {
           `the leader's log differs from this replica's at offset ${previous.offset + 1}, ` +
           `which is committed here (commit offset ${state.commit}); nothing was cut (R9)`,
       });
+      this.#close(refusal("INVALID_STATUS", "this replica stopped: its log is not the leader's"));
       return false;
     }
     state.log.truncate(previous.offset);

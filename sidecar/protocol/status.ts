@@ -18,3 +18,6 @@ export function statusName(status: ServingStatus): string {
  * FollowerProgress.state of a follower that lost what it had acknowledged to this leader (R3, H19).
  */
 export const REGRESSED = "Regressed";
+
+/** FollowerProgress.state of a follower for which a replica with another uid answered (R4). */
+export const NOT_MEMBER = "NotMember";

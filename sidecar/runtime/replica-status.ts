@@ -6,7 +6,7 @@ import type {
   RecoveryProgress,
   ReplicaStatus,
 } from "../protocol/gen/resilver.ts";
-import { REGRESSED, ServingStatus } from "../protocol/status.ts";
+import { NOT_MEMBER, REGRESSED, ServingStatus } from "../protocol/status.ts";
 import type { ReplicaMeta } from "./replica-meta.ts";
 
 const STATE_NAMES = {
@@ -14,7 +14,7 @@ const STATE_NAMES = {
   probe: "Probe",
   stream: "Stream",
   snapshot: "Snapshot",
-  notMember: "NotMember",
+  notMember: NOT_MEMBER,
   down: "Down",
 } as const;
 

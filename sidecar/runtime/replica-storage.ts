@@ -41,7 +41,10 @@ export function logDir(directories: ShardDirectories): string {
   return `${directories.walDir}/log`;
 }
 
-/** Opens the state in `dir`. */
+/**
+ * Opens the state in `dir`. The loss epoch is the state's own: a barrier raises it at its offset, so
+ * that a replay gives every entry the version ids it had before (I6).
+ */
 export function openState(
   environment: NodeEnvironment,
   dir: string,
@@ -55,7 +58,6 @@ export function openState(
     clock,
     budget,
     keySorting: meta.keySorting === NATURAL ? "natural" : "hierarchical",
-    lossEpoch: meta.lossEpoch,
   });
 }
 
