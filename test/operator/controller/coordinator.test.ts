@@ -105,6 +105,44 @@ describe("Coordinator", () => {
     });
   });
 
+  it("does not let a rolled-back voter count in a later election (R3, H19)", async () => {
+    await withCluster(NODES, async (cluster) => {
+      await cluster.untilSteady();
+      const first = cluster.leader() ?? "";
+      cluster.kill(first);
+      await cluster.clock.until("a second term", 2_000, () => {
+        const now = cluster.leader();
+        return now !== null && now !== first;
+      });
+      cluster.start(first);
+      await cluster.untilSteady();
+      const leader = cluster.leader() ?? "";
+      const [away = "", rolledBack = ""] = NODES.filter((name) => name !== leader);
+      cluster.kill(away);
+      await cluster.write("kept");
+      // Only leader and one voter hold it; the leader dies, the voter's volume is an old one.
+      cluster.kill(leader);
+      cluster.kill(rolledBack);
+      const replica = cluster.replica(rolledBack);
+      replica.log = replica.log.filter((entry) => entry.value !== "kept");
+      replica.term -= 1;
+      replica.commit = -1;
+      const { term } = cluster.record;
+      cluster.start(away);
+      cluster.start(rolledBack);
+      await cluster.clock.until("it is noted", 10_000, () =>
+        cluster.record.members.some(({ node, role }) => node === rolledBack && role === "learner"),
+      );
+      const later = cluster.clock.monotonicMs() + 15_000;
+      await cluster.clock.until("time passes", 20_000, () => cluster.clock.monotonicMs() >= later);
+      assert.equal(cluster.leader(), null);
+      assert.ok(cluster.record.term > term);
+      cluster.start(leader);
+      await cluster.untilSteady();
+      for (const node of NODES) holds(cluster, node, "kept");
+    });
+  });
+
   it("rebuilds a wiped follower and a wiped leader, in turn", async () => {
     await withCluster(NODES, async (cluster) => {
       await cluster.untilSteady();
