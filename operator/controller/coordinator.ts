@@ -116,13 +116,9 @@ export class Coordinator {
    * Carries out a person's order to go on with one survivor. Throws a RangeError that says why not.
    */
   async forceQuorum(key: ShardKey, order: ForceQuorumOrder): Promise<void> {
-    const loop = this.#loop(key);
-    const stopped = new Set<string>();
-    for (const member of loop.record.members) {
-      const gone = await this.#options.platform.isStopped(member.node, this.#abort.signal);
-      if (gone) stopped.add(member.node);
-    }
-    await loop.forceQuorum(order, stopped, this.#abort.signal);
+    const { platform } = this.#options;
+    const { signal } = this.#abort;
+    await this.#loop(key).forceQuorum(order, (node) => platform.isStopped(node, signal), signal);
   }
 
   #loop(key: ShardKey): ShardLoop {

@@ -126,13 +126,18 @@ export class ShardLoop {
     });
   }
 
-  /** Forces a quorum of one survivor. Throws a RangeError that says why it is rejected. */
+  /**
+   * Forces a quorum of one survivor. Throws a RangeError that says why it is rejected. Who is stopped
+   * is asked when the order's turn comes: it may have waited, and a pod may be back by then.
+   */
   forceQuorum(
     order: ForceQuorumOrder,
-    stopped: ReadonlySet<string>,
+    isStopped: (node: string) => Promise<boolean>,
     signal: AbortSignal,
   ): Promise<void> {
     return this.#order(async () => {
+      const stopped = new Set<string>();
+      for (const { node } of this.record.members) if (await isStopped(node)) stopped.add(node);
       const verdict = judgeForceQuorum(this.record, this.#observe(), stopped, order);
       if (verdict.kind === "rejected") throw new RangeError(verdict.message);
       await this.context.keeper.save(verdict.record, signal);
