@@ -69,8 +69,8 @@ export async function runElection(
 }
 
 /**
- * Records who went back even though nobody was elected: by its answer the replica promised this term, so
- * that in the next one it would look as if it had never lost anything (R3, H19).
+ * Records who went back even though nobody was elected: by its answer the replica promised this
+ * term, so that in the next one it would look as if it had never lost anything (R3, H19).
  */
 async function noteRegressed(
   context: ShardContext,

@@ -127,8 +127,9 @@ export class ShardLoop {
   }
 
   /**
-   * Forces a quorum of one survivor. Throws a RangeError that says why it is rejected. Who is stopped
-   * is asked when the order's turn comes: it may have waited, and a pod may be back by then.
+   * Forces a quorum of one survivor. Throws a RangeError that says why it is rejected. Who is
+   * stopped is asked when the order's turn comes: it may have waited, and a pod may be back by
+   * then.
    */
   forceQuorum(
     order: ForceQuorumOrder,

@@ -119,7 +119,8 @@ export class Follower {
   installBegin(streamId: number, peer: Peer, fencing: boolean): void {
     const refused =
       this.#refusePeer(peer, fencing) ??
-      // For now only: what goes on may be the same transfer, whose stream broke unnoticed here (L4).
+      // For now only: what goes on may be the same transfer, whose stream broke unnoticed here
+      // (L4).
       (this.installing ? refusal("RESOURCE_UNAVAILABLE", "a snapshot is being installed") : null);
     if (refused !== null) {
       this.#state.emit({ kind: "closeStream", streamId, refusal: refused });

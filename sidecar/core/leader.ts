@@ -75,7 +75,8 @@ export class Leader {
     const before = this.cursors.get(member.node);
     // Recorded as a learner again: it must not be counted before it holds its new target (R2, R16).
     const demoted = before?.voter === true && member.role === MemberRole.LEARNER;
-    // Another replica answered for it: its vote was struck out, and it must begin anew to get it back.
+    // Another replica answered for it: its vote was struck out, and it must begin anew to get it
+    // back.
     const struck = before?.state === "notMember" && !before.regressed;
     if (before?.uid === member.replicaUid && !demoted && !struck) {
       this.#updateRole(before, member);

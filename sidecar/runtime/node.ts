@@ -73,7 +73,9 @@ class Node implements NodeRuntime {
   readonly #lock: DiskLock;
   readonly #replicas = new Map<string, ReplicaDriver>();
   readonly #opening = new Map<string, Promise<ReplicaDriver>>();
-  /** Shards whose files are being removed: nothing is opened, nor called gone, before that is done. */
+  /**
+   * Shards whose files are being removed: nothing is opened, nor called gone, before that is done.
+   */
   readonly #deleting = new Map<string, Promise<void>>();
   readonly #watchers: StatusWatchers;
   #reportFatal: (error: Error) => void = () => {};

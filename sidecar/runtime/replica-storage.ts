@@ -42,8 +42,8 @@ export function logDir(directories: ShardDirectories): string {
 }
 
 /**
- * Opens the state in `dir`. The loss epoch is the state's own: a barrier raises it at its offset, so
- * that a replay gives every entry the version ids it had before (I6).
+ * Opens the state in `dir`. The loss epoch is the state's own: a barrier raises it at its offset,
+ * so that a replay gives every entry the version ids it had before (I6).
  */
 export function openState(
   environment: NodeEnvironment,

@@ -39,7 +39,8 @@ describe("storage work", () => {
     } as unknown as StorageWorkOptions);
     work.start(storage);
 
-    // Duplicates ask for one sync and, while it is on its way, for another; then comes the conflict.
+    // Duplicates ask for one sync and, while it is on its way, for another; then comes the
+    // conflict.
     work.wantSync();
     work.flush();
     work.wantSync();
