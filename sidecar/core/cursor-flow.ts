@@ -69,7 +69,6 @@ export class CursorFlow {
     if (cursor.state === "connecting" || cursor.state === "down") return;
     if (cursor.state === "notMember") return;
     const previous = cursor.state === "probe" ? cursor.probe : this.#known(cursor);
-    cursor.commitSent = state.commit;
     state.emit({
       kind: "heartbeat",
       cursorId: cursor.id,

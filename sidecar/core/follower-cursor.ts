@@ -40,7 +40,6 @@ export class FollowerCursor {
   failures = 0;
   lastError = "";
   lastHeartbeatMs = 0;
-  commitSent: Offset = INVALID_OFFSET;
 
   constructor(id: number, member: Member) {
     this.id = id;

@@ -1,5 +1,4 @@
 import { assert, unreachable } from "../lib/assert.ts";
-import { MemberRole } from "../protocol/gen/resilver.ts";
 import type {
   AddFollowerRequest,
   BecomeLeaderRequest,
@@ -435,10 +434,5 @@ export class Replica {
 
   #notReady(): ReturnType<typeof refusal> {
     return refusal("NOT_INITIALIZED", "the leader has not committed an entry of its term yet");
-  }
-
-  /** The role people see beside the status. */
-  get role(): MemberRole {
-    return this.state.promised.enrolled === null ? MemberRole.VOTER : MemberRole.LEARNER;
   }
 }

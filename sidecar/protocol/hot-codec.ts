@@ -1,4 +1,5 @@
 import { Append, LogEntry, SnapshotChunk } from "./gen/resilver.ts";
+import { putHeader, varintBytes } from "./length-delimited.ts";
 
 /*
  * Encoders for the two messages that carry bulk: the bytes are copied once, where the generated
@@ -11,25 +12,6 @@ const BYTES_TAG = 26;
 /** Field 2, length-delimited: `entry` of Append. */
 const ENTRY_TAG = 18;
 const NOTHING = new Uint8Array(0);
-
-function varintBytes(value: number): number {
-  let bytes = 1;
-  for (let rest = value; rest >= 128; rest = Math.floor(rest / 128)) bytes += 1;
-  return bytes;
-}
-
-/** Writes tag and length; returns where the field's bytes go. */
-function putHeader(into: Uint8Array, position: number, tag: number, length: number): number {
-  into[position] = tag;
-  let at = position + 1;
-  let rest = length;
-  while (rest >= 128) {
-    into[at++] = (rest % 128) + 128;
-    rest = Math.floor(rest / 128);
-  }
-  into[at] = rest;
-  return at + 1;
-}
 
 /** The bytes of a SnapshotChunk message. */
 export function encodeSnapshotChunk(chunk: SnapshotChunk): Buffer {

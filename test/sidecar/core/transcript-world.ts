@@ -325,7 +325,6 @@ export class World {
       if (link.open) this.step(follower, { kind: "streamOpened", streamId, peer });
     });
     // The core is told after the effects of its step.
-    queueMicrotask(() => undefined);
     this.#post(node.name, node.name, "stream is open", () => {
       if (link.open) this.step(node.name, { kind: "cursorOpened", cursorId });
     });
