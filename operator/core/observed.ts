@@ -62,6 +62,21 @@ export function isWiped(observed: Observed, member: RecordMember): boolean {
   return replica !== null && replica.replicaUid !== "" && replica.replicaUid !== member.replicaUid;
 }
 
+/**
+ * True when the last report proves that this voter's disk was set back (R3), without asking for a
+ * new term: it says so itself, or a process later than the one that promised a term is below it. A
+ * lower term alone proves nothing: the report may be older than the promise.
+ */
+export function isSetBack(observed: Observed, member: RecordMember): boolean {
+  const replica = observed.nodes.get(member.node)?.replica ?? null;
+  const { ackedBoot, ackedTerm } = member;
+  // The record holds it to nothing, for instance after a forced quorum.
+  if (ackedTerm === -1 || member.role !== "voter") return false;
+  if (replica?.replicaUid !== member.replicaUid) return false;
+  if (replica.rolledBack) return true;
+  return ackedBoot !== undefined && replica.bootCounter > ackedBoot && replica.term < ackedTerm;
+}
+
 /** Why a shard needs an election. */
 export type LeaderLoss =
   | "NoLeader"
@@ -126,7 +141,7 @@ export function followerAt(
 
 /** Who voters with the recorded uid are, by what can be said of them now. */
 export interface VoterReach {
-  /** Not known to be wiped: away, or here. */
+  /** Not known to be wiped or set back: away, or here. */
   readonly intact: ReadonlySet<string>;
   /** Here, with the recorded uid and no fault. */
   readonly reachable: ReadonlySet<string>;
@@ -134,13 +149,14 @@ export interface VoterReach {
   readonly unknown: ReadonlySet<string>;
 }
 
-/** Sorts the voters of all voter sets. Learners and wiped voters are in none of the answers. */
+/** Sorts the voters of all voter sets. Learners, wiped and set back voters are in none. */
 export function voterReach(record: ShardRecord, observed: Observed): VoterReach {
   const intact = new Set<string>();
   const reachable = new Set<string>();
   const unknown = new Set<string>();
   for (const member of record.members) {
     if (member.role !== "voter" || isWiped(observed, member)) continue;
+    if (isSetBack(observed, member)) continue;
     intact.add(member.node);
     const reach = observed.nodes.get(member.node)?.reach ?? "unknown";
     if (reach === "unknown") unknown.add(member.node);

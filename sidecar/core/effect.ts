@@ -13,8 +13,10 @@ import type { RequestId } from "./input.ts";
 /** What a replica durably promised; kept outside everything a snapshot replaces (R12). */
 export interface PromisedState {
   readonly term: number;
-  /** The term persisted before `term` (R3). */
+  /** The term persisted before `term`; stays where it is while `rolledBack` (R3). */
   readonly previousTerm: number;
+  /** The disk was set back below a promise that the record knows; only Enrol ends it (R3). */
+  readonly rolledBack: boolean;
   /** Highest record generation seen (R18). */
   readonly generation: number;
   readonly lossEpoch: number;

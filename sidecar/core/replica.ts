@@ -164,11 +164,12 @@ export class Replica {
     const why = refusal("INVALID_TERM", `term ${request.term} began`, { term: request.term });
     this.follower.reset(why);
     if (this.#fence !== null) state.refuse(this.#fence.id, why);
-    const previousTerm = state.promised.term;
+    const { rolledBack, previousTerm } = this.#history(request.ackedTerm);
     this.#mayLead = null;
     const token = this.#promise({
       term: request.term,
       previousTerm,
+      rolledBack,
       generation: Math.max(state.promised.generation, request.generation),
       member: true,
       enrolled: null,
@@ -176,6 +177,22 @@ export class Replica {
     state.status = ServingStatus.FENCED;
     state.syncLog();
     this.#fence = { id, token, kind: "newTerm", previousTerm, reply: null };
+  }
+
+  /**
+   * What this promise must not hide (R3): by promising a term, a replica that was set back looks in
+   * the next one as if it had never lost anything, and the answer that shows its old term may get
+   * lost. So the evidence is saved with the promise and reported each time, until Enrol, or until
+   * the record holds this uid to no promise (-1): a learner, or what a forced quorum left.
+   */
+  #history(ackedTerm: number | undefined): Pick<PromisedState, "rolledBack" | "previousTerm"> {
+    const { term, previousTerm, rolledBack } = this.state.promised;
+    if (ackedTerm === -1) return { rolledBack: false, previousTerm: term };
+    const setBack = ackedTerm !== undefined && term < ackedTerm;
+    return {
+      rolledBack: rolledBack || setBack,
+      previousTerm: rolledBack ? Math.min(previousTerm, term) : term,
+    };
   }
 
   #becomeLeader(id: RequestId, request: BecomeLeaderRequest, nowMs: number): void {
@@ -190,6 +207,9 @@ export class Replica {
             `boot_counter ${request.bootCounter}: this process (boot ${state.bootCounter}) was not fenced ` +
               `for term ${request.term}, or led it already; a new term is needed (R7)`,
           )
+        : null) ??
+      (state.promised.rolledBack
+        ? refusal("INVALID_STATUS", "this replica lost a promise; it learns before it leads (R3)")
         : null) ??
       (request.voterSets.some((set) => set.nodes.includes(state.node))
         ? null
@@ -275,7 +295,9 @@ export class Replica {
     const token = this.#promise(
       {
         term,
-        previousTerm: term > before.term ? before.term : before.previousTerm,
+        // What it had promised before is no longer owed: it votes only once it holds its target.
+        previousTerm: term,
+        rolledBack: false,
         generation: Math.max(before.generation, request.generation),
         member: true,
         enrolled: { term, leaderUid },

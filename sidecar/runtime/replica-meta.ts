@@ -21,8 +21,13 @@ export interface ReplicaMeta {
   readonly replicaUid: string;
   /** Nothing of an older term is accepted (I2, I12). -1: no term yet. */
   readonly term: Term;
-  /** The term persisted before the last NewTerm (R3). */
+  /** The term persisted before the last NewTerm; kept while `rolledBack` (R3). */
   readonly previousTerm: Term;
+  /**
+   * The disk was set back below a promise that the record knows. Durable with the promise that
+   * hides it: the answer that would have told of it may be lost (R3).
+   */
+  readonly rolledBack: boolean;
   /** Raised durably at each open (R3, R7). */
   readonly bootCounter: number;
   /** Highest generation of the record seen (R18). */
@@ -49,6 +54,7 @@ export function newReplicaMeta(replicaUid: string, wipeReason: number): ReplicaM
     replicaUid,
     term: -1,
     previousTerm: -1,
+    rolledBack: false,
     bootCounter: 0,
     generation: 0,
     lossEpoch: 0,
@@ -150,6 +156,8 @@ function parseMeta(body: Record<string, unknown>): ReplicaMeta {
     replicaUid: stringField(body, "replicaUid"),
     term: integerField(body, "term", -1),
     previousTerm: integerField(body, "previousTerm", -1),
+    // Files written before this field was known lack it.
+    rolledBack: "rolledBack" in body && booleanField(body, "rolledBack"),
     bootCounter: integerField(body, "bootCounter", 0),
     generation: integerField(body, "generation", 0),
     lossEpoch: integerField(body, "lossEpoch", 0),

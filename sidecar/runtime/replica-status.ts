@@ -76,6 +76,7 @@ export function replicaStatus(core: Replica, parts: StatusParts): ReplicaStatus 
     commit: log.positionAt(state.commit) ?? undefined,
     votes: votes(core),
     node: parts.node,
+    rolledBack: promised.rolledBack,
   };
 }
 
@@ -103,6 +104,7 @@ export function statusSignature(core: Replica, fault: string): string {
   const { state, leader } = core;
   const { promised, status } = state;
   let text = `${status}|${promised.term}|${promised.member}|${promised.enrolled?.term ?? -1}|`;
+  text += `${promised.rolledBack}|`;
   text += `${votes(core)}|${core.follower.leaderUid}|${fault}|`;
   if (leader === null || status !== ServingStatus.LEADER) return text;
   text += leader.serving;

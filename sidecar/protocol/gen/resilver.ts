@@ -267,13 +267,18 @@ export interface NewTermRequest {
    * formatted before becomes a member (R11). Ignored by every other replica.
    */
   bootstrap: boolean;
+  /**
+   * Highest term that the record says this uid promised. A replica whose own term is lower was
+   * rolled back; it keeps that in mind until it is enrolled (R3). Absent: not said.
+   */
+  ackedTerm?: number | undefined;
 }
 
 export interface NewTermResponse {
   headEntryId: EntryId | undefined;
   replicaUid: string;
   bootCounter: number;
-  /** Persisted before this call (R3). */
+  /** Persisted before this call; of a replica that was rolled back, the lowest term since then (R3). */
   previousTerm: number;
   headCrc: number;
   commitOffset: number;
@@ -522,6 +527,8 @@ export interface ReplicaStatus {
   /** Counted by the leader of the present term, as far as this replica knows. */
   votes: boolean;
   node: string;
+  /** It was asked for a new term while its own was below the one it had promised (R3). */
+  rolledBack: boolean;
 }
 
 export interface WatchStatusRequest {
@@ -2164,6 +2171,7 @@ function createBaseNewTermRequest(): NewTermRequest {
     targetUid: "",
     generation: 0,
     bootstrap: false,
+    ackedTerm: undefined,
   };
 }
 
@@ -2192,6 +2200,9 @@ export const NewTermRequest: MessageFns<NewTermRequest> = {
     }
     if (message.bootstrap !== false) {
       writer.uint32(184).bool(message.bootstrap);
+    }
+    if (message.ackedTerm !== undefined) {
+      writer.uint32(192).int64(message.ackedTerm);
     }
     return writer;
   },
@@ -2273,6 +2284,14 @@ export const NewTermRequest: MessageFns<NewTermRequest> = {
             message.bootstrap = reader.bool();
             continue;
           }
+          case 24: {
+            if (tag !== 192) {
+              break;
+            }
+
+            message.ackedTerm = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2300,6 +2319,7 @@ export const NewTermRequest: MessageFns<NewTermRequest> = {
     message.targetUid = object.targetUid ?? "";
     message.generation = object.generation ?? 0;
     message.bootstrap = object.bootstrap ?? false;
+    message.ackedTerm = object.ackedTerm ?? undefined;
     return message;
   },
 };
@@ -5041,6 +5061,7 @@ function createBaseReplicaStatus(): ReplicaStatus {
     commit: undefined,
     votes: false,
     node: "",
+    rolledBack: false,
   };
 }
 
@@ -5123,6 +5144,9 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
     }
     if (message.node !== "") {
       writer.uint32(210).string(message.node);
+    }
+    if (message.rolledBack !== false) {
+      writer.uint32(216).bool(message.rolledBack);
     }
     return writer;
   },
@@ -5348,6 +5372,14 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
             message.node = reader.string();
             continue;
           }
+          case 27: {
+            if (tag !== 216) {
+              break;
+            }
+
+            message.rolledBack = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5397,6 +5429,7 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
       : undefined;
     message.votes = object.votes ?? false;
     message.node = object.node ?? "";
+    message.rolledBack = object.rolledBack ?? false;
     return message;
   },
 };

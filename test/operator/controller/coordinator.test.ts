@@ -127,6 +127,8 @@ describe("Coordinator", () => {
       replica.log = replica.log.filter((entry) => entry.value !== "kept");
       replica.term -= 1;
       replica.commit = -1;
+      // As old a process as the one that promised: its report proves nothing, its answer must.
+      replica.bootCounter -= 1;
       const { term } = cluster.record;
       cluster.start(away);
       cluster.start(rolledBack);

@@ -85,6 +85,8 @@ export class FakeCluster implements SidecarClient {
   readonly calls: string[] = [];
   /** Called before each call is carried out; may throw to fail it. */
   onCall: (name: string, node: string) => void = () => undefined;
+  /** Called when a call was carried out; may throw to lose its answer. */
+  onAnswer: (name: string, node: string) => void = () => undefined;
   policy: RecoveryPolicy = { ...DEFAULT_RECOVERY_POLICY, cooldownMs: 0 };
   #uid = 0;
   #ticking = true;
@@ -243,7 +245,9 @@ export class FakeCluster implements SidecarClient {
     if (node.replica === null && name !== "openShard" && name !== "getInfo") {
       throw new ProtocolError("SHARD_NOT_FOUND", "not open");
     }
-    return act(node.replica as FakeReplica, node);
+    const answer = await act(node.replica as FakeReplica, node);
+    this.onAnswer(name, to.node);
+    return answer;
   }
 
   openShard: SidecarClient["openShard"] = (to, request, call) =>
@@ -259,7 +263,7 @@ export class FakeCluster implements SidecarClient {
   newTerm: SidecarClient["newTerm"] = (to, request, call) =>
     this.#call("newTerm", to, call, (replica) => {
       replica.check(request.targetUid, request.generation);
-      replica.newTerm(request.term, request.bootstrap);
+      replica.newTerm(request.term, request.bootstrap, request.ackedTerm);
       return {
         headEntryId: { ...replica.head },
         replicaUid: replica.uid,
@@ -335,6 +339,8 @@ export class FakeCluster implements SidecarClient {
       if (request.term < replica.term) throw new ProtocolError("INVALID_TERM", "older");
       replica.term = request.term;
       replica.enrolledTerm = request.term;
+      replica.previousTerm = request.term;
+      replica.rolledBack = false;
       replica.formattedBefore = true;
       replica.status = ServingStatus.FENCED;
       replica.leaderUid = request.leaderUid;

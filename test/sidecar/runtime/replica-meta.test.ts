@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { InvariantError } from "../../../sidecar/lib/assert.ts";
 import { DiskError } from "../../../sidecar/lib/ports/disk.ts";
-import { GarbledFileError } from "../../../sidecar/lib/sealed-file.ts";
+import { GarbledFileError, writeSealed } from "../../../sidecar/lib/sealed-file.ts";
 import {
   META_FILE,
   ReplicaMetaStore,
@@ -48,6 +48,17 @@ describe("replica meta", () => {
     const found = await readReplicaMeta(disk, DIR);
     assert.deepEqual(found, store.current);
     assert.deepEqual(found?.enrolled, { term: 5, leaderUid: "leader" });
+  });
+
+  it("reads a file from before it said whether its replica was set back (R3)", async () => {
+    const disk = await formatted();
+    const { rolledBack: _rolledBack, ...old } = { ...newReplicaMeta("u1", 1), term: 6 };
+    await writeSealed(disk, `${DIR}/${META_FILE}`, "replica", { ...old, previousTerm: 3 });
+    const store = await ReplicaMetaStore.open(disk, DIR, "u1");
+    assert.equal(store.current.rolledBack, false);
+    assert.equal(store.current.previousTerm, 3);
+    await store.update({ rolledBack: true });
+    assert.equal((await readReplicaMeta(disk, DIR))?.rolledBack, true);
   });
 
   it("saves in call order, each on top of the one before", async () => {
