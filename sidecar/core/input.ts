@@ -89,6 +89,8 @@ export type LocalInput =
       readonly nowMs: number;
     }
   | { readonly kind: "read"; readonly id: RequestId }
+  /** Whoever waits for the answer to this read, BecomeLeader or UpdateEnsemble has gone. */
+  | { readonly kind: "cancelled"; readonly id: RequestId }
   | { readonly kind: "synced"; readonly offset: Offset; readonly logEpoch: number }
   | { readonly kind: "metaPersisted"; readonly token: number }
   | { readonly kind: "applied"; readonly offset: Offset }

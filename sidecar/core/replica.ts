@@ -106,6 +106,8 @@ export class Replica {
         return this.#propose(input.id, input.value, input.nowMs);
       case "read":
         return this.#read(input.id);
+      case "cancelled":
+        return this.#leader?.cancel(input.id);
       case "synced":
         return this.#synced(input.offset, input.logEpoch);
       case "metaPersisted":

@@ -73,6 +73,16 @@ export class Applier {
     else this.#waiters.push({ offset, wake });
   }
 
+  /** `wake` is not called any more. */
+  forget(wake: () => void): void {
+    this.#waiters = this.#waiters.filter((waiter) => waiter.wake !== wake);
+  }
+
+  /** How many wait for an entry to be applied. */
+  get waiting(): number {
+    return this.#waiters.length;
+  }
+
   /** Resolves when nothing is being applied; nothing more is, unless `advance` is called. */
   async idle(): Promise<void> {
     this.#target = this.appliedOffset;

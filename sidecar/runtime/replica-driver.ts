@@ -4,6 +4,7 @@ import type { CoordinationInput, Input, RequestId } from "../core/input.ts";
 import { LogIndex } from "../core/log-index.ts";
 import { assert } from "../lib/assert.ts";
 import type { DuplexCall } from "../lib/ports/duplex-call.ts";
+import { LIMITS } from "../limits.ts";
 import { INVALID_OFFSET } from "../protocol/entry.ts";
 import type { Offset } from "../protocol/entry.ts";
 import { ProtocolError } from "../protocol/errors.ts";
@@ -86,7 +87,7 @@ export class ReplicaDriver implements ReplicaHandle {
   readonly #id: ReplicaIdentity;
   readonly #core: Replica;
   readonly #loop: ReplicaLoop;
-  readonly #pending = new PendingRequests();
+  readonly #pending: PendingRequests;
   readonly #incoming: IncomingStreams;
   readonly #outgoing: OutgoingStreams;
   readonly #install: SnapshotInstall;
@@ -119,7 +120,7 @@ export class ReplicaDriver implements ReplicaHandle {
         reconnectMinMs: 20,
         reconnectMaxMs: 500,
         tailEntriesMax: env.options.tailEntriesMax,
-        pendingReadsMax: 50_000,
+        pendingReadsMax: LIMITS.pendingReadsMax,
       },
     );
     this.#loop = new ReplicaLoop({
@@ -129,6 +130,7 @@ export class ReplicaDriver implements ReplicaHandle {
       failed: (error) => this.#fail(error),
     });
     const feed = (input: Input): void => this.#loop.feed(input);
+    this.#pending = new PendingRequests((id) => feed({ kind: "cancelled", id }));
     this.#incoming = new IncomingStreams(id.directories.uid, feed, () => this.#work.admit());
     const fail = (error: unknown): void => this.#fail(error);
     this.#outgoing = new OutgoingStreams({ env, id, core: this.#core, feed, fail });
@@ -227,9 +229,9 @@ export class ReplicaDriver implements ReplicaHandle {
     });
   }
 
-  async readBarrier(): Promise<void> {
+  async readBarrier(signal: AbortSignal): Promise<void> {
     this.#refuseIfFaulty();
-    await this.#pending.read((id) => this.#loop.feed({ kind: "read", id }));
+    await this.#pending.read((id) => this.#loop.feed({ kind: "read", id }), signal);
   }
 
   get(request: GetRequest): GetResponse {
@@ -275,16 +277,7 @@ export class ReplicaDriver implements ReplicaHandle {
 
   async checksum(atLeastOffset: number, signal: AbortSignal): Promise<ChecksumResponse> {
     const { state } = this.#open();
-    if (state.applied.offset < atLeastOffset) {
-      await new Promise<void>((resolve, reject) => {
-        const aborted = (): void => reject(signal.reason as Error);
-        signal.addEventListener("abort", aborted, { once: true });
-        this.#work.applier?.whenApplied(atLeastOffset, () => {
-          signal.removeEventListener("abort", aborted);
-          resolve();
-        });
-      });
-    }
+    if (state.applied.offset < atLeastOffset) await this.#work.untilApplied(atLeastOffset, signal);
     return this.#open().state.checksum(signal);
   }
 

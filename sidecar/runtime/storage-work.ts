@@ -127,6 +127,24 @@ export class StorageWork {
     this.#applier?.advance(offset, this.#o.fail);
   }
 
+  /** Rejects with the signal's reason when it aborts first; nothing waits any longer then. */
+  untilApplied(offset: Offset, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      signal.throwIfAborted();
+      const wake = (): void => {
+        signal.removeEventListener("abort", aborted);
+        resolve();
+      };
+      const aborted = (): void => {
+        // Swapped storage has another applier, which took the waiters over.
+        this.#applier?.forget(wake);
+        reject(signal.reason as Error);
+      };
+      signal.addEventListener("abort", aborted, { once: true });
+      this.#applier?.whenApplied(offset, wake);
+    });
+  }
+
   /** A sync is wanted; it begins with `flush`, so that a batch of inputs shares one. */
   wantSync(): void {
     this.#syncWanted = true;

@@ -78,6 +78,11 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     world.step(node, { kind: "propose", id: world.nextId(), value, nowMs: 1 });
   },
   read: (world, node) => world.step(node, { kind: "read", id: world.nextId() }),
+  cancel: (world, node, { id }) => world.step(node, { kind: "cancelled", id: Number(id) }),
+  reads: (world, node) => {
+    const pending = world.node(node).core.leader?.reads.pending ?? 0;
+    world.log(`${node}: ${pending} reads wait`);
+  },
   tick: (world, node, options) => {
     world.nowMs += Number(options["ms"] ?? 1000);
     world.step(node, { kind: "tick", nowMs: world.nowMs });

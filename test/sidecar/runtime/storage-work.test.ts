@@ -55,4 +55,27 @@ describe("storage work", () => {
     await turn();
     assert.deepEqual(fed.slice(1), [{ kind: "synced", offset: 50, logEpoch: 1 }]);
   });
+
+  it("keeps no waiter of who has gone, also when the storage was swapped meanwhile", async () => {
+    const applied = { offset: 3 };
+    const storage = { wal: {}, state: { applied }, cache: {} } as unknown as ReplicaStorage;
+    const never = new Promise<void>(() => undefined);
+    const clock = { monotonicMs: () => 0, nowMs: () => 0, sleep: () => never };
+    const work = new StorageWork({
+      env: { clock },
+      logDir: "log",
+      signal: new AbortController().signal,
+    } as unknown as StorageWorkOptions);
+    work.start(storage);
+    const gone = new AbortController();
+    const waits = [work.untilApplied(9, gone.signal), work.untilApplied(10, gone.signal)];
+    await work.untilApplied(3, gone.signal);
+    work.start(storage);
+    assert.equal(work.applier?.waiting, 2);
+    gone.abort(new Error("the caller has gone"));
+    for (const wait of waits) await assert.rejects(wait, /the caller has gone/u);
+    assert.equal(work.applier?.waiting, 0);
+    await assert.rejects(work.untilApplied(9, gone.signal), /the caller has gone/u);
+    assert.equal(work.applier?.waiting, 0);
+  });
 });
