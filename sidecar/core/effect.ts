@@ -84,6 +84,8 @@ export type Effect =
   | { readonly kind: "closeCursor"; readonly cursorId: number }
   /** Send every entry from `next` on, as the log grows; `previous` is the position before it. */
   | { readonly kind: "streamFrom"; readonly cursorId: number; readonly next: Offset }
+  /** Send no entries until the next `streamFrom`; heartbeats go on. */
+  | { readonly kind: "holdStream"; readonly cursorId: number }
   | {
       readonly kind: "heartbeat";
       readonly cursorId: number;
@@ -100,6 +102,9 @@ export type Effect =
       readonly round: number;
       readonly synced: boolean;
       readonly mismatch: LogPosition | null;
+      readonly noSpace: boolean;
+      /** Entries of this stream were left out. */
+      readonly entriesRefused: boolean;
     }
   /** End an incoming stream: with the refusal, or quietly. */
   | { readonly kind: "closeStream"; readonly streamId: number; readonly refusal: Refusal | null }

@@ -53,6 +53,8 @@ export type CursorInput =
       readonly synced: boolean;
       readonly round: number;
       readonly mismatch: LogPosition | null;
+      readonly noSpace: boolean;
+      readonly entriesRefused: boolean;
     }
   | {
       readonly kind: "cursorClosed";
@@ -95,6 +97,10 @@ export type LocalInput =
   | { readonly kind: "metaPersisted"; readonly token: number }
   | { readonly kind: "applied"; readonly offset: Offset }
   | { readonly kind: "trimmed"; readonly offset: Offset }
+  /** What was appended cannot be made durable for want of space; it is tried again. */
+  | { readonly kind: "logFull" }
+  /** The volume of the log is nearly full, or no longer so (R17). */
+  | { readonly kind: "space"; readonly short: boolean }
   | { readonly kind: "tick"; readonly nowMs: number };
 
 /** Everything that can happen to a replica. */

@@ -119,6 +119,11 @@ export class Replica {
         return;
       case "trimmed":
         return this.state.log.trim(input.offset);
+      case "logFull":
+        return this.#logFull();
+      case "space":
+        this.state.noSpace = input.short;
+        return;
       case "tick":
         return this.#leader?.tick(input.nowMs);
       case "cursorOpened":
@@ -349,6 +354,11 @@ export class Replica {
     const leader = this.#leader;
     if (leader === null) return this.state.refuse(id, this.#notLeader());
     if (!leader.serving) return this.state.refuse(id, this.#notReady());
+    const full = leader.flow.withoutSpace();
+    if (full !== null) {
+      const text = `too few replicas have room on their volumes; without: ${full}`;
+      return this.state.refuse(id, refusal("NO_SPACE", text, { field: "free bytes", value: full }));
+    }
     leader.propose(id, value, nowMs);
   }
 
@@ -372,6 +382,18 @@ export class Replica {
     state.synced = Math.min(offset, state.log.last.offset);
     if (this.#leader !== null) this.#leader.ownSynced();
     else this.follower.ownSynced();
+  }
+
+  /**
+   * Fencing waits for the log to be durable, a full volume for room: what nobody was told of goes,
+   * as in a crash, so that the replica can promise and vote (R8, R17).
+   */
+  #logFull(): void {
+    const { state } = this;
+    if (this.#fence === null || state.synced === state.log.last.offset) return;
+    state.log.truncate(state.synced);
+    state.logEpoch += 1;
+    state.emit({ kind: "truncateLog", lastOffset: state.synced, logEpoch: state.logEpoch });
   }
 
   /** Sends answers whose promise and log are durable by now. */

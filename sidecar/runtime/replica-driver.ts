@@ -56,7 +56,7 @@ import type { ReplicaStorage } from "./replica-storage.ts";
 import { formattedBefore } from "./shard-directories.ts";
 import type { ShardDirectories } from "./shard-directories.ts";
 import { SnapshotInstall } from "./snapshot-install.ts";
-import { StorageWork } from "./storage-work.ts";
+import { NO_SPACE_RETRY_MS, StorageWork } from "./storage-work.ts";
 
 /** Milliseconds between two ticks of the core. */
 const TICK_MS = 20;
@@ -133,6 +133,7 @@ export class ReplicaDriver implements ReplicaHandle {
     this.#pending = new PendingRequests((id) => feed({ kind: "cancelled", id }));
     this.#incoming = new IncomingStreams(id.directories.uid, feed, () => this.#work.admit());
     const fail = (error: unknown): void => this.#fail(error);
+    id.meta.whenFull = (error) => this.#waitForSpace(error);
     this.#outgoing = new OutgoingStreams({ env, id, core: this.#core, feed, fail });
     this.#install = new SnapshotInstall({ env, id, core: this.#core, feed });
     this.#work = new StorageWork({
@@ -143,6 +144,7 @@ export class ReplicaDriver implements ReplicaHandle {
       feed,
       outcome: (offset, response) => this.#outcome(offset, response),
       transferFloor: () => this.#outgoing.transferFloor(),
+      reserve: id.meta.reserve,
       fail,
     });
     if (id.storage !== null) this.#startStorage(id.storage);
@@ -213,14 +215,8 @@ export class ReplicaDriver implements ReplicaHandle {
 
   write(_request: WriteRequest, raw: Uint8Array): Promise<WriteResponse> {
     this.#refuseIfFaulty();
-    const noSpace = this.#work.noSpace;
-    if (noSpace !== null) {
-      const { path, freeBytes } = noSpace;
-      const allowed = `>= ${this.#env.options.freeBytesMin}`;
-      const text = `the volume of ${path} has ${freeBytes} bytes free, writes need ${allowed}`;
-      const metadata = { field: "free bytes", value: String(freeBytes), allowed };
-      return Promise.reject(new ProtocolError("NO_SPACE", text, metadata));
-    }
+    const full = this.#work.spaceRefusal;
+    if (full !== null) return Promise.reject(full);
     const { clock } = this.#env;
     const value = wrapWriteRequest(raw);
     const nowMs = clock.nowMs();
@@ -311,7 +307,7 @@ export class ReplicaDriver implements ReplicaHandle {
         this.#work.apply(effect.offset);
         return undefined;
       case "ack":
-        this.#incoming.ack(effect.streamId, effect);
+        this.#incoming.ack(effect);
         return undefined;
       case "closeStream":
         this.#incoming.close(effect.streamId, effect.refusal);
@@ -377,6 +373,13 @@ export class ReplicaDriver implements ReplicaHandle {
       this.#startStorage(await openStorage(this.#env, directories, meta.current));
       this.#own(save());
     })();
+  }
+
+  /** Nothing is answered that was not saved; ending the process would only begin it all again. */
+  async #waitForSpace(error: Error): Promise<void> {
+    const { clock, logger } = this.#env;
+    logger.error("a promise cannot be saved, waiting for space", { reason: error.message });
+    await clock.sleep(NO_SPACE_RETRY_MS, this.#stop.signal);
   }
 
   async #nowVotes(): Promise<void> {

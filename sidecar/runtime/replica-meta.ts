@@ -1,5 +1,5 @@
 import { assert } from "../lib/assert.ts";
-import { DiskError, type Disk } from "../lib/ports/disk.ts";
+import type { Disk } from "../lib/ports/disk.ts";
 import {
   booleanField,
   integerField,
@@ -9,6 +9,7 @@ import {
   writeSealed,
 } from "../lib/sealed-file.ts";
 import type { Term } from "../protocol/entry.ts";
+import { isFull, SpaceReserve } from "./space-reserve.ts";
 
 /** Name of the file in a shard's WAL directory. */
 export const META_FILE = "replica.json";
@@ -89,6 +90,13 @@ export class ReplicaMetaStore {
   #current: ReplicaMeta;
   #tail: Promise<void> = Promise.resolve();
   #broken: Error | null = null;
+  /** Space that is given up for a promise when the volume is full. */
+  readonly reserve: SpaceReserve;
+  /**
+   * When there is no space even so: resolves to have the update, and those behind it, tried again,
+   * rejects to end it. Null: the update rejects.
+   */
+  whenFull: ((error: Error) => Promise<void>) | null = null;
   readonly #disk: Disk;
   readonly #dir: string;
 
@@ -96,6 +104,7 @@ export class ReplicaMetaStore {
     this.#disk = disk;
     this.#dir = dir;
     this.#current = current;
+    this.reserve = new SpaceReserve(disk, dir);
   }
 
   /**
@@ -112,6 +121,7 @@ export class ReplicaMetaStore {
     );
     const store = new ReplicaMetaStore(disk, dir, found);
     await store.update({ bootCounter: found.bootCounter + 1 });
+    await store.reserve.keep();
     return store;
   }
 
@@ -140,13 +150,27 @@ export class ReplicaMetaStore {
     assert(next.generation >= now.generation, "the generation would fall");
     assert(next.lossEpoch >= now.lossEpoch, "the loss epoch would fall");
     try {
-      await writeReplicaMeta(this.#disk, this.#dir, next);
+      await this.#write(next);
     } catch (error) {
-      const onlyFull = error instanceof DiskError && error.code === "NO_SPACE" && !error.fatal;
-      if (!onlyFull) this.#broken = error as Error;
+      if (!isFull(error)) this.#broken = error as Error;
       throw error;
     }
     this.#current = next;
+  }
+
+  /** On a full volume again, in the space that was kept for it, then for as long as `whenFull`. */
+  async #write(next: ReplicaMeta): Promise<void> {
+    for (;;) {
+      try {
+        await writeReplicaMeta(this.#disk, this.#dir, next);
+        return;
+      } catch (error) {
+        if (!isFull(error)) throw error;
+        if (await this.reserve.release()) continue;
+        if (this.whenFull === null) throw error;
+        await this.whenFull(error as Error);
+      }
+    }
   }
 }
 

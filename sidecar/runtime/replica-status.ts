@@ -13,6 +13,7 @@ const STATE_NAMES = {
   connecting: "Connecting",
   probe: "Probe",
   stream: "Stream",
+  noSpace: "NoSpace",
   snapshot: "Snapshot",
   notMember: NOT_MEMBER,
   down: "Down",
@@ -77,6 +78,7 @@ export function replicaStatus(core: Replica, parts: StatusParts): ReplicaStatus 
     votes: votes(core),
     node: parts.node,
     rolledBack: promised.rolledBack,
+    noSpace: state.noSpace,
   };
 }
 
@@ -104,7 +106,7 @@ export function statusSignature(core: Replica, fault: string): string {
   const { state, leader } = core;
   const { promised, status } = state;
   let text = `${status}|${promised.term}|${promised.member}|${promised.enrolled?.term ?? -1}|`;
-  text += `${promised.rolledBack}|`;
+  text += `${promised.rolledBack}|${state.noSpace}|`;
   text += `${votes(core)}|${core.follower.leaderUid}|${fault}|`;
   if (leader === null || status !== ServingStatus.LEADER) return text;
   text += leader.serving;

@@ -194,6 +194,10 @@ export interface Ack {
     | undefined;
   /** false: `offset` carries no news */
   synced: boolean;
+  /** The follower's volume is nearly full: it takes no writes of this term (R17). */
+  noSpace: boolean;
+  /** It left entries of this stream out therefore: send no more until an ack without no_space. */
+  entriesRefused: boolean;
 }
 
 export interface SnapshotChunk {
@@ -479,7 +483,7 @@ export interface FollowerProgress {
   node: string;
   replicaUid: string;
   role: MemberRole;
-  /** Connecting, Probe, Stream, Snapshot, NotMember, Down */
+  /** Connecting, Probe, Stream, NoSpace, Snapshot, NotMember, Down */
   state: string;
   ackOffset: number;
   /** Set when the follower answered 112: the uid it has now. */
@@ -529,6 +533,8 @@ export interface ReplicaStatus {
   node: string;
   /** It was asked for a new term while its own was below the one it had promised (R3). */
   rolledBack: boolean;
+  /** Its volume is nearly full: it takes no writes and no entries, and serves the rest (R17). */
+  noSpace: boolean;
 }
 
 export interface WatchStatusRequest {
@@ -1412,7 +1418,15 @@ export const Append: MessageFns<Append> = {
 };
 
 function createBaseAck(): Ack {
-  return { offset: 0, observedUid: "", round: 0, mismatch: undefined, synced: false };
+  return {
+    offset: 0,
+    observedUid: "",
+    round: 0,
+    mismatch: undefined,
+    synced: false,
+    noSpace: false,
+    entriesRefused: false,
+  };
 }
 
 export const Ack: MessageFns<Ack> = {
@@ -1431,6 +1445,12 @@ export const Ack: MessageFns<Ack> = {
     }
     if (message.synced !== false) {
       writer.uint32(184).bool(message.synced);
+    }
+    if (message.noSpace !== false) {
+      writer.uint32(192).bool(message.noSpace);
+    }
+    if (message.entriesRefused !== false) {
+      writer.uint32(200).bool(message.entriesRefused);
     }
     return writer;
   },
@@ -1488,6 +1508,22 @@ export const Ack: MessageFns<Ack> = {
             message.synced = reader.bool();
             continue;
           }
+          case 24: {
+            if (tag !== 192) {
+              break;
+            }
+
+            message.noSpace = reader.bool();
+            continue;
+          }
+          case 25: {
+            if (tag !== 200) {
+              break;
+            }
+
+            message.entriesRefused = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1512,6 +1548,8 @@ export const Ack: MessageFns<Ack> = {
       ? LogPosition.fromPartial(object.mismatch)
       : undefined;
     message.synced = object.synced ?? false;
+    message.noSpace = object.noSpace ?? false;
+    message.entriesRefused = object.entriesRefused ?? false;
     return message;
   },
 };
@@ -5062,6 +5100,7 @@ function createBaseReplicaStatus(): ReplicaStatus {
     votes: false,
     node: "",
     rolledBack: false,
+    noSpace: false,
   };
 }
 
@@ -5147,6 +5186,9 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
     }
     if (message.rolledBack !== false) {
       writer.uint32(216).bool(message.rolledBack);
+    }
+    if (message.noSpace !== false) {
+      writer.uint32(224).bool(message.noSpace);
     }
     return writer;
   },
@@ -5380,6 +5422,14 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
             message.rolledBack = reader.bool();
             continue;
           }
+          case 28: {
+            if (tag !== 224) {
+              break;
+            }
+
+            message.noSpace = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5430,6 +5480,7 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
     message.votes = object.votes ?? false;
     message.node = object.node ?? "";
     message.rolledBack = object.rolledBack ?? false;
+    message.noSpace = object.noSpace ?? false;
     return message;
   },
 };

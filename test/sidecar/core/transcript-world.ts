@@ -307,6 +307,11 @@ export class World {
         if (link !== undefined) link.next = effect.next;
         return;
       }
+      case "holdStream": {
+        const link = this.#link(node.name, effect.cursorId);
+        if (link !== undefined) link.next = null;
+        return;
+      }
       case "heartbeat":
         this.#send(node, effect.cursorId, `heartbeat after ${effect.previous.offset}`, {
           ...frame(node, effect.previous, effect.commitOffset, effect.round),
@@ -348,13 +353,16 @@ export class World {
   #answer(node: Node, effect: Effect & { kind: "ack" }): void {
     const link = this.#links.find((one) => one.streamId === effect.streamId && one.open);
     if (link === undefined) return;
-    const { offset: ackOffset, synced, round, mismatch } = effect;
+    const { offset: ackOffset, streamId: _stream, ...news } = effect;
+    const { synced, round, mismatch, noSpace, entriesRefused } = news;
     const said =
       mismatch === null ? `ack ${synced ? ackOffset : "-"}` : `mismatch, has ${mismatch.offset}`;
-    this.#post(node.name, link.leader, `${said}${round > 0 ? ` round ${round}` : ""}`, () => {
+    const room = entriesRefused ? " refused for space" : noSpace ? " no space" : "";
+    const text = `${said}${round > 0 ? ` round ${round}` : ""}${room}`;
+    this.#post(node.name, link.leader, text, () => {
       if (!link.open) return;
       const { cursorId } = link;
-      this.step(link.leader, { kind: "cursorAck", cursorId, ackOffset, synced, round, mismatch });
+      this.step(link.leader, { ...news, kind: "cursorAck", cursorId, ackOffset });
     });
   }
 

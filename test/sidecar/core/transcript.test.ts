@@ -83,6 +83,9 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     const pending = world.node(node).core.leader?.reads.pending ?? 0;
     world.log(`${node}: ${pending} reads wait`);
   },
+  full: (world, node) => world.step(node, { kind: "logFull" }),
+  space: (world, node, options) =>
+    world.step(node, { kind: "space", short: "short" in options }),
   tick: (world, node, options) => {
     world.nowMs += Number(options["ms"] ?? 1000);
     world.step(node, { kind: "tick", nowMs: world.nowMs });

@@ -13,6 +13,10 @@ describe("storage work", () => {
     let finishCut = (): void => {};
     const wal = {
       offset: 100,
+      get synced(): { readonly offset: number } {
+        return { offset: wal.offset };
+      },
+      discardPending: async () => undefined,
       sync: async () => ({ offset: wal.offset }),
       truncate: (lastOffset: number) =>
         new Promise<void>((resolve) => {
