@@ -202,6 +202,12 @@ export class Coordinator {
         this.#tellListeners();
       },
       claimRecovery: (node) => this.#claimRecovery(node),
+      confirm: async (nodes, signal) => {
+        const asked = [...nodes].map(async (node) =>
+          (await this.#watches.get(node)?.confirm(signal)) === true ? [node] : [],
+        );
+        return new Set((await Promise.all(asked)).flat());
+      },
     };
   }
 

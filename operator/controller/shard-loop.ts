@@ -5,7 +5,13 @@
 import { compareEntryIds, type EntryId } from "../../sidecar/protocol/entry.ts";
 import { judgeForceQuorum, type ForceQuorumOrder } from "../core/force-quorum.ts";
 import { withDesired } from "../core/ensemble.ts";
-import { judgeLeader, voterEvidence, type Observed } from "../core/observed.ts";
+import {
+  couldElect,
+  judgeLeader,
+  voterEvidence,
+  voterReach,
+  type Observed,
+} from "../core/observed.ts";
 import { plan, type Action, type Plan } from "../core/plan.ts";
 import { memberOn, RecordInvalid, type ShardRecord } from "../core/record.ts";
 import { shardView, type ShardView } from "../core/status.ts";
@@ -29,6 +35,8 @@ export interface Surroundings {
   refused(node: string, error: unknown): void;
   /** Called after the record changed: assignments may have, too. */
   recordChanged(): void;
+  /** Which of these nodes still are the processes that were heard of last; asks them now. */
+  confirm(nodes: ReadonlySet<string>, signal: AbortSignal): Promise<ReadonlySet<string>>;
   /** Until the returned function is called, this node counts as recovering. */
   claimRecovery(node: string): () => void;
 }
@@ -202,10 +210,7 @@ export class ShardLoop {
     const { clock, events, key } = this.context;
     const name = stepName(this.record, action);
     try {
-      const succeeded =
-        action.kind === "elect"
-          ? await this.#elect(action, signal)
-          : await this.#step(action, signal);
+      const succeeded = await this.#perform(action, signal);
       // The settling of a new leader is judged by the plan; its loss must be acted upon at once.
       if (succeeded && action.kind === "elect") this.#retries.forget(name);
       else if (succeeded) this.#retries.succeeded(name, clock.monotonicMs());
@@ -223,6 +228,23 @@ export class ShardLoop {
       }
     }
     this.#surroundings.recordChanged();
+  }
+
+  async #perform(action: Action, signal: AbortSignal): Promise<boolean> {
+    if (action.kind !== "elect") return this.#step(action, signal);
+    if (isVoluntary(action) && !(await this.#couldReplaceLeader(action, signal))) return false;
+    return this.#elect(action, signal);
+  }
+
+  /**
+   * A leader that nothing is wrong with is given up only for a majority that is there, asked just
+   * now: a follower wiped a moment ago is not known to be. The wish stays (R16).
+   */
+  async #couldReplaceLeader(action: ElectAction, signal: AbortSignal): Promise<boolean> {
+    const { reachable } = voterReach(this.record, this.#observe());
+    if (!couldElect(this.record, reachable, action.exclude)) return false;
+    const there = await this.#surroundings.confirm(reachable, signal);
+    return couldElect(this.record, there, action.exclude);
   }
 
   async #step(action: Step, signal: AbortSignal): Promise<boolean> {
@@ -395,10 +417,15 @@ export class ShardLoop {
 /** Names a step for back-off: the same thing in another term, or for another uid, starts afresh. */
 function stepName(record: ShardRecord, action: Action): string {
   // Elections are one step whatever the term: a failed one must slow down the next.
-  if (action.kind === "elect") return "elect";
+  if (action.kind === "elect") return isVoluntary(action) ? "move leader" : "elect";
   const node = "node" in action ? ` ${action.node}` : "";
   const uid = "uid" in action ? ` ${action.uid}` : "newUid" in action ? ` ${action.newUid}` : "";
   return `${action.kind}${node}${uid} term ${record.term}`;
+}
+
+/** True for an election that no loss of the leader calls for. */
+function isVoluntary({ why }: ElectAction): boolean {
+  return why === "Requested" || why === "LeaderLeaving";
 }
 
 function messageOf(error: unknown): string {

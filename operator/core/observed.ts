@@ -4,7 +4,8 @@
  */
 import type { FollowerProgress, ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import { ServingStatus } from "../../sidecar/protocol/status.ts";
-import { memberOn, type RecordMember, type ShardRecord } from "./record.ts";
+import { isQuorum } from "./quorum.ts";
+import { memberOn, voterSets, type RecordMember, type ShardRecord } from "./record.ts";
 
 /**
  * `unknown`: not heard of since this coordinator started; nothing may be concluded from it.
@@ -164,6 +165,19 @@ export function voterReach(record: ShardRecord, observed: Observed): VoterReach 
     if (replica !== null && replica.fault === "") reachable.add(member.node);
   }
   return { intact, reachable, unknown };
+}
+
+/**
+ * True when `nodes` would be enough to elect one of them other than `exclude`: for elections that
+ * end a leadership which nothing else ends. Without a majority nobody would lead, and the one who
+ * did would hold everything acknowledged no more for certain (R16).
+ */
+export function couldElect(
+  record: ShardRecord,
+  nodes: ReadonlySet<string>,
+  exclude: string | null,
+): boolean {
+  return isQuorum(voterSets(record), new Set([...nodes].filter((node) => node !== exclude)));
 }
 
 /** What the below-floor stop was concluded from; a change of it calls for another election. */

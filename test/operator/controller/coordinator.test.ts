@@ -179,6 +179,26 @@ describe("Coordinator", () => {
     });
   });
 
+  it("does not give up a leader for a wish that nobody could fulfil (R16)", async () => {
+    await withCluster(NODES, async (cluster, coordinator) => {
+      await cluster.untilSteady();
+      await cluster.write("kept");
+      const leader = cluster.leader() ?? "";
+      const { term } = cluster.record;
+      const followers = NODES.filter((name) => name !== leader);
+      const [wished = ""] = followers;
+      for (const name of followers) cluster.wipe(name);
+      coordinator.preferLeader(KEY, wished);
+      await cluster.clock.until("both vote again, and the wish is met", 30_000, () => {
+        return cluster.record.leader?.node === wished && cluster.steady();
+      });
+      const stops = cluster.events.filter(({ kind }) => kind === "stopped");
+      assert.deepEqual(stops, []);
+      assert.equal(cluster.record.term, term + 1, "one election, when there was a majority");
+      for (const node of NODES) holds(cluster, node, "kept");
+    });
+  });
+
   it("stops with QuorumLost when the leader is among a wiped majority, and goes on by order", async () => {
     await withCluster(NODES, async (cluster, coordinator) => {
       await cluster.untilSteady();
