@@ -48,6 +48,24 @@ class Overtaken extends Error {
   override readonly name = "Overtaken";
 }
 
+/** A person's change of the record that waits for its turn; never rejects. */
+interface Order {
+  readonly run: () => Promise<void>;
+}
+
+/** A person's order that took too long: RangeError, so that it is said and not logged as a fault. */
+class OrderTimeout extends RangeError {
+  override readonly name = "OrderTimeout";
+  constructor(deadlineMs: number, waited: boolean) {
+    super(
+      waited
+        ? `the order was not begun within ${deadlineMs} ms, since the record cannot be read or ` +
+            "another step takes long; nothing was done, try again"
+        : `the order was not done within ${deadlineMs} ms; it may have been: look at the status`,
+    );
+  }
+}
+
 export class ShardLoop {
   readonly context: ShardContext;
   readonly #surroundings: Surroundings;
@@ -72,7 +90,7 @@ export class ShardLoop {
   /** The election that is running. */
   #electing: AbortController | null = null;
   /** People's changes of the record wait for their turn with the loop's own. */
-  readonly #orders: (() => Promise<void>)[] = [];
+  readonly #orders: Order[] = [];
 
   constructor(context: ShardContext, surroundings: Surroundings) {
     this.context = context;
@@ -124,13 +142,13 @@ export class ShardLoop {
    * Saves the wish for another ensemble; the plan gets there. Throws RangeError or RecordConflict.
    */
   changeEnsemble(desired: readonly string[], signal: AbortSignal): Promise<void> {
-    return this.#order(async () => {
+    return this.#order(signal, async (bounded) => {
       for (const node of desired) {
         if (this.context.endpoint(node) === null) {
           throw new RangeError(`ensemble: ${node} is not a node of this store`);
         }
       }
-      await this.context.keeper.save(withDesired(this.record, desired), signal);
+      await this.context.keeper.save(withDesired(this.record, desired), bounded);
     });
   }
 
@@ -141,15 +159,17 @@ export class ShardLoop {
    */
   forceQuorum(
     order: ForceQuorumOrder,
-    isStopped: (node: string) => Promise<boolean>,
+    isStopped: (node: string, signal: AbortSignal) => Promise<boolean>,
     signal: AbortSignal,
   ): Promise<void> {
-    return this.#order(async () => {
+    return this.#order(signal, async (bounded) => {
       const stopped = new Set<string>();
-      for (const { node } of this.record.members) if (await isStopped(node)) stopped.add(node);
+      for (const { node } of this.record.members) {
+        if (await isStopped(node, bounded)) stopped.add(node);
+      }
       const verdict = judgeForceQuorum(this.record, this.#observe(), stopped, order);
       if (verdict.kind === "rejected") throw new RangeError(verdict.message);
-      await this.context.keeper.save(verdict.record, signal);
+      await this.context.keeper.save(verdict.record, bounded);
       this.#belowFloor = null;
     });
   }
@@ -164,7 +184,7 @@ export class ShardLoop {
       }
       const order = this.#orders.shift();
       if (order !== undefined) {
-        await order();
+        await order.run();
         this.#surroundings.recordChanged();
         continue;
       }
@@ -402,14 +422,32 @@ export class ShardLoop {
     };
   }
 
-  #order(change: () => Promise<void>): Promise<void> {
-    return new Promise<void>((resolve, reject) => {
+  /** Has `change` done when its turn comes. It is over, one way or another, within a bound. */
+  #order(signal: AbortSignal, change: (bounded: AbortSignal) => Promise<void>): Promise<void> {
+    const { clock, timings } = this.context;
+    const { controller, unlink } = childAbort(signal);
+    const bounded = controller.signal;
+    const timer = clock.timer(timings.orderDeadlineMs, () => {
+      const waits = this.#orders.includes(order);
+      controller.abort(new OrderTimeout(timings.orderDeadlineMs, waits));
+    });
+    let order: Order = { run: () => Promise.resolve() };
+    const done = new Promise<void>((resolve, reject) => {
       if (this.#orders.length >= 16) {
-        reject(new RangeError("too many orders are waiting; try again"));
-        return;
+        throw new RangeError("too many orders are waiting; try again");
       }
-      this.#orders.push(() => change().then(resolve, reject));
+      bounded.addEventListener("abort", () => {
+        const at = this.#orders.indexOf(order);
+        if (at !== -1) this.#orders.splice(at, 1);
+        reject(bounded.reason as Error);
+      });
+      order = { run: () => change(bounded).then(resolve, reject) };
+      this.#orders.push(order);
       this.#wake.notify();
+    });
+    return done.finally(() => {
+      timer.cancel();
+      unlink();
     });
   }
 }

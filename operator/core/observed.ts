@@ -87,6 +87,7 @@ export type LeaderLoss =
   | "LeaderRestarted"
   | "LeaderNotLeading"
   | "LeaderFaulty"
+  | "LeaderStalled"
   | "LeaderLeaving"
   | "Requested";
 
@@ -98,6 +99,14 @@ export type LeaderJudgement =
   | { readonly state: "steady"; readonly replica: ReplicaStatus }
   | { readonly state: "waiting" }
   | { readonly state: "lost"; readonly why: LeaderLoss };
+
+/** A process answers for a replica whose disk hangs; a slow disk is none that hangs. */
+const STALLED_MS = 5_000;
+
+/** True when the replica has been waiting for its disk for so long that nothing else is to be. */
+function isStalled(replica: ReplicaStatus): boolean {
+  return replica.stalledMs >= STALLED_MS;
+}
 
 /** Judges the recorded leader. */
 export function judgeLeader(record: ShardRecord, observed: Observed): LeaderJudgement {
@@ -120,6 +129,7 @@ function judgeLeaderReplica(
   if (replica.replicaUid !== leader.uid) return { state: "lost", why: "LeaderWiped" };
   if (replica.bootCounter > leader.bootCounter) return { state: "lost", why: "LeaderRestarted" };
   if (replica.fault !== "") return { state: "lost", why: "LeaderFaulty" };
+  if (isStalled(replica)) return { state: "lost", why: "LeaderStalled" };
   const leads = replica.status === ServingStatus.LEADER && replica.term === record.term;
   // A lower boot counter than the recorded one is a report from before the election.
   if (!leads || replica.bootCounter !== leader.bootCounter) {
@@ -144,7 +154,7 @@ export function followerAt(
 export interface VoterReach {
   /** Not known to be wiped or set back: away, or here. */
   readonly intact: ReadonlySet<string>;
-  /** Here, with the recorded uid and no fault. */
+  /** Here, with the recorded uid, no fault, and a disk that answers. */
   readonly reachable: ReadonlySet<string>;
   /** Not heard of since this coordinator started. */
   readonly unknown: ReadonlySet<string>;
@@ -162,7 +172,7 @@ export function voterReach(record: ShardRecord, observed: Observed): VoterReach 
     const reach = observed.nodes.get(member.node)?.reach ?? "unknown";
     if (reach === "unknown") unknown.add(member.node);
     const replica = currentReplica(observed, member.node);
-    if (replica !== null && replica.fault === "") reachable.add(member.node);
+    if (replica?.fault === "" && !isStalled(replica)) reachable.add(member.node);
   }
   return { intact, reachable, unknown };
 }

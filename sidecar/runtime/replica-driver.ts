@@ -128,6 +128,7 @@ export class ReplicaDriver implements ReplicaHandle {
       perform: (effect) => this.#perform(effect),
       afterDrain: () => this.#afterDrain(),
       failed: (error) => this.#fail(error),
+      nowMs: () => env.clock.monotonicMs(),
     });
     const feed = (input: Input): void => this.#loop.feed(input);
     this.#pending = new PendingRequests((id) => feed({ kind: "cancelled", id }));
@@ -267,6 +268,7 @@ export class ReplicaDriver implements ReplicaHandle {
       durableOffset: this.#work.storage?.state.durable.offset ?? INVALID_OFFSET,
       recovery: this.#install.progress(),
       fault: this.#fault,
+      stalledMs: Math.max(this.#loop.blockedMs, this.#work.syncingMs),
       transfers: this.#outgoing.transfers,
     });
   }

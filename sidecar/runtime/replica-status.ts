@@ -35,6 +35,7 @@ export interface StatusParts {
   readonly durableOffset: number;
   readonly recovery: RecoveryProgress | undefined;
   readonly fault: string;
+  readonly stalledMs: number;
   readonly transfers: ReadonlyMap<number, TransferBytes>;
 }
 
@@ -79,6 +80,7 @@ export function replicaStatus(core: Replica, parts: StatusParts): ReplicaStatus 
     node: parts.node,
     rolledBack: promised.rolledBack,
     noSpace: state.noSpace,
+    stalledMs: Math.floor(parts.stalledMs),
   };
 }
 

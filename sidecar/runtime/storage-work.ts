@@ -49,6 +49,8 @@ export class StorageWork {
   #syncing: Promise<void> | null = null;
   #cutting = false;
   #unsyncedBytes = 0;
+  /** When the sync that is on its way began; null: none is. */
+  #syncAtMs: number | null = null;
 
   constructor(options: StorageWorkOptions) {
     this.#o = options;
@@ -72,6 +74,11 @@ export class StorageWork {
     const text = `the volume of ${path} has ${freeBytes} bytes free, writes need ${allowed}`;
     const metadata = { field: "free bytes", value: String(freeBytes), allowed };
     return new ProtocolError("NO_SPACE", text, metadata);
+  }
+
+  /** For how long the log has been being written; 0: it is not. */
+  get syncingMs(): number {
+    return this.#syncAtMs === null ? 0 : this.#o.env.clock.monotonicMs() - this.#syncAtMs;
   }
 
   /** Begins to work on this storage. */
@@ -204,11 +211,15 @@ export class StorageWork {
       return;
     }
     const bytes = this.#unsyncedBytes;
+    const { clock } = this.#o.env;
     try {
+      this.#syncAtMs = clock.monotonicMs();
       const { offset } = await this.#storage.wal.sync();
+      this.#syncAtMs = null;
       this.#unsyncedBytes = Math.max(0, this.#unsyncedBytes - bytes);
       feed({ kind: "synced", offset, logEpoch });
     } catch (error) {
+      this.#syncAtMs = null;
       if (isFull(error)) await this.#waitForSpace(error as Error);
       else fail(error);
     }

@@ -535,6 +535,11 @@ export interface ReplicaStatus {
   rolledBack: boolean;
   /** Its volume is nearly full: it takes no writes and no entries, and serves the rest (R17). */
   noSpace: boolean;
+  /**
+   * For how long the replica has been waiting for one operation of its disk, though its process
+   * answers; 0 when it is not.
+   */
+  stalledMs: number;
 }
 
 export interface WatchStatusRequest {
@@ -5101,6 +5106,7 @@ function createBaseReplicaStatus(): ReplicaStatus {
     node: "",
     rolledBack: false,
     noSpace: false,
+    stalledMs: 0,
   };
 }
 
@@ -5189,6 +5195,9 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
     }
     if (message.noSpace !== false) {
       writer.uint32(224).bool(message.noSpace);
+    }
+    if (message.stalledMs !== 0) {
+      writer.uint32(232).int64(message.stalledMs);
     }
     return writer;
   },
@@ -5430,6 +5439,14 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
             message.noSpace = reader.bool();
             continue;
           }
+          case 29: {
+            if (tag !== 232) {
+              break;
+            }
+
+            message.stalledMs = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5481,6 +5498,7 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
     message.node = object.node ?? "";
     message.rolledBack = object.rolledBack ?? false;
     message.noSpace = object.noSpace ?? false;
+    message.stalledMs = object.stalledMs ?? 0;
     return message;
   },
 };

@@ -87,6 +87,8 @@ export class FakeCluster implements SidecarClient {
   onCall: (name: string, node: string) => void = () => undefined;
   /** Called when a call was carried out; may throw to lose its answer. */
   onAnswer: (name: string, node: string) => void = () => undefined;
+  isStopped = (node: string, _signal: AbortSignal): Promise<boolean> =>
+    Promise.resolve(!this.node(node).up);
   policy: RecoveryPolicy = { ...DEFAULT_RECOVERY_POLICY, cooldownMs: 0 };
   #uid = 0;
   #ticking = true;
@@ -113,7 +115,7 @@ export class FakeCluster implements SidecarClient {
       },
       records: this.records,
       sidecars: this,
-      platform: { isStopped: (node) => Promise.resolve(!this.node(node).up) },
+      platform: { isStopped: (node, signal) => this.isStopped(node, signal) },
       clock: this.clock,
       events: { emit: (event) => void this.events.push(event) },
       policy: this.policy,
@@ -237,7 +239,9 @@ export class FakeCluster implements SidecarClient {
     }
     await this.clock.sleep(1, call.signal);
     const until = this.clock.monotonicMs() + call.deadlineMs;
-    while (node.frozen) {
+    // The process answers, its replica does not.
+    const hangs = (): boolean => name !== "getInfo" && (node.replica?.stalledMs ?? 0) > 0;
+    while (node.frozen || hangs()) {
       if (this.clock.monotonicMs() >= until) throw new CallFailed(to.node, "deadline", true);
       await this.clock.sleep(10, call.signal);
     }

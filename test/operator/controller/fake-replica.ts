@@ -29,6 +29,7 @@ export class FakeReplica {
   term = -1;
   previousTerm = -1;
   rolledBack = false;
+  stalledMs = 0;
   bootCounter = 1;
   generation = 0;
   enrolledTerm = -1;
@@ -173,6 +174,7 @@ export class FakeReplica {
       formattedBefore: this.formattedBefore,
       fault: this.fault,
       rolledBack: this.rolledBack,
+      stalledMs: this.stalledMs,
       enrolledTerm: this.enrolledTerm,
       serving: this.status === ServingStatus.LEADER,
       followers: [...this.fed].map(([node, fed]) => ({

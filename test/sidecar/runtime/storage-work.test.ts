@@ -82,4 +82,35 @@ describe("storage work", () => {
     await assert.rejects(work.untilApplied(9, gone.signal), /the caller has gone/u);
     assert.equal(work.applier?.waiting, 0);
   });
+
+  it("tells for how long the log has been being written", async () => {
+    let finish = (_position: { readonly offset: number }): void => {};
+    const wal = {
+      sync: () =>
+        new Promise<{ readonly offset: number }>((resolve) => {
+          finish = resolve;
+        }),
+    };
+    const state = { applied: { offset: 0 } };
+    const storage = { wal, state, cache: {} } as unknown as ReplicaStorage;
+    const never = new Promise<void>(() => undefined);
+    let now = 1_000;
+    const clock = { monotonicMs: () => now, nowMs: () => now, sleep: () => never };
+    const work = new StorageWork({
+      env: { clock },
+      core: { state: { logEpoch: 0 } },
+      logDir: "log",
+      signal: new AbortController().signal,
+      feed: () => undefined,
+    } as unknown as StorageWorkOptions);
+    work.start(storage);
+    assert.equal(work.syncingMs, 0);
+    work.wantSync();
+    work.flush();
+    now += 7_000;
+    assert.equal(work.syncingMs, 7_000);
+    finish({ offset: 1 });
+    await turn();
+    assert.equal(work.syncingMs, 0);
+  });
 });
