@@ -118,7 +118,11 @@ export class Coordinator {
   async forceQuorum(key: ShardKey, order: ForceQuorumOrder): Promise<void> {
     const { platform } = this.#options;
     const { signal } = this.#abort;
-    await this.#loop(key).forceQuorum(order, (node, bounded) => platform.isStopped(node, bounded), signal);
+    await this.#loop(key).forceQuorum(
+      order,
+      (node, bounded) => platform.isStopped(node, bounded),
+      signal,
+    );
   }
 
   #loop(key: ShardKey): ShardLoop {

@@ -98,16 +98,19 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
         );
       }),
     ),
-    rangeScan: serverStream<RangeScanRequest, RangeScanResponse>(context, "RangeScan", (call, signal) =>
-      redirecting(lookup, call.request.shard, async () => {
-        const replica = find(call.request.shard, call);
-        checkRead(call.request);
-        await replica.readBarrier(signal);
-        await writePages(
-          call,
-          mapPages(replica.scan(call.request), (records) => ({ records })),
-        );
-      }),
+    rangeScan: serverStream<RangeScanRequest, RangeScanResponse>(
+      context,
+      "RangeScan",
+      (call, signal) =>
+        redirecting(lookup, call.request.shard, async () => {
+          const replica = find(call.request.shard, call);
+          checkRead(call.request);
+          await replica.readBarrier(signal);
+          await writePages(
+            call,
+            mapPages(replica.scan(call.request), (records) => ({ records })),
+          );
+        }),
     ),
     getSequenceUpdates: serverStream(context, "GetSequenceUpdates", () =>
       refuse("sequence keys (GetSequenceUpdates)"),

@@ -34,6 +34,8 @@ export class Applier {
   readonly #options: ApplierOptions;
   #target: Offset;
   #running: Promise<void> | null = null;
+  /** An entry that takes more than one turn; `#run` waits for it. */
+  #unfinished: Promise<void> | null = null;
   #waiters: Waiter[] = [];
 
   /** `before` was the applier of the state that this one replaces: who waited there waits here. */
@@ -96,20 +98,23 @@ export class Applier {
     while (this.appliedOffset < this.#target && !budget.full) {
       const entry = reader.cached(this.appliedOffset + 1);
       if (entry === undefined || clock.monotonicMs() > until) break;
-      this.#apply(entry);
+      this.#unfinished = this.#apply(entry) ?? null;
+      if (this.#unfinished !== null) break;
     }
     this.#report(before);
   }
 
   async #run(): Promise<void> {
     const { reader, budget, clock, signal } = this.#options;
-    while (this.appliedOffset < this.#target) {
+    for (;;) {
+      await this.#finishEntry();
+      if (this.appliedOffset >= this.#target) return;
       await budget.admit(signal);
       const entries = await reader.read(this.appliedOffset + 1);
       const before = this.appliedOffset;
       for (const entry of entries) {
         if (entry.offset > this.#target || budget.full) break;
-        this.#apply(entry);
+        await this.#apply(entry);
       }
       this.#report(before);
       this.#applyCached();
@@ -118,9 +123,25 @@ export class Applier {
     }
   }
 
-  #apply(entry: LogEntry): void {
-    const response = this.#options.state.apply(entry);
-    this.#options.outcome(entry.offset, response);
+  /** A promise while it takes further turns; nothing is applied before that is done. */
+  #apply(entry: LogEntry): Promise<void> | undefined {
+    const { state, outcome } = this.#options;
+    const response = state.applyInTurns(entry);
+    if (!(response instanceof Promise)) {
+      outcome(entry.offset, response);
+      return undefined;
+    }
+    return response.then((late) => outcome(entry.offset, late));
+  }
+
+  /** Waits for the entry that `applyCached` left unfinished. */
+  async #finishEntry(): Promise<void> {
+    const unfinished = this.#unfinished;
+    if (unfinished === null) return;
+    this.#unfinished = null;
+    const before = this.appliedOffset;
+    await unfinished;
+    this.#report(before);
   }
 
   #report(before: Offset): void {

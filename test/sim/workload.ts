@@ -8,7 +8,6 @@ import { SHARD } from "./sim-node.ts";
 
 const REQUEST_TIMEOUT_MS = 1_500;
 const RETRY_MS = 30;
-const NEVER = new AbortController().signal;
 
 /** Counts of what clients saw. */
 export interface WorkloadCounts {
@@ -97,7 +96,7 @@ export class Workload {
     const knownOffset = referee.reads.knownOffset(key);
     try {
       const value = await this.#ask(process, "read", async (node, replica) => {
-        await replica.readBarrier(NEVER);
+        await replica.readBarrier(new AbortController().signal);
         const found = replica.get({
           key,
           includeValue: true,

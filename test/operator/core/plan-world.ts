@@ -104,9 +104,7 @@ export class PlanWorld {
       const record = this.#record;
       const back = memberOn(record, node)?.ackedTerm ?? -1;
       this.#record =
-        reply.previousTerm < back
-          ? withRegressed(record, node)
-          : withAckedTerm(record, reply);
+        reply.previousTerm < back ? withRegressed(record, node) : withAckedTerm(record, reply);
       return this.#printRecord();
     },
     confirm: () => {

@@ -84,8 +84,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     world.log(`${node}: ${pending} reads wait`);
   },
   full: (world, node) => world.step(node, { kind: "logFull" }),
-  space: (world, node, options) =>
-    world.step(node, { kind: "space", short: "short" in options }),
+  space: (world, node, options) => world.step(node, { kind: "space", short: "short" in options }),
   tick: (world, node, options) => {
     world.nowMs += Number(options["ms"] ?? 1000);
     world.step(node, { kind: "tick", nowMs: world.nowMs });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { LIMITS } from "../../../sidecar/limits.ts";
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
+import { PutRequest, WriteRequest } from "../../../sidecar/protocol/gen/oxia-client.ts";
 import { ServingStatus } from "../../../sidecar/protocol/status.ts";
 import type { ReplicaOptions } from "../../../sidecar/runtime/replica-options.ts";
 import { TestCluster } from "./cluster-fixture.ts";
@@ -89,6 +90,32 @@ describe("cluster of three nodes", function () {
     await cluster.read("a", "none");
   });
 
+  it("applies a long delete range in turns, in order with what comes behind it", async () => {
+    await start();
+    const puts = Array.from({ length: 5_000 }, (_, n) => ({
+      key: `k${n}`,
+      value: Buffer.from("v"),
+    }));
+    const send = (request: Partial<WriteRequest>): Promise<unknown> => {
+      const whole = WriteRequest.create({ shard: 0, ...request });
+      return cluster.replica("a").write(whole, WriteRequest.encode(whole).finish());
+    };
+    await send({ puts: puts.map((put) => PutRequest.create(put)) });
+    const order: string[] = [];
+    await Promise.all([
+      send({ deleteRanges: [{ startInclusive: "k", endExclusive: "l" }] }).then(() =>
+        order.push("range"),
+      ),
+      cluster.write("a", "k7", "later").then(() => order.push("write")),
+    ]);
+    assert.deepEqual(order, ["range", "write"]);
+    assert.deepEqual(
+      [await cluster.read("a", "k7"), await cluster.read("a", "k8")],
+      ["later", null],
+    );
+    await cluster.assertEqualStates("a");
+  });
+
   it("goes on with one voter away, and feeds it when it comes back", async () => {
     await start();
     await cluster.stop("a");
@@ -118,7 +145,9 @@ describe("cluster of three nodes", function () {
     assert.notEqual((await opened).replicaUid, replicaUid);
     assert.equal((await opened).formattedBefore, false);
     // Who still holds the old replica is refused, not left waiting.
-    await assert.rejects(replica.readBarrier(new AbortController().signal), { reason: "RESOURCE_UNAVAILABLE" });
+    await assert.rejects(replica.readBarrier(new AbortController().signal), {
+      reason: "RESOURCE_UNAVAILABLE",
+    });
   });
 
   it("a restarted leader needs a new term (R7)", async () => {
