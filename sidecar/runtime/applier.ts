@@ -125,13 +125,12 @@ export class Applier {
 
   /** A promise while it takes further turns; nothing is applied before that is done. */
   #apply(entry: LogEntry): Promise<void> | undefined {
-    const { state, outcome } = this.#options;
-    const response = state.applyInTurns(entry);
+    const response = this.#options.state.applyInTurns(entry);
     if (!(response instanceof Promise)) {
-      outcome(entry.offset, response);
+      this.#options.outcome(entry.offset, response);
       return undefined;
     }
-    return response.then((late) => outcome(entry.offset, late));
+    return response.then((late) => this.#options.outcome(entry.offset, late));
   }
 
   /** Waits for the entry that `applyCached` left unfinished. */

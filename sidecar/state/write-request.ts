@@ -29,7 +29,7 @@ export interface WriteTarget {
 
 const NO_RECORD = -1;
 /** Keys of a delete range between two steps: about a millisecond's work. */
-export const KEYS_PER_STEP = 1_000;
+const KEYS_PER_STEP = 1_000;
 
 /**
  * Applies one request: puts, then deletes, then delete ranges; in steps, since a range may hold
