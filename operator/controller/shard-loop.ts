@@ -80,6 +80,11 @@ export class ShardLoop {
   #settledAtMs = 0;
   /** When the record is read anew even though nothing calls for it. */
   #readAgainAtMs = 0;
+  /**
+   * A leader that answered BecomeLeader while its watch, whose stream is not open again yet, still
+   * says down: too early to judge it, and giving it up would end R16 for nothing.
+   */
+  #answeredThoughDown: string | null = null;
   #confirmedSets: Observed["confirmedSets"] = null;
   #belowFloor: Observed["belowFloor"] = null;
   #ordered: { readonly prefer: string } | null = null;
@@ -329,6 +334,7 @@ export class ShardLoop {
   ): void {
     const { clock, events, key } = this.context;
     this.#settle();
+    this.#answeredThoughDown = outcome.leader;
     this.#confirmedSets = outcome.confirmedSets;
     this.#belowFloor = null;
     const durationMs = clock.monotonicMs() - beganMs;
@@ -413,10 +419,19 @@ export class ShardLoop {
 
   #observe(): Observed {
     const { clock } = this.context;
+    const leaderSettling = clock.monotonicMs() < this.#settledAtMs;
+    const seen = this.#surroundings.observe();
+    const leader = seen.nodes.get(this.#answeredThoughDown ?? "");
+    if (!leaderSettling || leader?.reach !== "down") this.#answeredThoughDown = null;
+    const nodes =
+      this.#answeredThoughDown === null || leader === undefined
+        ? seen.nodes
+        : new Map([...seen.nodes, [leader.node, { ...leader, reach: "unknown" as const }]]);
     return {
-      ...this.#surroundings.observe(),
+      ...seen,
+      nodes,
       nowMs: clock.nowMs(),
-      leaderSettling: clock.monotonicMs() < this.#settledAtMs,
+      leaderSettling,
       confirmedSets: this.#confirmedSets,
       belowFloor: this.#belowFloor,
     };
