@@ -107,7 +107,7 @@ describe("resilver, as a person uses it", function () {
     assert.ok(victim !== undefined);
     const wiped = await run(["local", "wipe", victim.node, ...data]);
     assert.match(wiped.out, /wiped \(all\) and started again/);
-    await started.printed(new RegExp(`${victim.node}: votes again`));
+    await started.printed(new RegExp(`default/0: ${victim.node} votes again`));
     const rebuilt = (await status()).shards[0]?.replicas.find(({ node }) => node === victim.node);
     assert.notEqual(rebuilt?.uid, victim.uid);
     const table = await run(["local", "status", ...data]);
@@ -127,7 +127,7 @@ describe("resilver, as a person uses it", function () {
     assert.equal(second.status, 1);
     assert.match(second.err, /is in use by another/);
 
-    assert.equal((await run(["local", "down", ...data])).status, 0);
+    assert.equal((await run(["local", "down", ...data])).out, "stopped\n");
     assert.equal((await started.done).status, 0);
     assert.equal((await run(["local", "status", ...data])).status, 1);
   });
