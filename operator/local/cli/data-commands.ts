@@ -152,7 +152,9 @@ async function put(
 async function readValue(path: string): Promise<Uint8Array> {
   if (path !== "-") {
     return await readFile(path).catch((error: unknown) => {
-      throw new UsageError(`--file ${path}: ${error instanceof Error ? error.message : error}`);
+      throw new UsageError(
+        `--file ${path}: ${error instanceof Error ? error.message : String(error)}`,
+      );
     });
   }
   const parts: Buffer[] = [];
