@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { type AddressInfo, createServer } from "node:net";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import {
   StoreClient,
   type StoreClientOptions,
@@ -198,7 +198,8 @@ describe("StoreClient", () => {
   });
 
   it("starts with a server that is silent: it passes it over", async () => {
-    const silent = createServer((socket) => socket.resume());
+    const sockets: Socket[] = [];
+    const silent = createServer((socket) => sockets.push(socket));
     silent.listen(0, "127.0.0.1");
     await once(silent, "listening");
     const { port } = silent.address() as AddressInfo;
@@ -207,6 +208,7 @@ describe("StoreClient", () => {
       await client.ready();
     } finally {
       silent.close();
+      for (const socket of sockets) socket.destroy();
     }
   });
 
