@@ -120,10 +120,15 @@ describe("Faults of real processes", function () {
     const { uid } = test.replica(victim);
     await test.store.platform.wipe(victim, "all");
     await test.until("bytes arrive", () => test.replica(victim).bytesDone > 0);
+    const begun = (await test.sidecarStatus(victim)).recovery?.snapshotId;
+    assert.ok(begun !== undefined && begun !== "");
     const leader = test.leader();
     await test.store.platform.kill(leader);
     test.store.platform.pod(leader).start();
     await test.rebuilt(victim, uid);
+    const installed = (await test.sidecarStatus(victim)).recovery?.snapshotId;
+    assert.ok(installed !== undefined && installed !== "");
+    assert.notEqual(installed, begun);
     await test.proveNothingLost(victim);
   });
 
