@@ -121,13 +121,27 @@ export class LmdbPages {
 
   /** The stream, in chunks of exactly `chunkBytes` but the last. */
   async *chunks(chunkBytes: number): AsyncGenerator<Uint8Array> {
+    // The next chunk is read while the present one is being sent.
+    let next = this.#read(0, chunkBytes);
     for (let at = 0; at < this.bytes; at += chunkBytes) {
-      const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, this.bytes - at));
-      if (this.#open) await readFully(this.#file, chunk, at);
+      const chunk = await next;
+      next = this.#read(at + chunkBytes, chunkBytes);
       // What was read after the release may be newer than the pin.
+      if (chunk instanceof Error) throw chunk;
       if (!this.#open) throw new PinReleased();
       this.#overlayMetas(chunk, at);
       yield chunk;
+    }
+  }
+
+  /** Never rejects: nobody may be waiting for a read ahead when it fails. */
+  async #read(at: number, chunkBytes: number): Promise<Buffer | Error> {
+    const chunk = Buffer.allocUnsafeSlow(Math.max(0, Math.min(chunkBytes, this.bytes - at)));
+    try {
+      if (this.#open && chunk.length > 0) await readFully(this.#file, chunk, at);
+      return chunk;
+    } catch (error) {
+      return error as Error;
     }
   }
 
