@@ -10,7 +10,14 @@ import type { Clock, Timer } from "../lib/ports/clock.ts";
 import { LIMITS } from "../limits.ts";
 import { DETAILS_KEY } from "../protocol/error-detail.ts";
 import { bufferView } from "../protocol/service.ts";
-import { BULK_PREFACE, FRAME, type Frame, FrameError, FrameReader, frameHeader } from "./bulk-frame.ts";
+import {
+  BULK_PREFACE,
+  FRAME,
+  type Frame,
+  FrameError,
+  FrameReader,
+  frameHeader,
+} from "./bulk-frame.ts";
 
 /** A message as a frame's two parts. */
 export interface FrameParts {
@@ -57,7 +64,12 @@ export class BulkStream<Out, In> extends EventEmitter {
   #connected = false;
 
   /** `openHead`: the caller's first frame; null at the callee's end. */
-  constructor(socket: Socket, codec: FrameCodec<Out, In>, openHead: Uint8Array | null, clock: Clock) {
+  constructor(
+    socket: Socket,
+    codec: FrameCodec<Out, In>,
+    openHead: Uint8Array | null,
+    clock: Clock,
+  ) {
     super();
     this.#socket = socket;
     this.#codec = codec;

@@ -19,8 +19,6 @@ const PAGE_SIZE_AT = 24;
 const LAST_PAGE_AT = 120;
 const TRANSACTION_AT = 128;
 const META_PAGES = 2;
-/** Early syncing spreads the cost of the last sync over the transfer. */
-const SYNC_EVERY_BYTES = 64 * 1024 * 1024;
 
 interface MetaPage {
   readonly page: Buffer;
@@ -177,7 +175,6 @@ export class PageWriter implements SnapshotWriter {
   readonly #dir: string;
   readonly #file: DiskFile;
   #bytes = 0;
-  #synced = 0;
 
   private constructor(disk: Disk, dir: string, file: DiskFile) {
     this.#disk = disk;
@@ -194,12 +191,10 @@ export class PageWriter implements SnapshotWriter {
   async append(bytes: Uint8Array): Promise<void> {
     await this.#file.write([bytes], this.#bytes);
     this.#bytes += bytes.byteLength;
-    if (this.#bytes - this.#synced >= SYNC_EVERY_BYTES) await this.sync();
   }
 
   async sync(): Promise<void> {
     await this.#file.sync();
-    this.#synced = this.#bytes;
   }
 
   async finish(): Promise<void> {
