@@ -6,6 +6,7 @@ import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
   chmodSync,
+  copyFileSync,
   existsSync,
   readdirSync,
   readFileSync,
@@ -84,22 +85,19 @@ export function compile() {
 }
 
 /**
- * Joins the sidecar's modules into a few files, in place: a wiped replica's recovery begins with a
- * start of this program, and hundreds of small modules were most of that start. Native packages
- * stay apart.
+ * Joins the sidecar's modules into one file, `main.cjs`, and puts the loader in place of `main.js`:
+ * a wiped replica's recovery begins with a start of this program, and hundreds of small modules were
+ * most of that start. Native packages stay apart.
  */
 function bundleSidecar() {
   const { buildSync } = createRequire(import.meta.url)("esbuild");
   buildSync({
     absWorkingDir: root,
     entryPoints: ["dist/sidecar/main.js"],
-    outdir: "dist/sidecar",
-    allowOverwrite: true,
+    outfile: "dist/sidecar/main.cjs",
     bundle: true,
-    splitting: true,
-    chunkNames: "chunks/[name]-[hash]",
     platform: "node",
-    format: "esm",
+    format: "cjs",
     target: "node20",
     minifyWhitespace: true,
     logLevel: "warning",
@@ -111,13 +109,11 @@ function bundleSidecar() {
       "@node-rs/xxhash",
       "fs-native-extensions",
     ],
-    // CommonJS packages inside the bundle still ask for Node's own modules.
-    banner: {
-      js:
-        "import{createRequire as nodeRequire}from'node:module';" +
-        "const require=nodeRequire(import.meta.url);",
-    },
   });
+  copyFileSync(
+    join(root, ".scripts", "sidecar-loader.mjs"),
+    join(root, "dist", "sidecar", "main.js"),
+  );
 }
 
 /**
@@ -141,7 +137,12 @@ function sourceStamp() {
     const { size, mtimeMs } = statSync(path);
     hash.update(`${path}\0${size}\0${mtimeMs}\n`);
   };
-  for (const file of ["tsconfig.json", ".tsconfig.build.json", "package-lock.json"]) {
+  for (const file of [
+    "tsconfig.json",
+    ".tsconfig.build.json",
+    "package-lock.json",
+    ".scripts/sidecar-loader.mjs",
+  ]) {
     add(join(root, file));
   }
   for (const folder of ["operator", "sidecar"]) {

@@ -38,7 +38,14 @@ export const LIMITS = Object.freeze({
   readViewMsMax: 30_000,
   /** Lists and scans open at once on a shard. */
   readViewsMax: 512,
-  snapshotChunkBytes: 256 * 1024,
+  snapshotChunkBytes: 1024 * 1024,
+  /** Of a bulk stream: what is read ahead of its consumer, and written ahead of the network. */
+  bulkReadBytesMax: 4 * 1024 * 1024,
+  bulkWriteBytesMax: 2 * 1024 * 1024,
+  /** Largest message of a bulk stream without its content. */
+  bulkHeadBytesMax: 64 * 1024,
+  /** Whoever connects and says nothing for so long is disconnected. */
+  greetingMs: 10_000,
   snapshotSendersMax: 2,
   heartbeatIntervalMs: 100,
   /** Silence after which a peer or leader counts as gone. */

@@ -1,16 +1,16 @@
 /**
- * gRPC's bidirectional streams as {@link DuplexCall}. What it guarantees (part five of the seed):
+ * Bidirectional streams, gRPC's or of bulk-stream.ts, as {@link DuplexCall}. What it guarantees (part five of the seed):
  * the receiving side always ends: by the other side's end, by its error, or by cancel(), whatever
  * the sending side is doing; the error that the other side answered with wins over one of writing
  * to it; a cancellation is no error. Messages are pulled one by one, so that a slow reader slows
  * the sender.
  */
-import type { ClientDuplexStream, ServerDuplexStream, StatusObject } from "@grpc/grpc-js";
+import type { StatusObject } from "@grpc/grpc-js";
 import type { DuplexCall } from "../lib/ports/duplex-call.ts";
 import { errorOfStatus, serviceErrorOf } from "./status-map.ts";
 
-/** The parts of a Node stream that both kinds of call share. */
-interface ObjectStream<Out, In> {
+/** The parts of a Node stream that both ends of a call share. */
+export interface ObjectStream<Out, In> {
   read(): In | null;
   write(message: Out): boolean;
   end(): unknown;
@@ -21,7 +21,7 @@ interface ObjectStream<Out, In> {
  * The leader's side of a stream. `signal`, when given, cancels the call and is unlinked at its end.
  */
 export function clientDuplexCall<Out, In>(
-  stream: ClientDuplexStream<Out, In>,
+  stream: ObjectStream<Out, In> & { cancel(): void },
   signal?: AbortSignal,
 ): DuplexCall<Out, In> {
   const core = new StreamCore<Out, In>(stream);
@@ -43,7 +43,7 @@ export function clientDuplexCall<Out, In>(
 
 /** The follower's side of a stream. */
 export function serverDuplexCall<Out, In>(
-  stream: ServerDuplexStream<In, Out>,
+  stream: ObjectStream<Out, In> & { emit(event: "error", error: Error): unknown },
 ): DuplexCall<Out, In> {
   const core = new StreamCore<Out, In>(stream);
   const fail = (error: unknown): void => {

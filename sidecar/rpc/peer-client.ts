@@ -3,7 +3,7 @@
  * resolves the name and connects at once, so that how often to try is the caller's decision alone.
  * Bulk streams have connections of their own, or appends would queue behind snapshot chunks.
  */
-import { Client, connectivityState, type ChannelOptions } from "@grpc/grpc-js";
+import { Client, connectivityState, type ChannelOptions, status } from "@grpc/grpc-js";
 import type { Clock, Timer } from "../lib/ports/clock.ts";
 import { type DuplexCall, TransportError } from "../lib/ports/duplex-call.ts";
 import { LIMITS } from "../limits.ts";
@@ -16,6 +16,7 @@ import type {
 } from "../protocol/gen/resilver.ts";
 import { LogReplicationService, type MethodDefinition } from "../protocol/service.ts";
 import type { PeerTransport } from "../runtime/ports.ts";
+import { openBulkSender } from "./bulk-snapshot.ts";
 import { peerCredentials } from "./credentials.ts";
 import { clientDuplexCall } from "./duplex-call.ts";
 import { peerToMetadata } from "./peer-metadata.ts";
@@ -39,6 +40,9 @@ const CHANNEL_OPTIONS: ChannelOptions = {
   "grpc.service_config_disable_resolution": 1,
 };
 
+/** After that a peer may have been upgraded. */
+const ONLY_GRPC_MS = 60_000;
+
 /** A connection and the calls that use it. */
 interface Connection {
   readonly client: Client;
@@ -51,6 +55,10 @@ interface Connection {
 export class GrpcPeerTransport implements PeerTransport {
   readonly #clock: Clock;
   readonly #connections = new Map<string, Connection>();
+  /** Calls with a connection of their own. */
+  readonly #bulk = new Set<DuplexCall<never, unknown>>();
+  /** Peers that answered a bulk stream in another protocol, and until when that is remembered. */
+  readonly #onlyGrpc = new Map<string, number>();
   #closed = false;
 
   constructor(clock: Clock) {
@@ -62,13 +70,32 @@ export class GrpcPeerTransport implements PeerTransport {
   }
 
   sendSnapshot(address: string, peer: Peer): DuplexCall<SnapshotChunk, SnapshotResponse> {
-    return this.#open("bulk", address, peer, LogReplicationService.sendSnapshot);
+    if ((this.#onlyGrpc.get(address) ?? 0) > this.#clock.monotonicMs()) {
+      return this.#open("bulk", address, peer, LogReplicationService.sendSnapshot);
+    }
+    return this.#openBulk(address, peer);
   }
 
   /** Ends all calls and connections; a later call throws TransportError. */
   async close(): Promise<void> {
     this.#closed = true;
     for (const key of [...this.#connections.keys()]) this.#drop(key);
+    for (const call of this.#bulk) call.cancel();
+  }
+
+  /** A peer of a build without bulk streams ends the first one; the next transfer uses gRPC. */
+  #openBulk(address: string, peer: Peer): DuplexCall<SnapshotChunk, SnapshotResponse> {
+    if (this.#closed) throw new TransportError("the transport to peers is closed");
+    const stream = openBulkSender(splitAddress(address), peer, this.#clock);
+    const call = clientDuplexCall<SnapshotChunk, SnapshotResponse>(stream);
+    this.#bulk.add(call);
+    stream.once("status", (end: { readonly code: number }) => {
+      this.#bulk.delete(call);
+      if (!stream.connected || stream.greeted || end.code === status.CANCELLED) return;
+      if (this.#onlyGrpc.size >= LIMITS.peerConnectionsMax) this.#onlyGrpc.clear();
+      this.#onlyGrpc.set(address, this.#clock.monotonicMs() + ONLY_GRPC_MS);
+    });
+    return call;
   }
 
   #open<Out, In>(
@@ -142,4 +169,11 @@ export class GrpcPeerTransport implements PeerTransport {
 
 function isReady(connection: Connection): boolean {
   return connection.client.getChannel().getConnectivityState(false) === connectivityState.READY;
+}
+
+/** host:port, the host of IPv6 in brackets. */
+function splitAddress(address: string): { readonly host: string; readonly port: number } {
+  const colon = address.lastIndexOf(":");
+  const host = address.slice(0, colon).replace(/^\[(.*)\]$/u, "$1");
+  return { host, port: Number(address.slice(colon + 1)) };
 }

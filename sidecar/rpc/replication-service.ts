@@ -11,10 +11,10 @@ import type {
   TruncateResponse,
 } from "../protocol/gen/resilver.ts";
 import type { NodeRuntime, ReplicaHandle } from "../runtime/ports.ts";
+import type { BulkReceiver } from "./bulk-snapshot.ts";
 import { serverDuplexCall } from "./duplex-call.ts";
 import { type HandlerContext, measure, unary } from "./handlers.ts";
 import { peerFromMetadata } from "./peer-metadata.ts";
-import { serviceErrorOf } from "./status-map.ts";
 
 /** Handlers of LogReplicationService, in the shape that gRPC's addService takes. */
 export function replicationService(
@@ -37,35 +37,50 @@ export function replicationService(
   };
 }
 
+/** Takes the snapshots that come as bulk streams; otherwise as the rpc of the same name. */
+export function bulkSnapshots(
+  runtime: NodeRuntime,
+  context: HandlerContext,
+): (peer: Peer, stream: BulkReceiver) => void {
+  return (peer, stream) =>
+    serveDuplex(context, "SendSnapshot", stream, (call) =>
+      runtime.replica(peer.namespace, peer.shard).serveSnapshot(peer, call),
+    );
+}
+
 function duplex<In, Out>(
   runtime: NodeRuntime,
   context: HandlerContext,
   rpc: string,
   serve: (replica: ReplicaHandle, peer: Peer, call: DuplexCall<Out, In>) => Promise<void>,
 ): (stream: ServerDuplexStream<In, Out>) => void {
-  return (stream) => {
-    const done = measure(context, rpc);
-    let served: Promise<void>;
-    let call: DuplexCall<Out, In>;
-    try {
+  return (stream) =>
+    serveDuplex<In, Out>(context, rpc, stream, (call) => {
       const peer = peerFromMetadata(stream.metadata);
-      const replica = runtime.replica(peer.namespace, peer.shard);
-      call = serverDuplexCall<Out, In>(stream);
-      served = serve(replica, peer, call);
-    } catch (error) {
+      return serve(runtime.replica(peer.namespace, peer.shard), peer, call);
+    });
+}
+
+function serveDuplex<In, Out>(
+  context: HandlerContext,
+  rpc: string,
+  stream: Parameters<typeof serverDuplexCall<Out, In>>[0],
+  serve: (call: DuplexCall<Out, In>) => Promise<void>,
+): void {
+  const done = measure(context, rpc);
+  const call = serverDuplexCall<Out, In>(stream);
+  // Within a promise, so that what throws at once is answered like what rejects.
+  const served = new Promise<void>((resolve) => {
+    resolve(serve(call));
+  });
+  served.then(
+    () => {
+      done(null);
+      call.end();
+    },
+    (error: unknown) => {
       done(error);
-      stream.emit("error", serviceErrorOf(error, "peer"));
-      return;
-    }
-    served.then(
-      () => {
-        done(null);
-        call.end();
-      },
-      (error: unknown) => {
-        done(error);
-        call.fail(error instanceof Error ? error : new Error(String(error)));
-      },
-    );
-  };
+      call.fail(error instanceof Error ? error : new Error(String(error)));
+    },
+  );
 }

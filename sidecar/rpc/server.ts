@@ -11,6 +11,8 @@ import {
 } from "@grpc/grpc-js";
 import type { Clock } from "../lib/ports/clock.ts";
 import { LIMITS } from "../limits.ts";
+import type { Peer } from "../protocol/gen/resilver.ts";
+import { type BulkReceiver, serveBulkStreams } from "./bulk-snapshot.ts";
 import { type Port, serverCredentials } from "./credentials.ts";
 
 /** A service's definition with the handlers of each of its methods. */
@@ -26,6 +28,8 @@ export interface RpcServerOptions {
   readonly address: string;
   readonly services: readonly ServedService[];
   readonly clock: Clock;
+  /** Takes bulk streams, which then are served on the same port. */
+  readonly serveBulk?: (peer: Peer, stream: BulkReceiver) => void;
 }
 
 /** The address cannot be listened on. The message names it, and what to do. */
@@ -44,11 +48,13 @@ export class RpcServer {
   readonly #clock: Clock;
   /** The port that is listened on. */
   readonly portNumber: number;
+  readonly #endBulk: () => void;
 
-  private constructor(server: Server, portNumber: number, clock: Clock) {
+  private constructor(server: Server, portNumber: number, clock: Clock, endBulk: () => void) {
     this.#server = server;
     this.portNumber = portNumber;
     this.#clock = clock;
+    this.#endBulk = endBulk;
   }
 
   /** Rejects with {@link ListenError}. */
@@ -75,7 +81,8 @@ export class RpcServer {
     }
     const portNumber = await bind(server, options);
     widenSessionWindows(server);
-    return new RpcServer(server, portNumber, options.clock);
+    const endBulk = serveBulk(server, options);
+    return new RpcServer(server, portNumber, options.clock, endBulk);
   }
 
   /** For services that are added once the server listens already, such as health. */
@@ -86,7 +93,10 @@ export class RpcServer {
   /** Accepts nothing more, waits for calls in flight up to `graceMs`, then ends them. */
   async close(graceMs: number): Promise<void> {
     await new Promise<void>((resolve) => {
-      const timer = this.#clock.timer(graceMs, () => this.#server.forceShutdown());
+      const timer = this.#clock.timer(graceMs, () => {
+        this.#endBulk();
+        this.#server.forceShutdown();
+      });
       this.#server.tryShutdown(() => {
         timer.cancel();
         resolve();
@@ -128,11 +138,21 @@ function widenStreamWindows(server: Server): void {
 }
 
 function widenSessionWindows(server: Server): void {
-  const servers: unknown = Reflect.get(server, "http2Servers");
-  if (!(servers instanceof Map)) return;
-  for (const http2Server of servers.keys() as Iterable<Http2Server>) {
+  for (const http2Server of listeningServers(server)) {
     http2Server.on("session", (session: ServerHttp2Session) => {
       session.setLocalWindowSize(LIMITS.http2WindowBytes);
     });
   }
+}
+
+/** Without a taker, or where the library keeps its servers elsewhere, peers use gRPC for bulk too. */
+function serveBulk(server: Server, { serveBulk: serve, clock }: RpcServerOptions): () => void {
+  if (serve === undefined) return () => undefined;
+  const ends = listeningServers(server).map((one) => serveBulkStreams(one, clock, serve));
+  return () => ends.forEach((end) => end());
+}
+
+function listeningServers(server: Server): readonly Http2Server[] {
+  const servers: unknown = Reflect.get(server, "http2Servers");
+  return servers instanceof Map ? [...(servers.keys() as Iterable<Http2Server>)] : [];
 }

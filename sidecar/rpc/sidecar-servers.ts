@@ -18,7 +18,7 @@ import { GrpcHealth } from "./grpc-health.ts";
 import type { HandlerContext } from "./handlers.ts";
 import { type HealthServer, openHealthServer } from "./health-server.ts";
 import { publicService, PublicServiceDefinition } from "./public-service.ts";
-import { replicationService } from "./replication-service.ts";
+import { bulkSnapshots, replicationService } from "./replication-service.ts";
 import { RpcServer, type ServedService } from "./server.ts";
 import type { Audience } from "./status-map.ts";
 
@@ -77,6 +77,7 @@ export class SidecarServers {
       address: options.internalAddress,
       clock,
       services: internalServices(shared),
+      serveBulk: bulkSnapshots(runtime, contextFor(shared, "peer")),
     });
     let publicServer: RpcServer | null = null;
     try {

@@ -1,4 +1,3 @@
-import { crcOf } from "../lib/crc.ts";
 import type { Disk } from "../lib/ports/disk.ts";
 import type { SnapshotChunk } from "../protocol/gen/resilver.ts";
 import { type Manifest, refusal } from "./manifest.ts";
@@ -9,7 +8,7 @@ import {
   stagePath,
   writeProgress,
 } from "./stage-files.ts";
-import { WholeHash, sameHash } from "./whole-hash.ts";
+import { WholeHash, chunkHash, sameHash } from "./whole-hash.ts";
 
 /** Writes a snapshot's content into a staging directory in the engine's own form. */
 export interface SnapshotWriter {
@@ -110,10 +109,10 @@ export class Stage {
     const last = message.wholeHash.length > 0;
     // A sender that resumes past the last chunk sends the hash alone.
     const onlyHash = last && message.content.length === 0 && this.#chunks > 0;
-    this.#checkChunk(message, last, onlyHash);
+    const hash = this.#checkChunk(message, last, onlyHash);
     if (!onlyHash) {
       await this.#writer.append(message.content);
-      this.#hash.update(message.content);
+      this.#hash.add(hash);
       this.#chunks++;
       this.#bytes += message.content.length;
     }
@@ -149,7 +148,8 @@ export class Stage {
     if (!this.#finished) await this.#writer.abort();
   }
 
-  #checkChunk(message: SnapshotChunk, last: boolean, onlyHash: boolean): void {
+  /** Returns the chunk's hash. */
+  #checkChunk(message: SnapshotChunk, last: boolean, onlyHash: boolean): Uint8Array {
     const { snapshotId, chunkCount, chunkBytes } = this.manifest;
     const { content, chunkIndex } = message;
     if (message.manifest !== undefined)
@@ -160,13 +160,15 @@ export class Stage {
     if (content.length > chunkBytes || (!last && content.length !== chunkBytes)) {
       throw refusal("content", `${content.length} bytes`, `${chunkBytes} bytes`);
     }
-    equal("chunk_crc", message.chunkCrc, crcOf(content));
-    if (chunkCount === 0) return;
+    const hash = chunkHash(content);
+    equal("chunk_hash", hexOf(message.chunkHash), hexOf(hash));
+    if (chunkCount === 0) return hash;
     const lastIndex = onlyHash ? chunkCount : chunkCount - 1;
     const isLast = chunkIndex === lastIndex;
     if (last !== isLast)
       throw refusal("whole_hash", last ? "set" : "not set", "in the last message only");
     if (last) equal("bytes", this.#bytes + content.length, this.manifest.bytes);
+    return hash;
   }
 
   /** Starts a sync and a progress record every so often; one at a time, beside the next chunks. */

@@ -19,8 +19,6 @@ const PAGE_SIZE_AT = 24;
 const LAST_PAGE_AT = 120;
 const TRANSACTION_AT = 128;
 const META_PAGES = 2;
-/** Early syncing spreads the cost of the last sync over the transfer. */
-const SYNC_EVERY_BYTES = 64 * 1024 * 1024;
 
 interface MetaPage {
   readonly page: Buffer;
@@ -121,13 +119,27 @@ export class LmdbPages {
 
   /** The stream, in chunks of exactly `chunkBytes` but the last. */
   async *chunks(chunkBytes: number): AsyncGenerator<Uint8Array> {
+    // The next chunk is read while the present one is being sent.
+    let next = this.#read(0, chunkBytes);
     for (let at = 0; at < this.bytes; at += chunkBytes) {
-      const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, this.bytes - at));
-      if (this.#open) await readFully(this.#file, chunk, at);
+      const chunk = await next;
+      next = this.#read(at + chunkBytes, chunkBytes);
       // What was read after the release may be newer than the pin.
+      if (chunk instanceof Error) throw chunk;
       if (!this.#open) throw new PinReleased();
       this.#overlayMetas(chunk, at);
       yield chunk;
+    }
+  }
+
+  /** Never rejects: nobody may be waiting for a read ahead when it fails. */
+  async #read(at: number, chunkBytes: number): Promise<Buffer | Error> {
+    const chunk = Buffer.allocUnsafeSlow(Math.max(0, Math.min(chunkBytes, this.bytes - at)));
+    try {
+      if (this.#open && chunk.length > 0) await readFully(this.#file, chunk, at);
+      return chunk;
+    } catch (error) {
+      return error as Error;
     }
   }
 
@@ -163,7 +175,6 @@ export class PageWriter implements SnapshotWriter {
   readonly #dir: string;
   readonly #file: DiskFile;
   #bytes = 0;
-  #synced = 0;
 
   private constructor(disk: Disk, dir: string, file: DiskFile) {
     this.#disk = disk;
@@ -180,12 +191,10 @@ export class PageWriter implements SnapshotWriter {
   async append(bytes: Uint8Array): Promise<void> {
     await this.#file.write([bytes], this.#bytes);
     this.#bytes += bytes.byteLength;
-    if (this.#bytes - this.#synced >= SYNC_EVERY_BYTES) await this.sync();
   }
 
   async sync(): Promise<void> {
     await this.#file.sync();
-    this.#synced = this.#bytes;
   }
 
   async finish(): Promise<void> {

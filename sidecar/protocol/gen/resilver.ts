@@ -207,12 +207,10 @@ export interface SnapshotChunk {
   chunkIndex: number;
   chunkCount: number;
   /** in the first message only */
-  manifest:
-    | SnapshotManifest
-    | undefined;
-  /** CRC-32C of content */
-  chunkCrc: number;
+  manifest: SnapshotManifest | undefined;
   snapshotId: string;
+  /** XXH64 of content, big-endian */
+  chunkHash: Uint8Array;
   /** in the last message only: over all content in order */
   wholeHash: Uint8Array;
 }
@@ -1567,8 +1565,8 @@ function createBaseSnapshotChunk(): SnapshotChunk {
     chunkIndex: 0,
     chunkCount: 0,
     manifest: undefined,
-    chunkCrc: 0,
     snapshotId: "",
+    chunkHash: new Uint8Array(0),
     wholeHash: new Uint8Array(0),
   };
 }
@@ -1593,11 +1591,11 @@ export const SnapshotChunk: MessageFns<SnapshotChunk> = {
     if (message.manifest !== undefined) {
       SnapshotManifest.encode(message.manifest, writer.uint32(162).fork()).join();
     }
-    if (message.chunkCrc !== 0) {
-      writer.uint32(168).uint32(message.chunkCrc);
-    }
     if (message.snapshotId !== "") {
       writer.uint32(178).string(message.snapshotId);
+    }
+    if (message.chunkHash.length !== 0) {
+      writer.uint32(194).bytes(message.chunkHash);
     }
     if (message.wholeHash.length !== 0) {
       writer.uint32(186).bytes(message.wholeHash);
@@ -1666,20 +1664,20 @@ export const SnapshotChunk: MessageFns<SnapshotChunk> = {
             message.manifest = SnapshotManifest.decode(reader, reader.uint32());
             continue;
           }
-          case 21: {
-            if (tag !== 168) {
-              break;
-            }
-
-            message.chunkCrc = reader.uint32();
-            continue;
-          }
           case 22: {
             if (tag !== 178) {
               break;
             }
 
             message.snapshotId = reader.string();
+            continue;
+          }
+          case 24: {
+            if (tag !== 194) {
+              break;
+            }
+
+            message.chunkHash = reader.bytes();
             continue;
           }
           case 23: {
@@ -1715,8 +1713,8 @@ export const SnapshotChunk: MessageFns<SnapshotChunk> = {
     message.manifest = (object.manifest !== undefined && object.manifest !== null)
       ? SnapshotManifest.fromPartial(object.manifest)
       : undefined;
-    message.chunkCrc = object.chunkCrc ?? 0;
     message.snapshotId = object.snapshotId ?? "";
+    message.chunkHash = object.chunkHash ?? new Uint8Array(0);
     message.wholeHash = object.wholeHash ?? new Uint8Array(0);
     return message;
   },

@@ -55,7 +55,7 @@ describe("hot codec", () => {
           content,
           chunkIndex: index,
           chunkCount: index + 1,
-          chunkCrc: base.crc,
+          chunkHash: Uint8Array.of(base.crc & 255),
           snapshotId: "id",
           wholeHash: content.subarray(0, 8),
           manifest: index % 2 === 0 ? { snapshotId: "id", bytes: index, base } : undefined,

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { crcOf } from "../../../sidecar/lib/crc.ts";
+import { chunkHash } from "../../../sidecar/snapshot/whole-hash.ts";
 import { TransportError } from "../../../sidecar/lib/ports/duplex-call.ts";
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
 import { type SnapshotChunk } from "../../../sidecar/protocol/gen/resilver.ts";
@@ -30,10 +30,10 @@ describe("snapshot transfer", () => {
     ])[] = [
       ["lost", "chunk_index", () => []],
       ["repeated", "chunk_index", (chunk) => [chunk, chunk]],
-      ["altered", "chunk_crc", (chunk) => [{ ...chunk, content: flipped(chunk.content) }]],
+      ["altered", "chunk_hash", (chunk) => [{ ...chunk, content: flipped(chunk.content) }]],
       [
         "another's",
-        "chunk_crc",
+        "chunk_hash",
         (chunk) => [{ ...chunk, content: other.slice(0, chunk.content.length) }],
       ],
       ["truncated", "content", (chunk) => [{ ...chunk, content: chunk.content.subarray(1) }]],
@@ -58,7 +58,7 @@ describe("snapshot transfer", () => {
             continue;
           }
           // The last chunk may be short: then its checksum or the sum of all bytes gives it away.
-          const expected = last && name === "truncated" ? "chunk_crc" : field;
+          const expected = last && name === "truncated" ? "chunk_hash" : field;
           refused(received, expected);
           refused(sent, expected);
           assert.deepEqual(await target.state(), OLD);
@@ -81,7 +81,7 @@ describe("snapshot transfer", () => {
       const wire = onChunks((m) => {
         const content = m.content.subarray(1);
         const last = m.wholeHash.length > 0;
-        return [last ? { ...m, content, chunkCrc: crcOf(content) } : m];
+        return [last ? { ...m, content, chunkHash: chunkHash(content) } : m];
       });
       const { received } = await attempt(target, sourceOf(CONTENT), { wire });
       refused(received, "bytes");

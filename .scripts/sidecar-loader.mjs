@@ -1,0 +1,57 @@
+/**
+ * Becomes dist/sidecar/main.js: runs the bundle beside it with the code that V8 compiled of it
+ * before. A recovery begins with a start of this program, and parsing was most of that start. What
+ * V8 compiled is kept beside the bundle once, where that may be written; it is bound to Node's
+ * version and flags, which its name tells, and V8 itself refuses what does not fit.
+ */
+import { createHash } from "node:crypto";
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname } from "node:path";
+import { fileURLToPath } from "node:url";
+import vm from "node:vm";
+
+/** By then the process serves, and what a start needs has been compiled. */
+const KEEP_AFTER_MS = 3_000;
+
+const file = fileURLToPath(new URL("main.cjs", import.meta.url));
+const source = readFileSync(file, "utf8");
+const build = createHash("sha256")
+  .update([process.version, process.arch, ...process.execArgv, source.length].join(" "))
+  .digest("hex")
+  .slice(0, 16);
+const cacheFile = `${file}.${build}.cache`;
+
+const cachedData = readCache();
+const script = new vm.Script(
+  `(function (exports, require, module, __filename, __dirname) {${source}\n})`,
+  {
+    filename: file,
+    ...(cachedData === null ? {} : { cachedData }),
+    importModuleDynamically: vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
+  },
+);
+if (cachedData === null || script.cachedDataRejected === true) {
+  setTimeout(keepCache, KEEP_AFTER_MS).unref();
+}
+const main = { exports: {} };
+script.runInThisContext()(main.exports, createRequire(file), main, file, dirname(file));
+
+function readCache() {
+  try {
+    return readFileSync(cacheFile);
+  } catch {
+    return null;
+  }
+}
+
+function keepCache() {
+  const aside = `${cacheFile}.${process.pid}`;
+  try {
+    writeFileSync(aside, script.createCachedData());
+    renameSync(aside, cacheFile);
+  } catch {
+    // Read-only, or full: the next start is as slow as this one.
+    rmSync(aside, { force: true });
+  }
+}

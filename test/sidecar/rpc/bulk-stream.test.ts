@@ -1,0 +1,282 @@
+import assert from "node:assert/strict";
+import { connect, createServer, type Socket } from "node:net";
+import type { DuplexCall } from "../../../sidecar/lib/ports/duplex-call.ts";
+import { TransportError } from "../../../sidecar/lib/ports/duplex-call.ts";
+import { SILENT_LOGGER } from "../../../sidecar/lib/ports/logger.ts";
+import { NO_METRICS } from "../../../sidecar/lib/ports/metrics.ts";
+import { LIMITS } from "../../../sidecar/limits.ts";
+import { NodeClock } from "../../../sidecar/os/node-clock.ts";
+import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
+import {
+  type Peer,
+  SnapshotChunk,
+  SnapshotResponse,
+} from "../../../sidecar/protocol/gen/resilver.ts";
+import { LogReplicationService } from "../../../sidecar/protocol/service.ts";
+import {
+  BULK_PREFACE,
+  FRAME,
+  FrameError,
+  FrameReader,
+  frameHeader,
+} from "../../../sidecar/rpc/bulk-frame.ts";
+import { GrpcPeerTransport } from "../../../sidecar/rpc/peer-client.ts";
+import { replicationService } from "../../../sidecar/rpc/replication-service.ts";
+import { RpcServer } from "../../../sidecar/rpc/server.ts";
+import { FakeRuntime, fakeReplica } from "./fake-runtime.ts";
+import { type Harness, openHarness, within } from "./harness.ts";
+
+const PEER: Peer = {
+  namespace: "default",
+  shard: 0,
+  term: 4,
+  generation: 2,
+  leaderUid: "leader-uid",
+  targetUid: "target-uid",
+  storeId: "store-1",
+};
+
+type Receiving = DuplexCall<SnapshotResponse, SnapshotChunk>;
+type ServeSnapshot = (peer: Peer, call: Receiving) => Promise<void>;
+
+async function drain<T>(messages: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = [];
+  for await (const message of messages) all.push(message);
+  return all;
+}
+
+function chunk(chunkIndex: number, bytes: number): SnapshotChunk {
+  return SnapshotChunk.create({ chunkIndex, content: new Uint8Array(bytes).fill(chunkIndex + 1) });
+}
+
+describe("bulk stream", () => {
+  let harness: Harness;
+  let transport: GrpcPeerTransport;
+  let serve: ServeSnapshot;
+
+  beforeEach(async () => {
+    transport = new GrpcPeerTransport(new NodeClock());
+    const handle = fakeReplica("default", 0, {
+      serveSnapshot: (peer, call) => serve(peer, call),
+    });
+    harness = await openHarness(new FakeRuntime([handle]));
+  });
+
+  afterEach(async () => {
+    await transport.close();
+    await harness.close();
+  });
+
+  function open(address = harness.internalAddress): DuplexCall<SnapshotChunk, SnapshotResponse> {
+    return transport.sendSnapshot(address, PEER);
+  }
+
+  it("carries names, chunks of any size and answers, beside gRPC on one port", async () => {
+    const sizes = [0, 1, 1_000, 65_536, 262_144, 262_144, 1_048_576, 3];
+    const got: number[] = [];
+    let seen: Peer | undefined;
+    serve = async (peer, call) => {
+      seen = peer;
+      for await (const { chunkIndex, content } of call.messages) {
+        // Valid until the next message is asked for; so it is looked at here.
+        assert.ok(content.every((byte) => byte === chunkIndex + 1));
+        got.push(content.length);
+        call.write(SnapshotResponse.create({ bytesVerified: content.length }));
+      }
+    };
+    const call = open();
+    for (const [index, bytes] of sizes.entries()) {
+      if (!call.write(chunk(index, bytes))) await call.drained();
+    }
+    call.end();
+    const answers = await within(drain(call.messages));
+    assert.deepEqual(got, sizes);
+    assert.deepEqual(
+      answers.map(({ bytesVerified }) => bytesVerified),
+      sizes,
+    );
+    assert.deepEqual(seen, PEER);
+  });
+
+  it("brings a refusal with its reason and details, also from before anything was read", async () => {
+    serve = async () => {
+      throw new ProtocolError("NODE_IS_NOT_MEMBER", "not a member", { observedUid: "new-uid" });
+    };
+    const call = open();
+    const pumping = (async () => {
+      for (let at = 0; at < 100; at++) if (!call.write(chunk(at, 262_144))) await call.drained();
+    })();
+    await within(
+      assert.rejects(drain(call.messages), (error: unknown) => {
+        assert.ok(error instanceof ProtocolError);
+        assert.equal(error.reason, "NODE_IS_NOT_MEMBER");
+        assert.equal(error.metadata["observedUid"], "new-uid");
+        return true;
+      }),
+    );
+    await within(pumping);
+    const unknown = transport.sendSnapshot(harness.internalAddress, { ...PEER, shard: 9 });
+    await within(assert.rejects(drain(unknown.messages), ProtocolError));
+  });
+
+  it("holds back a sender whose receiver reads nothing, and lets go when it stops", async () => {
+    let started = (_call: Receiving): void => {};
+    const receiving = new Promise<Receiving>((resolve) => {
+      started = resolve;
+    });
+    serve = async (_peer, call) => {
+      started(call);
+      await new Promise(() => {});
+    };
+    const call = open();
+    let sent = 0;
+    const sending = (async () => {
+      // More than all buffers between hold.
+      for (; sent < 1_000; sent++) if (!call.write(chunk(0, 262_144))) await call.drained();
+    })();
+    const receiver = await within(receiving);
+    const messages = drain(call.messages);
+    for (let still = 0, last = -1; still < 100; last = sent) {
+      still = sent === last ? still + 1 : 0;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    assert.ok(sent < 1_000, `${sent} chunks of 256 KiB were taken and nobody read one`);
+    call.cancel();
+    await within(sending);
+    assert.deepEqual(await within(messages), []);
+    await within(drain(receiver.messages));
+  });
+
+  it("takes a cancellation of either side for no error", async () => {
+    serve = async (_peer, call) => {
+      call.cancel();
+      assert.deepEqual(await drain(call.messages), []);
+    };
+    assert.deepEqual(await within(drain(open().messages)), []);
+  });
+
+  it("ends the receiver's messages when the sender goes away", async () => {
+    let ended: Promise<unknown> = new Promise(() => {});
+    let started: () => void = () => {};
+    const running = new Promise<void>((resolve) => {
+      started = resolve;
+    });
+    serve = (_peer, call) => {
+      ended = drain(call.messages);
+      started();
+      return ended.then(() => undefined);
+    };
+    open().write(chunk(0, 10));
+    await within(running);
+    await transport.close();
+    await within(ended);
+    assert.throws(() => open(), TransportError);
+  });
+
+  it("tells of a peer that is not there, or never speaks", async () => {
+    const accepted: Socket[] = [];
+    const silent = createServer((socket) => accepted.push(socket));
+    await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+    const address = silent.address();
+    assert.ok(typeof address === "object" && address !== null);
+    const start = performance.now();
+    const call = open(`127.0.0.1:${address.port}`);
+    await within(assert.rejects(drain(call.messages), TransportError), 10_000);
+    assert.ok(performance.now() - start > LIMITS.peerTimeoutMs);
+    for (const socket of accepted) socket.destroy();
+    await new Promise((resolve) => silent.close(resolve));
+    await within(assert.rejects(drain(open(`127.0.0.1:${address.port}`).messages), TransportError));
+  }).timeout(20_000);
+
+  it("falls back to gRPC for a peer that serves no bulk streams", async () => {
+    let chunks = 0;
+    const handle = fakeReplica("default", 0, {
+      serveSnapshot: async (_peer, call) => {
+        for await (const message of call.messages) chunks += message.content.length > 0 ? 1 : 0;
+      },
+    });
+    const clock = new NodeClock();
+    const context = {
+      audience: "peer",
+      clock,
+      logger: SILENT_LOGGER,
+      metrics: NO_METRICS,
+    } as const;
+    const older = await RpcServer.listen({
+      port: "internal",
+      address: "127.0.0.1:0",
+      clock,
+      services: [
+        {
+          definition: LogReplicationService,
+          handlers: replicationService(new FakeRuntime([handle]), context),
+        },
+      ],
+    });
+    const address = `127.0.0.1:${older.portNumber}`;
+    await within(assert.rejects(drain(open(address).messages), TransportError));
+    const call = open(address);
+    call.write(chunk(0, 100));
+    call.end();
+    assert.deepEqual(await within(drain(call.messages)), []);
+    assert.equal(chunks, 1);
+    await transport.close();
+    await older.close(100);
+  });
+
+  for (const [name, bytes] of [
+    ["another protocol", Buffer.from("RSLVBLK9 and more of it")],
+    ["a frame of an unknown kind", Buffer.concat([BULK_PREFACE, frameHeader(77, 0, 0)])],
+    ["a frame that is too large", Buffer.concat([BULK_PREFACE, frameHeader(2, 0, 2 ** 31)])],
+    ["an answer from a caller", Buffer.concat([BULK_PREFACE, frameHeader(FRAME.STATUS, 0, 0)])],
+    ["half a frame", Buffer.concat([BULK_PREFACE, frameHeader(1, 10, 0)])],
+    ["nothing but noise", Buffer.from("GET / HTTP/1.1\r\n\r\n")],
+  ] as const) {
+    it(`disconnects who sends ${name}, and serves on`, async () => {
+      const port = Number(harness.internalAddress.split(":")[1]);
+      const socket = connect(port, "127.0.0.1");
+      socket.on("error", () => undefined);
+      socket.resume();
+      socket.end(bytes);
+      await within(new Promise((resolve) => socket.once("close", resolve)));
+      serve = async (_peer, call) => {
+        await drain(call.messages);
+      };
+      const call = open();
+      call.end();
+      assert.deepEqual(await within(drain(call.messages)), []);
+    });
+  }
+
+  it("puts frames together wherever the bytes were cut", () => {
+    const content = Buffer.from("content");
+    const stream = Buffer.concat([
+      BULK_PREFACE,
+      frameHeader(FRAME.OPEN, 4, 0),
+      Buffer.from("head"),
+      frameHeader(FRAME.PING, 0, 0),
+      frameHeader(FRAME.MESSAGE, 1, content.length),
+      Buffer.from("h"),
+      content,
+    ]);
+    for (let cut = 0; cut <= stream.length; cut++) {
+      const reader = new FrameReader();
+      const frames = [stream.subarray(0, cut), stream.subarray(cut)].flatMap((part) => [
+        ...reader.push(part),
+      ]);
+      assert.deepEqual(
+        frames.map(({ kind, head, content: body }) => [
+          kind,
+          Buffer.from(head).toString(),
+          Buffer.from(body).toString(),
+        ]),
+        [
+          [FRAME.OPEN, "head", ""],
+          [FRAME.PING, "", ""],
+          [FRAME.MESSAGE, "h", "content"],
+        ],
+      );
+    }
+    assert.throws(() => [...new FrameReader().push(Buffer.from("PRI * HTTP/2.0"))], FrameError);
+  });
+});
