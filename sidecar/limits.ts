@@ -28,10 +28,17 @@ export const LIMITS = Object.freeze({
   memoryTableBytesMax: 128 * 1024 * 1024,
   /** A checkpoint starts at the latest when this much is dirty, or after checkpointIntervalMs. */
   checkpointBytes: 48 * 1024 * 1024,
-  checkpointIntervalMs: 2_000,
-  /** One engine transaction of a checkpoint; between two of them other work runs. */
+  checkpointIntervalMs: 10_000,
+  /** One engine transaction of a checkpoint at most; between two of them other work runs. */
   checkpointSliceKeys: 1_000,
   checkpointSliceBytes: 4 * 1024 * 1024,
+  /** What a slice shrinks to when the device is slow. */
+  checkpointSliceKeysMin: 48,
+  checkpointSliceBytesMin: 256 * 1024,
+  /** How long a slice should keep the device busy: so much later a sync of the log may be. */
+  checkpointSliceMs: 6,
+  /** The same while memory is short or the process wants to end. */
+  checkpointSliceHurriedMs: 40,
   /** Versions remembered by a whole process, so that writes read no disk. */
   versionCacheBytesMax: 24 * 1024 * 1024,
   /** A list or scan that takes longer is ended: it keeps old pages and old entries alive. */

@@ -32,6 +32,7 @@ import { readList, readOne, readScan, type RecordSource } from "./read-request.t
 import { ReadView } from "./read-view.ts";
 import { type RecordVersion, recordVersion, StateCorrupt, verifyRecord } from "./record.ts";
 import { RedoJournal } from "./redo-journal.ts";
+import { SlicePace } from "./slice-pace.ts";
 import { VersionCache } from "./version-cache.ts";
 import { VersionCounter } from "./version-counter.ts";
 import { applyWrite, type WriteTarget } from "./write-request.ts";
@@ -83,6 +84,7 @@ export class ShardState {
   readonly #journal: RedoJournal;
   readonly #cache = new VersionCache();
   readonly #counter: VersionCounter;
+  readonly #pace: SlicePace;
   readonly #views = new Set<ReadView>();
   readonly #target: WriteTarget;
   readonly #source: RecordSource;
@@ -120,6 +122,7 @@ export class ShardState {
     this.#options = options;
     this.#engine = engine;
     this.#journal = journal;
+    this.#pace = new SlicePace(options.clock, options.budget);
     const stored = engine.get(keyBytes(META_KEY));
     const meta = stored === undefined ? null : decodeMeta(stored);
     if (meta !== null && meta.keySorting !== options.keySorting) {
@@ -260,6 +263,11 @@ export class ShardState {
     });
   }
 
+  /** While set, checkpoints take no regard for other work: somebody waits for their end. */
+  set hurried(hurried: boolean) {
+    this.#pace.hurried = hurried;
+  }
+
   #freeze(): void {
     const meta = {
       position: this.#applied,
@@ -278,7 +286,8 @@ export class ShardState {
     const { clock } = this.#options;
     this.#writing = true;
     try {
-      await writeCheckpoint(pending, { engine: this.#engine, journal: this.#journal, clock });
+      const target = { engine: this.#engine, journal: this.#journal, clock, pace: this.#pace };
+      await writeCheckpoint(pending, target);
       await this.#remember(pending.table);
     } finally {
       this.#writing = false;
@@ -358,6 +367,7 @@ export class ShardState {
    * their readers fail.
    */
   close(): Promise<void> {
+    this.hurried = true;
     return this.#inTurn(async () => {
       if (this.#closed) return;
       this.#closed = true;
