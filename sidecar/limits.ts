@@ -14,7 +14,7 @@ export const LIMITS = Object.freeze({
   /** HTTP/2 stream and session windows for bulk streams. */
   http2WindowBytes: 8 * 1024 * 1024,
   /** Entries kept decoded for followers that are nearly caught up. */
-  entryCacheBytesMax: 32 * 1024 * 1024,
+  entryCacheBytesMax: 16 * 1024 * 1024,
   /** Writes accepted and not yet committed, per shard; beyond: RESOURCE_UNAVAILABLE. */
   pendingWritesMax: 50_000,
   pendingWriteBytesMax: 128 * 1024 * 1024,
@@ -25,9 +25,9 @@ export const LIMITS = Object.freeze({
   pendingReadsMax: 50_000,
   segmentBytes: 64 * 1024 * 1024,
   /** Memory table of a whole process: beyond it writes wait for the flush. */
-  memoryTableBytesMax: 128 * 1024 * 1024,
+  memoryTableBytesMax: 88 * 1024 * 1024,
   /** A checkpoint starts at the latest when this much is dirty, or after checkpointIntervalMs. */
-  checkpointBytes: 48 * 1024 * 1024,
+  checkpointBytes: 32 * 1024 * 1024,
   checkpointIntervalMs: 10_000,
   /** One engine transaction of a checkpoint at most; between two of them other work runs. */
   checkpointSliceKeys: 1_000,

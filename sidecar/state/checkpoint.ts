@@ -58,7 +58,7 @@ interface SliceBounds {
 
 const JOURNAL_SLICE: SliceBounds = {
   keys: LIMITS.checkpointSliceKeys,
-  bytes: LIMITS.checkpointSliceBytes,
+  bytes: 512 * 1024,
 };
 
 const metaKey = keyBytes(META_KEY);
@@ -127,12 +127,11 @@ async function writeJournal(
   pending: PendingCheckpoint,
   meta: Uint8Array,
   id: number,
-  target: CheckpointTarget,
+  target: PacedTarget,
 ): Promise<void> {
   const writer = await target.journal.begin(id);
   for (const slice of slicesOf(pending.table, JOURNAL_SLICE)) {
-    await writer.add(slice);
-    await target.clock.yield();
+    await target.pace.yieldAfter(() => writer.add(slice));
   }
   await writer.add([[metaKey, meta]]);
   await writer.finish();

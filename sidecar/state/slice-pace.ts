@@ -43,16 +43,29 @@ export class SlicePace {
 
   /** Runs one slice's write, learns from how long it took, and gives way to other work. */
   async run(write: () => Promise<void>): Promise<void> {
+    const tookMs = await this.yieldAfter(write);
+    const keys = this.#keys * (tookMs > this.#wantedMs ? SHRINKING : GROWTH);
+    const { checkpointSliceKeysMin, checkpointSliceKeys } = LIMITS;
+    this.#keys = Math.min(checkpointSliceKeys, Math.max(checkpointSliceKeysMin, keys));
+  }
+
+  /** Runs `write` and then gives way to other work for about as long; returns how long it took. */
+  async yieldAfter(write: () => Promise<void>): Promise<number> {
     const startMs = this.#clock.monotonicMs();
     await write();
     const tookMs = this.#clock.monotonicMs() - startMs;
-    const hurried = this.#budget.pressed || this.#hurry.signal.aborted;
-    const wantedMs = hurried ? LIMITS.checkpointSliceHurriedMs : LIMITS.checkpointSliceMs;
-    const keys = this.#keys * (tookMs > wantedMs ? SHRINKING : GROWTH);
-    const { checkpointSliceKeysMin, checkpointSliceKeys } = LIMITS;
-    this.#keys = Math.min(checkpointSliceKeys, Math.max(checkpointSliceKeysMin, keys));
-    if (hurried || tookMs < 1) await this.#clock.yield();
-    else await this.#rest(Math.min(tookMs, LIMITS.checkpointSliceMs));
+    const wantedMs = this.#wantedMs;
+    if (wantedMs > LIMITS.checkpointSliceMs || tookMs < 1) await this.#clock.yield();
+    else await this.#rest(Math.min(tookMs, wantedMs));
+    return tookMs;
+  }
+
+  /** Longer the less room is left in memory, from half of the bound on. */
+  get #wantedMs(): number {
+    const { checkpointSliceMs, checkpointSliceHurriedMs } = LIMITS;
+    if (this.#hurry.signal.aborted) return checkpointSliceHurriedMs;
+    const share = Math.min(1, Math.max(0, 2 * this.#budget.pressure - 1));
+    return checkpointSliceMs + share * (checkpointSliceHurriedMs - checkpointSliceMs);
   }
 
   async #rest(restMs: number): Promise<void> {
