@@ -118,8 +118,15 @@ async function serve(config: SidecarConfig, logger: Logger): Promise<number> {
 
 function replicaOptions(config: SidecarConfig): Partial<typeof DEFAULT_REPLICA_OPTIONS> {
   const { heartbeatMs, segmentBytes, walRetentionMs, walRetentionBytes } = config;
-  const { checkpointIntervalMs } = config;
-  return { heartbeatMs, segmentBytes, walRetentionMs, walRetentionBytes, checkpointIntervalMs };
+  return {
+    heartbeatMs,
+    segmentBytes,
+    walRetentionMs,
+    walRetentionBytes,
+    checkpointIntervalMs: config.checkpointIntervalMs,
+    // Room for the segment in use and the next one.
+    freeBytesMin: 2 * segmentBytes,
+  };
 }
 
 function listening(

@@ -118,7 +118,11 @@ export class Coordinator {
   async forceQuorum(key: ShardKey, order: ForceQuorumOrder): Promise<void> {
     const { platform } = this.#options;
     const { signal } = this.#abort;
-    await this.#loop(key).forceQuorum(order, (node) => platform.isStopped(node, signal), signal);
+    await this.#loop(key).forceQuorum(
+      order,
+      (node, bounded) => platform.isStopped(node, bounded),
+      signal,
+    );
   }
 
   #loop(key: ShardKey): ShardLoop {
@@ -202,6 +206,12 @@ export class Coordinator {
         this.#tellListeners();
       },
       claimRecovery: (node) => this.#claimRecovery(node),
+      confirm: async (nodes, signal) => {
+        const asked = [...nodes].map(async (node) =>
+          (await this.#watches.get(node)?.confirm(signal)) === true ? [node] : [],
+        );
+        return new Set((await Promise.all(asked)).flat());
+      },
     };
   }
 

@@ -206,6 +206,8 @@ export async function callNewTerm(
       targetUid: member.replicaUid,
       // Only a voter that never acknowledged any term can still be as the bootstrap found it (R11).
       bootstrap: member.role === "voter" && member.ackedTerm === -1,
+      // The replica itself notes durably that it is below it: its answer may be lost (R3).
+      ackedTerm: member.ackedTerm,
     },
     { deadlineMs: context.timings.newTermDeadlineMs, signal },
   );

@@ -72,7 +72,7 @@ export class NodeWatch {
       const received = await this.#stream(signal);
       if (signal.aborted) return;
       if (received) delayMs = timings.reconnectMinMs;
-      const alive = await this.#confirm(signal);
+      const alive = await this.confirm(signal);
       if (!alive) this.#setReach("down", "connection refused or broken");
       await pause(clock, delayMs, signal);
       delayMs = Math.min(delayMs * 2, timings.reconnectMaxMs);
@@ -114,8 +114,8 @@ export class NodeWatch {
     this.#options.changed();
   }
 
-  /** True when the same process still answers: only its stream broke. */
-  async #confirm(signal: AbortSignal): Promise<boolean> {
+  /** True when the process that was heard of last answers now. Never rejects. */
+  async confirm(signal: AbortSignal): Promise<boolean> {
     const { sidecars, timings } = this.#options;
     try {
       const info = await sidecars.getInfo(this.endpoint, {

@@ -5,7 +5,13 @@
 import { compareEntryIds, type EntryId } from "../../sidecar/protocol/entry.ts";
 import { judgeForceQuorum, type ForceQuorumOrder } from "../core/force-quorum.ts";
 import { withDesired } from "../core/ensemble.ts";
-import { judgeLeader, voterEvidence, type Observed } from "../core/observed.ts";
+import {
+  couldElect,
+  judgeLeader,
+  voterEvidence,
+  voterReach,
+  type Observed,
+} from "../core/observed.ts";
 import { plan, type Action, type Plan } from "../core/plan.ts";
 import { memberOn, RecordInvalid, type ShardRecord } from "../core/record.ts";
 import { shardView, type ShardView } from "../core/status.ts";
@@ -29,6 +35,8 @@ export interface Surroundings {
   refused(node: string, error: unknown): void;
   /** Called after the record changed: assignments may have, too. */
   recordChanged(): void;
+  /** Which of these nodes still are the processes that were heard of last; asks them now. */
+  confirm(nodes: ReadonlySet<string>, signal: AbortSignal): Promise<ReadonlySet<string>>;
   /** Until the returned function is called, this node counts as recovering. */
   claimRecovery(node: string): () => void;
 }
@@ -38,6 +46,24 @@ type ElectAction = Extract<Action, { kind: "elect" }>;
 /** Thrown into a step that an election overtakes, and into an election whose candidate is gone. */
 class Overtaken extends Error {
   override readonly name = "Overtaken";
+}
+
+/** A person's change of the record that waits for its turn; never rejects. */
+interface Order {
+  readonly run: () => Promise<void>;
+}
+
+/** A person's order that took too long: RangeError, so that it is said and not logged as a fault. */
+class OrderTimeout extends RangeError {
+  override readonly name = "OrderTimeout";
+  constructor(deadlineMs: number, waited: boolean) {
+    super(
+      waited
+        ? `the order was not begun within ${deadlineMs} ms, since the record cannot be read or ` +
+            "another step takes long; nothing was done, try again"
+        : `the order was not done within ${deadlineMs} ms; it may have been: look at the status`,
+    );
+  }
 }
 
 export class ShardLoop {
@@ -54,6 +80,11 @@ export class ShardLoop {
   #settledAtMs = 0;
   /** When the record is read anew even though nothing calls for it. */
   #readAgainAtMs = 0;
+  /**
+   * A leader that answered BecomeLeader while its watch, whose stream is not open again yet, still
+   * says down: too early to judge it, and giving it up would end R16 for nothing.
+   */
+  #answeredThoughDown: string | null = null;
   #confirmedSets: Observed["confirmedSets"] = null;
   #belowFloor: Observed["belowFloor"] = null;
   #ordered: { readonly prefer: string } | null = null;
@@ -64,7 +95,7 @@ export class ShardLoop {
   /** The election that is running. */
   #electing: AbortController | null = null;
   /** People's changes of the record wait for their turn with the loop's own. */
-  readonly #orders: (() => Promise<void>)[] = [];
+  readonly #orders: Order[] = [];
 
   constructor(context: ShardContext, surroundings: Surroundings) {
     this.context = context;
@@ -116,13 +147,13 @@ export class ShardLoop {
    * Saves the wish for another ensemble; the plan gets there. Throws RangeError or RecordConflict.
    */
   changeEnsemble(desired: readonly string[], signal: AbortSignal): Promise<void> {
-    return this.#order(async () => {
+    return this.#order(signal, async (bounded) => {
       for (const node of desired) {
         if (this.context.endpoint(node) === null) {
           throw new RangeError(`ensemble: ${node} is not a node of this store`);
         }
       }
-      await this.context.keeper.save(withDesired(this.record, desired), signal);
+      await this.context.keeper.save(withDesired(this.record, desired), bounded);
     });
   }
 
@@ -133,15 +164,17 @@ export class ShardLoop {
    */
   forceQuorum(
     order: ForceQuorumOrder,
-    isStopped: (node: string) => Promise<boolean>,
+    isStopped: (node: string, signal: AbortSignal) => Promise<boolean>,
     signal: AbortSignal,
   ): Promise<void> {
-    return this.#order(async () => {
+    return this.#order(signal, async (bounded) => {
       const stopped = new Set<string>();
-      for (const { node } of this.record.members) if (await isStopped(node)) stopped.add(node);
+      for (const { node } of this.record.members) {
+        if (await isStopped(node, bounded)) stopped.add(node);
+      }
       const verdict = judgeForceQuorum(this.record, this.#observe(), stopped, order);
       if (verdict.kind === "rejected") throw new RangeError(verdict.message);
-      await this.context.keeper.save(verdict.record, signal);
+      await this.context.keeper.save(verdict.record, bounded);
       this.#belowFloor = null;
     });
   }
@@ -156,7 +189,7 @@ export class ShardLoop {
       }
       const order = this.#orders.shift();
       if (order !== undefined) {
-        await order();
+        await order.run();
         this.#surroundings.recordChanged();
         continue;
       }
@@ -202,10 +235,7 @@ export class ShardLoop {
     const { clock, events, key } = this.context;
     const name = stepName(this.record, action);
     try {
-      const succeeded =
-        action.kind === "elect"
-          ? await this.#elect(action, signal)
-          : await this.#step(action, signal);
+      const succeeded = await this.#perform(action, signal);
       // The settling of a new leader is judged by the plan; its loss must be acted upon at once.
       if (succeeded && action.kind === "elect") this.#retries.forget(name);
       else if (succeeded) this.#retries.succeeded(name, clock.monotonicMs());
@@ -223,6 +253,23 @@ export class ShardLoop {
       }
     }
     this.#surroundings.recordChanged();
+  }
+
+  async #perform(action: Action, signal: AbortSignal): Promise<boolean> {
+    if (action.kind !== "elect") return this.#step(action, signal);
+    if (isVoluntary(action) && !(await this.#couldReplaceLeader(action, signal))) return false;
+    return this.#elect(action, signal);
+  }
+
+  /**
+   * A leader that nothing is wrong with is given up only for a majority that is there, asked just
+   * now: a follower wiped a moment ago is not known to be. The wish stays (R16).
+   */
+  async #couldReplaceLeader(action: ElectAction, signal: AbortSignal): Promise<boolean> {
+    const { reachable } = voterReach(this.record, this.#observe());
+    if (!couldElect(this.record, reachable, action.exclude)) return false;
+    const there = await this.#surroundings.confirm(reachable, signal);
+    return couldElect(this.record, there, action.exclude);
   }
 
   async #step(action: Step, signal: AbortSignal): Promise<boolean> {
@@ -287,6 +334,7 @@ export class ShardLoop {
   ): void {
     const { clock, events, key } = this.context;
     this.#settle();
+    this.#answeredThoughDown = outcome.leader;
     this.#confirmedSets = outcome.confirmedSets;
     this.#belowFloor = null;
     const durationMs = clock.monotonicMs() - beganMs;
@@ -371,23 +419,50 @@ export class ShardLoop {
 
   #observe(): Observed {
     const { clock } = this.context;
+    const leaderSettling = clock.monotonicMs() < this.#settledAtMs;
+    const seen = this.#surroundings.observe();
+    const leader = seen.nodes.get(this.#answeredThoughDown ?? "");
+    if (!leaderSettling || leader?.reach !== "down") this.#answeredThoughDown = null;
+    const nodes =
+      this.#answeredThoughDown === null || leader === undefined
+        ? seen.nodes
+        : new Map([...seen.nodes, [leader.node, { ...leader, reach: "unknown" as const }]]);
     return {
-      ...this.#surroundings.observe(),
+      ...seen,
+      nodes,
       nowMs: clock.nowMs(),
-      leaderSettling: clock.monotonicMs() < this.#settledAtMs,
+      leaderSettling,
       confirmedSets: this.#confirmedSets,
       belowFloor: this.#belowFloor,
     };
   }
 
-  #order(change: () => Promise<void>): Promise<void> {
-    return new Promise<void>((resolve, reject) => {
+  /** Has `change` done when its turn comes. It is over, one way or another, within a bound. */
+  #order(signal: AbortSignal, change: (bounded: AbortSignal) => Promise<void>): Promise<void> {
+    const { clock, timings } = this.context;
+    const { controller, unlink } = childAbort(signal);
+    const bounded = controller.signal;
+    const timer = clock.timer(timings.orderDeadlineMs, () => {
+      const waits = this.#orders.includes(order);
+      controller.abort(new OrderTimeout(timings.orderDeadlineMs, waits));
+    });
+    let order: Order = { run: () => Promise.resolve() };
+    const done = new Promise<void>((resolve, reject) => {
       if (this.#orders.length >= 16) {
-        reject(new RangeError("too many orders are waiting; try again"));
-        return;
+        throw new RangeError("too many orders are waiting; try again");
       }
-      this.#orders.push(() => change().then(resolve, reject));
+      bounded.addEventListener("abort", () => {
+        const at = this.#orders.indexOf(order);
+        if (at !== -1) this.#orders.splice(at, 1);
+        reject(bounded.reason as Error);
+      });
+      order = { run: () => change(bounded).then(resolve, reject) };
+      this.#orders.push(order);
       this.#wake.notify();
+    });
+    return done.finally(() => {
+      timer.cancel();
+      unlink();
     });
   }
 }
@@ -395,10 +470,15 @@ export class ShardLoop {
 /** Names a step for back-off: the same thing in another term, or for another uid, starts afresh. */
 function stepName(record: ShardRecord, action: Action): string {
   // Elections are one step whatever the term: a failed one must slow down the next.
-  if (action.kind === "elect") return "elect";
+  if (action.kind === "elect") return isVoluntary(action) ? "move leader" : "elect";
   const node = "node" in action ? ` ${action.node}` : "";
   const uid = "uid" in action ? ` ${action.uid}` : "newUid" in action ? ` ${action.newUid}` : "";
   return `${action.kind}${node}${uid} term ${record.term}`;
+}
+
+/** True for an election that no loss of the leader calls for. */
+function isVoluntary({ why }: ElectAction): boolean {
+  return why === "Requested" || why === "LeaderLeaving";
 }
 
 function messageOf(error: unknown): string {

@@ -58,6 +58,9 @@ export async function runStep(
       await keeper.save({ ...keeper.record, commitFloor }, signal);
       return {};
     }
+    case "demote":
+      await keeper.save(withRegressed(keeper.record, step.node), signal);
+      return {};
     case "attach":
     case "recover":
     case "enrol":
@@ -135,7 +138,7 @@ async function attach(context: ShardContext, node: string, signal: AbortSignal):
     await keeper.save(withRegressed(keeper.record, node), signal);
     return;
   }
-  const acked = withAckedTerm(keeper.record, node, reply.replicaUid);
+  const acked = withAckedTerm(keeper.record, reply);
   if (acked !== keeper.record) await keeper.save(acked, signal);
   await addFollower(context, keeper.record, node, reply.head, signal);
 }

@@ -17,6 +17,8 @@ export interface Timings {
   readonly openShardDeadlineMs: number;
   readonly updateEnsembleDeadlineMs: number;
   readonly deleteShardDeadlineMs: number;
+  /** A person's order waits for its turn and is carried out within this time. */
+  readonly orderDeadlineMs: number;
   /** Status reports may lag behind an answered call for this long. */
   readonly settleMs: number;
   readonly retryMinMs: number;
@@ -42,6 +44,7 @@ export const DEFAULT_TIMINGS: Timings = Object.freeze({
   openShardDeadlineMs: 10_000,
   updateEnsembleDeadlineMs: 5_000,
   deleteShardDeadlineMs: 10_000,
+  orderDeadlineMs: 15_000,
   settleMs: 500,
   retryMinMs: 50,
   retryMaxMs: 2_000,

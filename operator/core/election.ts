@@ -30,6 +30,8 @@ export type Tally =
       readonly leader: FenceReply;
       /** Replies that count: recorded voter uids without regression. */
       readonly counted: readonly FenceReply[];
+      /** Those, and the excluded one: all who promised the term and may be fed in it. */
+      readonly promised: readonly FenceReply[];
       /** Voters whose durable state went back: to be rebuilt (R3). */
       readonly regressed: readonly string[];
     }
@@ -47,15 +49,17 @@ export type Tally =
 type Standing = "counts" | "regressed" | "ignored";
 
 /**
- * Whether a reply counts: only the recorded uid of a voter (R2), and only if its term did not go
- * back (R3).
+ * Whether a reply counts: only the recorded uid of a voter (R2), and only if neither its term nor
+ * its boot counter went back (R3). `reply` must answer a call made after the record was read.
  */
 export function standingOf(record: ShardRecord, reply: FenceReply): Standing {
   const member = memberOn(record, reply.node);
   if (member === undefined || member.role !== "voter" || member.replicaUid !== reply.replicaUid) {
     return "ignored";
   }
-  return reply.previousTerm >= member.ackedTerm ? "counts" : "regressed";
+  const setBack =
+    reply.previousTerm < member.ackedTerm || reply.bootCounter < (member.ackedBoot ?? 0);
+  return setBack ? "regressed" : "counts";
 }
 
 /**
@@ -77,9 +81,8 @@ export function tally(
   replies: readonly FenceReply[],
   choice: ElectionChoice,
 ): Tally {
-  const counted = replies.filter(
-    (reply) => standingOf(record, reply) === "counts" && reply.node !== choice.exclude,
-  );
+  const promised = replies.filter((reply) => standingOf(record, reply) === "counts");
+  const counted = promised.filter((reply) => reply.node !== choice.exclude);
   const regressed = replies
     .filter((reply) => standingOf(record, reply) === "regressed")
     .map((reply) => reply.node);
@@ -97,7 +100,7 @@ export function tally(
   const able = ranked.filter((reply) => compareEntryIds(reply.head, record.commitFloor) >= 0);
   const leader = able[0];
   if (leader === undefined) return { kind: "belowFloor", best, regressed };
-  return { kind: "elected", leader, counted, regressed };
+  return { kind: "elected", leader, counted, promised, regressed };
 }
 
 /**
@@ -167,7 +170,7 @@ export function withLeader(
     ...record,
     leader: { node: leader.node, uid: leader.replicaUid, bootCounter: leader.bootCounter },
   };
-  for (const reply of result.counted) next = withAckedTerm(next, reply.node, reply.replicaUid);
+  for (const reply of result.promised) next = withAckedTerm(next, reply);
   for (const node of result.regressed) next = withRegressed(next, node);
   return next;
 }
@@ -176,12 +179,14 @@ export function withLeader(
  * Notes that this uid persisted the record's term (R3). Unchanged when the uid is not the recorded
  * one.
  */
-export function withAckedTerm(record: ShardRecord, node: string, uid: string): ShardRecord {
+export function withAckedTerm(
+  record: ShardRecord,
+  reply: Pick<FenceReply, "node" | "replicaUid" | "bootCounter">,
+): ShardRecord {
+  const { node, replicaUid, bootCounter: ackedBoot } = reply;
   const member = memberOn(record, node);
-  if (member === undefined || member.replicaUid !== uid || member.ackedTerm >= record.term) {
-    return record;
-  }
-  return withMember(record, { ...member, ackedTerm: record.term });
+  if (member?.replicaUid !== replicaUid || member.ackedTerm >= record.term) return record;
+  return withMember(record, { ...member, ackedTerm: record.term, ackedBoot });
 }
 
 /**
@@ -191,7 +196,7 @@ export function withAckedTerm(record: ShardRecord, node: string, uid: string): S
 export function withRegressed(record: ShardRecord, node: string): ShardRecord {
   const member = memberOn(record, node);
   if (member === undefined || member.role !== "voter") return record;
-  const { enrolTerm: _enrolTerm, target: _target, ...kept } = member;
+  const { enrolTerm: _enrolTerm, target: _target, ackedBoot: _ackedBoot, ...kept } = member;
   const learner: RecordMember = { ...kept, role: "learner", ackedTerm: -1, reason: "RolledBack" };
   return withMember(record, learner);
 }

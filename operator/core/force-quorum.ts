@@ -4,7 +4,7 @@
  */
 import type { EntryId } from "../../sidecar/protocol/entry.ts";
 import { currentReplica, type Observed } from "./observed.ts";
-import { memberOn, type ShardRecord } from "./record.ts";
+import { memberOn, type RecordMember, type ShardRecord } from "./record.ts";
 
 /** A person's order. */
 export interface ForceQuorumOrder {
@@ -34,10 +34,10 @@ export function judgeForceQuorum(
   order: ForceQuorumOrder,
 ): ForceQuorumVerdict {
   const member = memberOn(record, order.survivor);
-  const voters = record.members.filter((other) => other.role === "voter");
-  if (member === undefined || member.role !== "voter") {
-    const allowed = voters.map((other) => other.node).join(", ");
-    return rejected(`survivor: ${order.survivor} is not a voter; allowed: ${allowed || "none"}`);
+  if (member === undefined || !maySurvive(member)) {
+    const allowed = record.members.filter(maySurvive).map((other) => other.node);
+    const names = allowed.join(", ") || "none";
+    return rejected(`survivor: ${order.survivor} holds no vote's data; allowed: ${names}`);
   }
   const replica = currentReplica(observed, order.survivor);
   if (replica === null || replica.replicaUid !== member.replicaUid || replica.fault !== "") {
@@ -60,7 +60,16 @@ export function judgeForceQuorum(
 }
 
 /**
- * The survivor alone, in a new loss epoch; the floor comes down to what it has. `desired` stays, so
+ * A voter, or one whose vote was taken since its disk went back and that was not enrolled since:
+ * when every volume was restored to an older copy, nothing newer is left to go on from.
+ */
+function maySurvive(member: RecordMember): boolean {
+  const { role, reason, enrolTerm } = member;
+  return role === "voter" || (reason === "RolledBack" && enrolTerm === undefined);
+}
+
+/**
+ * The survivor alone, held to no earlier promise (R3), in a new loss epoch; the floor comes down to what it has. `desired` stays, so
  * the others come back as learners, one at a time.
  */
 function forced(record: ShardRecord, survivor: string, head: EntryId): ShardRecord {
@@ -70,10 +79,15 @@ function forced(record: ShardRecord, survivor: string, head: EntryId): ShardReco
     lossEpoch: record.lossEpoch + 1,
     leader: null,
     ensemble: [survivor],
-    members: record.members.filter((member) => member.node === survivor),
+    members: record.members.filter(({ node }) => node === survivor).map(asSurvivor),
     ensembleTerm: record.term,
     commitFloor: { term: head.term, offset: head.offset },
   };
+}
+
+function asSurvivor(member: RecordMember): RecordMember {
+  const { ackedBoot: _ackedBoot, reason: _reason, ...kept } = member;
+  return { ...kept, role: "voter", ackedTerm: -1 };
 }
 
 function rejected(message: string): ForceQuorumVerdict {

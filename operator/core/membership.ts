@@ -13,7 +13,14 @@ import {
   type GateInput,
   type RecoveryPolicy,
 } from "./gates.ts";
-import { currentReplica, followerAt, isWiped, voterReach, type Observed } from "./observed.ts";
+import {
+  currentReplica,
+  followerAt,
+  isSetBack,
+  isWiped,
+  voterReach,
+  type Observed,
+} from "./observed.ts";
 import { isQuorum } from "./quorum.ts";
 import {
   memberOn,
@@ -122,6 +129,8 @@ function planMember(
   }
   // A faulty replica formats itself anew; until then there is nothing to feed.
   if (replica.fault !== "") return null;
+  // Seen before any fencing: nothing is asked of it but to learn anew (R3).
+  if (isSetBack(observed, member)) return { ...recoverStep(member, replica), reason: "RolledBack" };
   return member.role === "learner"
     ? planLearner(record, leader, member, replica)
     : planVoter(leader, member, replica);

@@ -4,7 +4,8 @@
  */
 import type { FollowerProgress, ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import { ServingStatus } from "../../sidecar/protocol/status.ts";
-import { memberOn, type RecordMember, type ShardRecord } from "./record.ts";
+import { isQuorum } from "./quorum.ts";
+import { memberOn, voterSets, type RecordMember, type ShardRecord } from "./record.ts";
 
 /**
  * `unknown`: not heard of since this coordinator started; nothing may be concluded from it.
@@ -62,6 +63,21 @@ export function isWiped(observed: Observed, member: RecordMember): boolean {
   return replica !== null && replica.replicaUid !== "" && replica.replicaUid !== member.replicaUid;
 }
 
+/**
+ * True when the last report proves that this voter's disk was set back (R3), without asking for a
+ * new term: it says so itself, or a process later than the one that promised a term is below it. A
+ * lower term alone proves nothing: the report may be older than the promise.
+ */
+export function isSetBack(observed: Observed, member: RecordMember): boolean {
+  const replica = observed.nodes.get(member.node)?.replica ?? null;
+  const { ackedBoot, ackedTerm } = member;
+  // The record holds it to nothing, for instance after a forced quorum.
+  if (ackedTerm === -1 || member.role !== "voter") return false;
+  if (replica?.replicaUid !== member.replicaUid) return false;
+  if (replica.rolledBack) return true;
+  return ackedBoot !== undefined && replica.bootCounter > ackedBoot && replica.term < ackedTerm;
+}
+
 /** Why a shard needs an election. */
 export type LeaderLoss =
   | "NoLeader"
@@ -71,6 +87,7 @@ export type LeaderLoss =
   | "LeaderRestarted"
   | "LeaderNotLeading"
   | "LeaderFaulty"
+  | "LeaderStalled"
   | "LeaderLeaving"
   | "Requested";
 
@@ -82,6 +99,14 @@ export type LeaderJudgement =
   | { readonly state: "steady"; readonly replica: ReplicaStatus }
   | { readonly state: "waiting" }
   | { readonly state: "lost"; readonly why: LeaderLoss };
+
+/** A process answers for a replica whose disk hangs; a slow disk is none that hangs. */
+const STALLED_MS = 5_000;
+
+/** True when the replica has been waiting for its disk for so long that nothing else is to be. */
+function isStalled(replica: ReplicaStatus): boolean {
+  return replica.stalledMs >= STALLED_MS;
+}
 
 /** Judges the recorded leader. */
 export function judgeLeader(record: ShardRecord, observed: Observed): LeaderJudgement {
@@ -104,6 +129,7 @@ function judgeLeaderReplica(
   if (replica.replicaUid !== leader.uid) return { state: "lost", why: "LeaderWiped" };
   if (replica.bootCounter > leader.bootCounter) return { state: "lost", why: "LeaderRestarted" };
   if (replica.fault !== "") return { state: "lost", why: "LeaderFaulty" };
+  if (isStalled(replica)) return { state: "lost", why: "LeaderStalled" };
   const leads = replica.status === ServingStatus.LEADER && replica.term === record.term;
   // A lower boot counter than the recorded one is a report from before the election.
   if (!leads || replica.bootCounter !== leader.bootCounter) {
@@ -126,28 +152,42 @@ export function followerAt(
 
 /** Who voters with the recorded uid are, by what can be said of them now. */
 export interface VoterReach {
-  /** Not known to be wiped: away, or here. */
+  /** Not known to be wiped or set back: away, or here. */
   readonly intact: ReadonlySet<string>;
-  /** Here, with the recorded uid and no fault. */
+  /** Here, with the recorded uid, no fault, and a disk that answers. */
   readonly reachable: ReadonlySet<string>;
   /** Not heard of since this coordinator started. */
   readonly unknown: ReadonlySet<string>;
 }
 
-/** Sorts the voters of all voter sets. Learners and wiped voters are in none of the answers. */
+/** Sorts the voters of all voter sets. Learners, wiped and set back voters are in none. */
 export function voterReach(record: ShardRecord, observed: Observed): VoterReach {
   const intact = new Set<string>();
   const reachable = new Set<string>();
   const unknown = new Set<string>();
   for (const member of record.members) {
     if (member.role !== "voter" || isWiped(observed, member)) continue;
+    if (isSetBack(observed, member)) continue;
     intact.add(member.node);
     const reach = observed.nodes.get(member.node)?.reach ?? "unknown";
     if (reach === "unknown") unknown.add(member.node);
     const replica = currentReplica(observed, member.node);
-    if (replica !== null && replica.fault === "") reachable.add(member.node);
+    if (replica?.fault === "" && !isStalled(replica)) reachable.add(member.node);
   }
   return { intact, reachable, unknown };
+}
+
+/**
+ * True when `nodes` would be enough to elect one of them other than `exclude`: for elections that
+ * end a leadership which nothing else ends. Without a majority nobody would lead, and the one who
+ * did would hold everything acknowledged no more for certain (R16).
+ */
+export function couldElect(
+  record: ShardRecord,
+  nodes: ReadonlySet<string>,
+  exclude: string | null,
+): boolean {
+  return isQuorum(voterSets(record), new Set([...nodes].filter((node) => node !== exclude)));
 }
 
 /** What the below-floor stop was concluded from; a change of it calls for another election. */

@@ -17,6 +17,7 @@ import {
 } from "./membership.ts";
 import {
   currentReplica,
+  isSetBack,
   judgeLeader,
   shardNodes,
   voterReach,
@@ -42,6 +43,8 @@ export type Action =
    * Save that the leader's barrier is committed: nobody without it may ever lead again (R6, R7).
    */
   | { readonly kind: "raiseFloor"; readonly floor: EntryId }
+  /** Save that a voter was set back, so that nobody counts on it (R3). */
+  | { readonly kind: "demote"; readonly node: string; readonly uid: string }
   | MemberAction
   | Exclude<EnsembleAction, { kind: "moveLeader" }>;
 
@@ -139,6 +142,11 @@ function planElection(
   why: LeaderLoss,
 ): Plan {
   const deferrals = deferAll(record, observed, policy);
+  // Under a steady leader such a voter is rebuilt at once; without one its vote goes first.
+  const demotions = record.members
+    .filter((member) => isSetBack(observed, member))
+    .map(({ node, replicaUid: uid }) => ({ kind: "demote", node, uid }) as const);
+  if (demotions.length > 0) return { actions: demotions, stop: null, deferrals, waiting: null };
   const stop = lostQuorum(record, observed) ?? belowFloor(record, observed);
   if (stop !== null) return { actions: [], stop, deferrals, waiting: null };
   const { reachable } = voterReach(record, observed);

@@ -42,6 +42,11 @@ const memberSchema = z
      */
     ackedTerm: term,
     /**
+     * Boot counter of the process that answered with it: a later process below that term, or an
+     * earlier process later on, has been set back (R3). Absent: not known.
+     */
+    ackedBoot: z.int().min(0).optional(),
+    /**
      * Learners: the term they were enrolled in; absent or older than the record's: enrol (again).
      */
     enrolTerm: term.optional(),

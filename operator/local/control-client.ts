@@ -1,8 +1,9 @@
 import { request } from "node:http";
 import { resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import { ControlRefusal } from "./control-server.ts";
-import { readJson, storePaths } from "./directory.ts";
+import { DirectoryInUse, lockDirectory, readJson, storePaths } from "./directory.ts";
 
 const addressSchema = z.object({ pid: z.int(), port: z.int(), token: z.string() });
 const errorSchema = z.object({ error: z.string() });
@@ -37,6 +38,30 @@ export async function sendControl(
   const message = errorSchema.safeParse(parsed).data?.error ?? text;
   if (status === 400 || status === 409) throw new ControlRefusal(message, status === 400);
   throw new Error(message);
+}
+
+/** How long a store may take to stop: its sidecars have 6 s. */
+const STOP_MS = 15_000;
+
+/** Ends the store that runs in a directory; resolves when it is gone. Throws NotRunning, Error. */
+export async function stopStore(dir: string): Promise<void> {
+  await sendControl(dir, "down", {});
+  const deadlineMs = performance.now() + STOP_MS;
+  for (;;) {
+    try {
+      // Held until everything has ended.
+      lockDirectory(dir).release();
+      return;
+    } catch (error) {
+      if (!(error instanceof DirectoryInUse)) throw error;
+      if (performance.now() > deadlineMs) {
+        throw new Error(`the store in ${resolve(dir)} has not ended within ${STOP_MS} ms`, {
+          cause: error,
+        });
+      }
+    }
+    await sleep(50);
+  }
 }
 
 function readAddress(dir: string): unknown {

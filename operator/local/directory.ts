@@ -1,6 +1,6 @@
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, statSync } from "node:fs";
 import { open, rename } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { tryLock } from "fs-native-extensions";
 
 /** Where the files of one local store are, all below one directory. */
@@ -50,6 +50,22 @@ export function replicaPaths(storeDir: string, replica: string): ReplicaPaths {
   };
 }
 
+/**
+ * Makes a directory and its parents. Not `recursive`: that never returns where a parent is there
+ * and yet nothing can be made in it, as below /proc. Throws an Error of the system.
+ */
+export function makeDirectory(dir: string): void {
+  try {
+    mkdirSync(dir);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "EEXIST" && statSync(dir).isDirectory()) return;
+    if (code !== "ENOENT" || existsSync(dirname(dir))) throw error;
+    makeDirectory(dirname(dir));
+    mkdirSync(dir);
+  }
+}
+
 /** Another process runs a store in this directory. */
 export class DirectoryInUse extends Error {
   override readonly name = "DirectoryInUse";
@@ -61,7 +77,7 @@ export class DirectoryInUse extends Error {
  */
 export function lockDirectory(dir: string): { release(): void } {
   const { lock } = storePaths(dir);
-  mkdirSync(resolve(dir), { recursive: true });
+  makeDirectory(resolve(dir));
   const fd = openSync(lock, "a+");
   if (!tryLock(fd)) {
     closeSync(fd);

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdirSync } from "node:fs";
+import { resolve } from "node:path";
 import type { CoordinatorEvent } from "../core/events.ts";
 import type { ForceQuorumOrder } from "../core/force-quorum.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
@@ -9,7 +9,7 @@ import type { ShardView } from "../core/status.ts";
 import type { RecordStore, SidecarClient } from "../controller/ports.ts";
 import { CoordinationClient } from "../sidecar-client/coordination-client.ts";
 import { Coordinator } from "../controller/coordinator.ts";
-import { lockDirectory, readJson, storePaths, writeJson } from "./directory.ts";
+import { lockDirectory, makeDirectory, readJson, storePaths, writeJson } from "./directory.ts";
 import { findFreePorts, firstBusyPort } from "./free-ports.ts";
 import { CoordinatorMetrics, MetricsServer } from "./metrics.ts";
 import { LocalPlatform } from "./platform.ts";
@@ -38,8 +38,10 @@ export interface LocalStoreOptions {
   readonly dir: string;
   /** Absent: what the directory's store has, else 3. */
   readonly replicas?: number;
-  /** Absent: what the directory's store has, else 1. */
+  /** Shards of each namespace. Absent: what the directory's store has, else 1. */
   readonly shards?: number;
+  /** Absent: what the directory's store has, else `default` alone. */
+  readonly namespaces?: readonly string[];
   /** First port. Absent: what the directory's store has, else `defaultPort`. */
   readonly port?: number;
   /** "free": any block of free ports. */
@@ -123,7 +125,7 @@ export class LocalStore {
    * before the store serves: see {@link whole}. Throws DirectoryInUse, LocalStoreError.
    */
   static async start(options: LocalStoreOptions): Promise<LocalStore> {
-    makeDirectory(options.dir);
+    makeStoreDirectory(options.dir);
     const lock = lockDirectory(options.dir);
     let store: LocalStore | null = null;
     try {
@@ -252,6 +254,28 @@ export class LocalStore {
   }
 
   /**
+   * Has `spare` take the place of `node` in every shard that `node` has a replica of and `spare`
+   * has none, one member at a time. Resolves with those shards once the wish is recorded; throws a
+   * LocalStoreError when there is none.
+   */
+  async replace(node: string, spare: string): Promise<readonly ShardKey[]> {
+    const moved = this.views().filter(
+      ({ ensemble }) => ensemble.includes(node) && !ensemble.includes(spare),
+    );
+    if (moved.length === 0) {
+      throw new LocalStoreError(
+        `no shard has a replica on ${node} and none on ${spare}; a store has a spare node when it ` +
+          "has an even number of replicas (`up --replicas 4` keeps 3 of each shard)",
+      );
+    }
+    for (const { namespace, shard, ensemble } of moved) {
+      const nodes = ensemble.map((other) => (other === node ? spare : other));
+      await this.running().changeEnsemble({ namespace, shard }, nodes);
+    }
+    return moved.map(({ namespace, shard }) => ({ namespace, shard }));
+  }
+
+  /**
    * Goes on with one survivor of a lost majority. Throws a RangeError that says why it is rejected.
    */
   async forceQuorum(key: ShardKey, order: ForceQuorumOrder): Promise<void> {
@@ -272,14 +296,12 @@ export class LocalStore {
       spec: {
         storeId: this.settings.storeId,
         nodes: this.endpoints,
-        namespaces: [
-          {
-            name: "default",
-            shards: this.settings.shards,
-            keySorting: "hierarchical",
-            notifications: false,
-          },
-        ],
+        namespaces: this.settings.namespaces.map((name) => ({
+          name,
+          shards: this.settings.shards,
+          keySorting: "hierarchical" as const,
+          notifications: false,
+        })),
       },
       records: this.recordsUsed,
       sidecars: this.sidecarsUsed,
@@ -329,9 +351,9 @@ export class LocalStore {
   }
 }
 
-function makeDirectory(dir: string): void {
+function makeStoreDirectory(dir: string): void {
   try {
-    mkdirSync(dir, { recursive: true });
+    makeDirectory(resolve(dir));
   } catch (error) {
     throw new LocalStoreError(`--dir: cannot make ${dir}: ${String(error)}`, { cause: error });
   }
@@ -357,6 +379,12 @@ async function settle(options: LocalStoreOptions): Promise<StoreSettings> {
       `--${field} ${asked}: the store in ${paths.dir} has ${settings[field]}; leave the option out, or use another --dir`,
     );
   }
+  const namespaces = options.namespaces ?? settings.namespaces;
+  if (namespaces.join() !== settings.namespaces.join()) {
+    throw new LocalStoreError(
+      `--namespaces ${namespaces.join()}: the store in ${paths.dir} has ${settings.namespaces.join()}; leave the option out, or use another --dir`,
+    );
+  }
   const port = options.port ?? settings.port;
   if (port === settings.port) return settings;
   await writeJson(paths.settings, { ...settings, port });
@@ -366,11 +394,12 @@ async function settle(options: LocalStoreOptions): Promise<StoreSettings> {
 async function newSettings(options: LocalStoreOptions): Promise<StoreSettings> {
   const replicas = options.replicas ?? 3;
   const shards = options.shards ?? 1;
+  const namespaces = [...(options.namespaces ?? ["default"])];
   const count = portsOf(replicas);
   const storeId = `local-${randomBytes(6).toString("hex")}`;
   if (options.port === undefined && options.defaultPort === "free") {
     const port = await findFreePorts(count, Math.random);
-    return { storeId, replicas, shards, port };
+    return { storeId, replicas, shards, namespaces, port };
   }
   const port = options.port ?? Number(options.defaultPort);
   const block = Array.from({ length: count }, (_, index) => port + index);
@@ -380,5 +409,5 @@ async function newSettings(options: LocalStoreOptions): Promise<StoreSettings> {
       `--port ${port}: port ${busy} is in use; ${count} neighbouring free ports are needed from there`,
     );
   }
-  return { storeId, replicas, shards, port };
+  return { storeId, replicas, shards, namespaces, port };
 }

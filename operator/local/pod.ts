@@ -50,6 +50,8 @@ export class Pod {
   private pauseMs = RESTART_PAUSE_MS_MIN;
   private startedMs = 0;
   private timer: NodeJS.Timeout | null = null;
+  /** It was told to end: that it does is no reason to start it again. */
+  private ending = false;
 
   constructor(spec: PodSpec, changed: () => void) {
     this.spec = spec;
@@ -115,7 +117,7 @@ export class Pod {
   }
 
   private ended(running: Running, how: string): void {
-    if (this.running !== running) return;
+    if (this.running !== running || this.ending) return;
     this.running = null;
     this.lastExit = how;
     if (Date.now() - this.startedMs >= HEALTHY_AFTER_MS) this.pauseMs = RESTART_PAUSE_MS_MIN;
@@ -135,8 +137,10 @@ export class Pod {
       this.setState("stopped");
       return;
     }
+    this.ending = true;
     this.signal(signal);
     this.lastExit = await running.exited;
+    this.ending = false;
     // Set only now: until then a started process must not be mistaken for the one that ends.
     if (this.running === running) this.running = null;
     this.cancelRestart();

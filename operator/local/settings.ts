@@ -9,10 +9,17 @@ export const REPLICAS_MAX = 9;
 /** Most shards of a local store. */
 export const SHARDS_MAX = 64;
 
+/** Most namespaces of a local store. */
+export const NAMESPACES_MAX = 16;
+/** What a namespace may be called; sidecars take it for a directory's name. */
+export const NAMESPACE = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+
 const settingsSchema = z.strictObject({
   storeId: z.string().min(1),
   replicas: z.int().min(1).max(REPLICAS_MAX),
+  /** Of each namespace. */
   shards: z.int().min(1).max(SHARDS_MAX),
+  namespaces: z.array(z.string().regex(NAMESPACE)).min(1).max(NAMESPACES_MAX).default(["default"]),
   /** First port of the block. */
   port: z.int().min(1).max(65_535),
 });
@@ -21,6 +28,9 @@ const settingsSchema = z.strictObject({
  * What a local store was made with; kept in its directory, so that the next `up` is the same store.
  */
 export type StoreSettings = z.infer<typeof settingsSchema>;
+
+/** What addresses follow from. */
+export type StoreAddressing = Pick<StoreSettings, "replicas" | "port">;
 
 /** Addresses of one replica, all on the loopback interface. */
 export interface ReplicaEndpoint extends NodeEndpoint {
@@ -42,7 +52,7 @@ function replicaNames(replicas: number): readonly string[] {
 }
 
 /** Where each replica listens. */
-export function replicaEndpoints(settings: StoreSettings): readonly ReplicaEndpoint[] {
+export function replicaEndpoints(settings: StoreAddressing): readonly ReplicaEndpoint[] {
   return replicaNames(settings.replicas).map((node, ordinal) => {
     const first = settings.port + ordinal * PORTS_PER_REPLICA;
     return {
@@ -62,6 +72,6 @@ export function portsOf(replicas: number): number {
 }
 
 /** Where the coordinator's metrics are. */
-export function coordinatorMetricsPort(settings: StoreSettings): number {
+export function coordinatorMetricsPort(settings: StoreAddressing): number {
   return settings.port + settings.replicas * PORTS_PER_REPLICA;
 }

@@ -32,11 +32,17 @@ export function renderStatus(status: StoreStatus, options: { readonly color: boo
     for (const condition of shard.conditions) {
       const bad = condition.type === "Available" ? !condition.status : condition.status;
       if (bad && shard.stop === null) {
-        lines.push(`${condition.type}: ${condition.reason}: ${condition.message}`);
+        const { type, reason, message } = condition;
+        lines.push([type, reason, message].filter((part) => part !== "").join(": "));
       }
     }
     if (shard.stop !== null) lines.push(colors.red(`${shard.stop.reason}: ${shard.stop.message}`));
     for (const replica of shard.replicas) lines.push(...troubleLines(replica, colors));
+  }
+  const used = new Set(status.shards.flatMap((shard) => shard.replicas.map(({ node }) => node)));
+  const spare = status.pods.filter(({ name }) => !used.has(name));
+  if (status.shards.length > 0 && spare.length > 0) {
+    lines.push("", "in no shard:", podLines(spare));
   }
   return `${lines.join("\n")}\n`;
 }
@@ -60,7 +66,8 @@ function replicaTable(
     style: { head: [], border: [], compact: true },
     chars: PLAIN,
   });
-  for (const replica of shard.replicas) {
+  const byName = shard.replicas.toSorted((a, b) => a.node.localeCompare(b.node, "en", NUMERIC));
+  for (const replica of byName) {
     const pod = pods.find(({ name }) => name === replica.node);
     table.push([
       replica.node,
@@ -78,6 +85,9 @@ function replicaTable(
   }
   return table.toString();
 }
+
+/** resilver-10 comes after resilver-9. */
+const NUMERIC = { numeric: true } as const;
 
 /** Columns apart by blanks only, as kubectl does it. */
 const PLAIN = {

@@ -6,6 +6,7 @@ import { UnknownReplica } from "./platform.ts";
 
 const replicaSchema = z.object({ replica: z.string() });
 const wipeSchema = z.object({ replica: z.string(), what: z.enum(WIPE_WHAT) });
+const replaceSchema = z.object({ replica: z.string(), spare: z.string() });
 const forceSchema = z.object({
   survivor: z.string(),
   acknowledgeDataLoss: z.string(),
@@ -67,8 +68,18 @@ function controlHandlers(store: LocalStore, askDown: () => void): Handlers {
     resume: onReplica(async (replica) => platform.pod(replica).resume()),
     lead: onReplica(async (replica) => {
       platform.pod(replica);
-      for (const key of store.views()) await store.moveLeader(key, replica, 10_000);
+      const led = store.views().filter(({ ensemble }) => ensemble.includes(replica));
+      if (led.length === 0) throw new LocalStoreError(`${replica} has no replica of any shard`);
+      for (const key of led) await store.moveLeader(key, replica, 10_000);
     }),
+    replace: (body) => {
+      const { replica, spare } = checked(replaceSchema, body);
+      return refusing(async () => {
+        for (const name of [replica, spare]) platform.pod(name);
+        const shards = await store.replace(replica, spare);
+        return { shards: shards.map(({ namespace, shard }) => `${namespace}/${shard}`) };
+      });
+    },
     "force-quorum": (body) => {
       const { namespace, shard, ...order } = checked(forceSchema, body);
       return refusing(() => store.forceQuorum({ namespace, shard }, order));
@@ -95,7 +106,8 @@ async function refusing(work: () => Promise<unknown>): Promise<unknown> {
   } catch (error) {
     if (error instanceof UnknownReplica) throw new ControlRefusal(error.message, true);
     if (error instanceof RangeError || error instanceof LocalStoreError) {
-      throw new ControlRefusal(error.message);
+      // The order's field has another name on the command line.
+      throw new ControlRefusal(error.message.replace(/^acknowledgeDataLoss:/, "--acknowledge:"));
     }
     throw error;
   }

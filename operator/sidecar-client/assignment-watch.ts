@@ -3,7 +3,13 @@ import { OxiaClientService } from "../../sidecar/protocol/service.ts";
 import { Backoff } from "./backoff.ts";
 import { routesOf, type ShardRoute } from "./shard-map.ts";
 import type { StoreChannels } from "./store-channels.ts";
-import { type CallError, callErrorOf } from "./store-error.ts";
+import { CallError, callErrorOf } from "./store-error.ts";
+
+/**
+ * A stopped process still accepts connections, and one that is cut off answers nothing: a server
+ * that does not speak for so long is passed over.
+ */
+const FIRST_ANSWER_MS = 1_000;
 
 /**
  * Keeps the routes of one namespace current: follows one server's assignments stream and turns to
@@ -97,6 +103,23 @@ export class AssignmentWatch {
   }
 
   private async follow(server: string, backoff: Backoff): Promise<void> {
+    const { attempt } = this;
+    let silent = false;
+    const patience = setTimeout(() => {
+      silent = true;
+      attempt.abort();
+    }, FIRST_ANSWER_MS);
+    try {
+      await this.read(server, backoff, () => clearTimeout(patience));
+    } catch (error) {
+      if (!silent) throw error;
+      throw new CallError(`${server}: no answer within ${FIRST_ANSWER_MS} ms`, null, true);
+    } finally {
+      clearTimeout(patience);
+    }
+  }
+
+  private async read(server: string, backoff: Backoff, answered: () => void): Promise<void> {
     const stream = this.channels.serverStream(
       server,
       OxiaClientService.getShardAssignments,
@@ -104,6 +127,7 @@ export class AssignmentWatch {
       this.attempt.signal,
     );
     for await (const message of stream) {
+      answered();
       const routes = routesOf(message, this.namespace);
       if (routes === null) continue;
       backoff.reset();

@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { GetRequest, GetResponse } from "../../sidecar/protocol/gen/oxia-client.ts";
 import { type MethodDefinition, OxiaClientService } from "../../sidecar/protocol/service.ts";
@@ -37,6 +38,8 @@ export class ShardReader {
 
   constructor(options: ShardReaderOptions) {
     this.options = options;
+    // One for each request under way; Node would warn of a leak from the eleventh.
+    setMaxListeners(0, this.stop.signal);
   }
 
   /** One get; many made in the same turn share a request. */

@@ -71,7 +71,9 @@ export function callErrorOf(error: unknown): CallError {
     );
   }
   const name = status[error.code] ?? String(error.code);
-  return new CallError(`${name}: ${error.details}`, null, TRANSPORT_CODES.includes(error.code));
+  // The library adds a note about name resolution, mostly an empty one.
+  const details = error.details.replace(/ Resolution note: $/, "");
+  return new CallError(`${name}: ${details}`, null, TRANSPORT_CODES.includes(error.code));
 }
 
 function isServiceError(error: unknown): error is ServiceError {

@@ -107,12 +107,45 @@ export class CursorFlow {
     cursor.failures = 0;
     if (input.round > 0) this.#leader.confirmed(cursor.node, input.round);
     if (cursor.state === "snapshot") return;
+    cursor.noSpace = input.noSpace;
+    if (input.noSpace && input.entriesRefused) {
+      this.#hold(cursor);
+      if (input.synced) this.#durable(cursor, input.ackOffset);
+      return;
+    }
+    if (cursor.state === "noSpace") {
+      // What was on its way when the volume filled up was left out: look where to go on.
+      this.#probe(cursor, this.#leader.state.log.last);
+      return;
+    }
     if (input.mismatch !== null) {
       this.#mismatch(cursor, input.mismatch);
       return;
     }
     if (cursor.state === "probe" && cursor.probe !== null) this.#stream(cursor, cursor.probe);
     if (input.synced) this.#durable(cursor, input.ackOffset);
+  }
+
+  /**
+   * Why writes cannot be committed now: the voters without room that a quorum would need, as text;
+   * null when there is room enough. A write that is begun anyway could only time out (R17).
+   */
+  withoutSpace(): string | null {
+    const { cursors, tracker } = this.#leader;
+    let full = 0;
+    for (const { noSpace } of cursors.values()) if (noSpace) full += 1;
+    if (full === 0) return null;
+    const roomy = (node: string): boolean => cursors.get(node)?.noSpace !== true;
+    if (tracker.hasQuorum(roomy)) return null;
+    return [...cursors.keys()].filter((node) => !roomy(node)).join(", ");
+  }
+
+  /** The follower's volume is nearly full: heartbeats go on, entries wait until it has room. */
+  #hold(cursor: FollowerCursor): void {
+    if (cursor.state === "noSpace") return;
+    cursor.state = "noSpace";
+    cursor.probe = null;
+    this.#leader.state.emit({ kind: "holdStream", cursorId: cursor.id });
   }
 
   #durable(cursor: FollowerCursor, offset: Offset): void {

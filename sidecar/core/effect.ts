@@ -13,8 +13,10 @@ import type { RequestId } from "./input.ts";
 /** What a replica durably promised; kept outside everything a snapshot replaces (R12). */
 export interface PromisedState {
   readonly term: number;
-  /** The term persisted before `term` (R3). */
+  /** The term persisted before `term`; stays where it is while `rolledBack` (R3). */
   readonly previousTerm: number;
+  /** The disk was set back below a promise that the record knows; only Enrol ends it (R3). */
+  readonly rolledBack: boolean;
   /** Highest record generation seen (R18). */
   readonly generation: number;
   readonly lossEpoch: number;
@@ -82,6 +84,8 @@ export type Effect =
   | { readonly kind: "closeCursor"; readonly cursorId: number }
   /** Send every entry from `next` on, as the log grows; `previous` is the position before it. */
   | { readonly kind: "streamFrom"; readonly cursorId: number; readonly next: Offset }
+  /** Send no entries until the next `streamFrom`; heartbeats go on. */
+  | { readonly kind: "holdStream"; readonly cursorId: number }
   | {
       readonly kind: "heartbeat";
       readonly cursorId: number;
@@ -98,6 +102,9 @@ export type Effect =
       readonly round: number;
       readonly synced: boolean;
       readonly mismatch: LogPosition | null;
+      readonly noSpace: boolean;
+      /** Entries of this stream were left out. */
+      readonly entriesRefused: boolean;
     }
   /** End an incoming stream: with the refusal, or quietly. */
   | { readonly kind: "closeStream"; readonly streamId: number; readonly refusal: Refusal | null }

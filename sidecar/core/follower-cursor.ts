@@ -5,10 +5,17 @@ import type { Member } from "../protocol/gen/resilver.ts";
 
 /**
  * connecting: the stream is being opened. probe: looking for the last common position (R9).
- * stream: entries flow. snapshot: a transfer is under way. notMember: answered 112, waits for the
+ * stream: entries flow. noSpace: it left entries out, they wait. snapshot: a transfer is under way. notMember: answered 112, waits for the
  * coordinator (R4). down: the stream broke, opens again at `reopenAtMs`.
  */
-export type CursorState = "connecting" | "probe" | "stream" | "snapshot" | "notMember" | "down";
+export type CursorState =
+  | "connecting"
+  | "probe"
+  | "stream"
+  | "noSpace"
+  | "snapshot"
+  | "notMember"
+  | "down";
 
 /**
  * The leader's view of one follower. Invariants: `ackOffset` only counts what matched under this
@@ -32,6 +39,8 @@ export class FollowerCursor {
   observedUid: string | null = null;
   /** A position both logs hold, under this stream; what heartbeats name. */
   matched: LogPosition | null = null;
+  /** Its volume is nearly full: it takes no writes (R17). */
+  noSpace = false;
   /** True when the follower lost what it acknowledged to this leader (R3). */
   regressed = false;
   /** Base of the pinned snapshot: the log is held from here (R17). */
@@ -62,6 +71,7 @@ export class FollowerCursor {
     this.snapshotOffset = null;
     this.probe = null;
     this.matched = null;
+    this.noSpace = false;
   }
 }
 

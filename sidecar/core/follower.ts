@@ -2,6 +2,7 @@ import { chainCrc, INVALID_OFFSET, LOG_START } from "../protocol/entry.ts";
 import type { LogPosition, Offset } from "../protocol/entry.ts";
 import { ServingStatus } from "../protocol/status.ts";
 import type { Append, LogEntry, Peer } from "../protocol/gen/resilver.ts";
+import { isControlValue } from "../protocol/log-entry-value.ts";
 import { notMember, refuseAddressee, refuseTerm } from "./admission.ts";
 import type { Refusal } from "./effect.ts";
 import { refusal } from "./replica-state.ts";
@@ -23,6 +24,8 @@ export class Follower {
   #votes = false;
   /** An ack is owed up to `matched` once it is durable. */
   #ackOwed = false;
+  /** Writes of this stream were left out for want of space: the leader has to begin anew. */
+  #entriesRefused = false;
   /** The snapshot stream that is being installed. */
   #installId: number | null = null;
   #installAborting = false;
@@ -74,6 +77,7 @@ export class Follower {
     this.#leaderUid = peer.leaderUid;
     this.#matched = INVALID_OFFSET;
     this.#ackOwed = false;
+    this.#entriesRefused = false;
   }
 
   streamClosed(streamId: number): void {
@@ -88,6 +92,12 @@ export class Follower {
       return;
     }
     const previous = append.previous ?? LOG_START;
+    if (this.#putsOff(append)) {
+      this.#entriesRefused = true;
+      this.#becomeFollower();
+      this.#answer(append.round, null);
+      return;
+    }
     if (this.installing || !this.#state.log.contains(previous)) {
       this.#answer(append.round, this.#hint(previous));
       return;
@@ -104,6 +114,19 @@ export class Follower {
       return;
     }
     this.#takeEntry(append, append.entry, previous);
+  }
+
+  /**
+   * Writes of the present term wait while the volume is nearly full: the stream goes on without
+   * them, for heartbeats and reads (R15, R17). What a new leader needs before it serves is taken
+   * for as long as there is any space: entries of earlier terms, and barriers (R7).
+   */
+  #putsOff(append: Append): boolean {
+    const { entry } = append;
+    if (entry === undefined || !this.#state.noSpace) return false;
+    // Once one is left out, none behind it has its place.
+    if (this.#entriesRefused) return true;
+    return entry.term === append.term && !isControlValue(entry.value);
   }
 
   /** The log is durable further: the acks that waited for it go out. */
@@ -277,6 +300,7 @@ export class Follower {
   #answer(round: number, mismatch: LogPosition | null): void {
     if (this.#streamId === null) return;
     const offset = Math.min(this.#state.synced, this.#matched);
+    if (!this.#state.noSpace) this.#entriesRefused = false;
     this.#state.emit({
       kind: "ack",
       streamId: this.#streamId,
@@ -284,6 +308,8 @@ export class Follower {
       round,
       synced: mismatch === null && offset > INVALID_OFFSET,
       mismatch,
+      noSpace: this.#state.noSpace,
+      entriesRefused: this.#entriesRefused,
     });
   }
 

@@ -53,6 +53,8 @@ export type CursorInput =
       readonly synced: boolean;
       readonly round: number;
       readonly mismatch: LogPosition | null;
+      readonly noSpace: boolean;
+      readonly entriesRefused: boolean;
     }
   | {
       readonly kind: "cursorClosed";
@@ -89,10 +91,16 @@ export type LocalInput =
       readonly nowMs: number;
     }
   | { readonly kind: "read"; readonly id: RequestId }
+  /** Whoever waits for the answer to this read, BecomeLeader or UpdateEnsemble has gone. */
+  | { readonly kind: "cancelled"; readonly id: RequestId }
   | { readonly kind: "synced"; readonly offset: Offset; readonly logEpoch: number }
   | { readonly kind: "metaPersisted"; readonly token: number }
   | { readonly kind: "applied"; readonly offset: Offset }
   | { readonly kind: "trimmed"; readonly offset: Offset }
+  /** What was appended cannot be made durable for want of space; it is tried again. */
+  | { readonly kind: "logFull" }
+  /** The volume of the log is nearly full, or no longer so (R17). */
+  | { readonly kind: "space"; readonly short: boolean }
   | { readonly kind: "tick"; readonly nowMs: number };
 
 /** Everything that can happen to a replica. */

@@ -137,6 +137,12 @@ export class Leader {
     this.#startReadRound();
   }
 
+  /** Forgets who waited; what was begun for it goes on. */
+  cancel(id: RequestId): void {
+    this.reads.cancel(id);
+    this.#waiters = this.#waiters.filter((waiter) => waiter.id !== id);
+  }
+
   ownSynced(): void {
     this.tracker.ack(this.node, this.state.synced);
     this.advanceCommit();

@@ -14,8 +14,8 @@ export interface ReleasedReads {
 export class ReadRounds {
   /** Number of the newest round sent; 0 before the first. */
   #round = 0;
-  #inFlight: ReleasedReads | null = null;
-  #waiting: number[] = [];
+  #inFlight: { readonly requestIds: Set<number>; readonly offset: Offset } | null = null;
+  #waiting = new Set<number>();
   readonly #confirmed = new Map<string, number>();
 
   /** The round that heartbeats carry. */
@@ -24,11 +24,16 @@ export class ReadRounds {
   }
 
   get pending(): number {
-    return this.#waiting.length + (this.#inFlight?.requestIds.length ?? 0);
+    return this.#waiting.size + (this.#inFlight?.requestIds.size ?? 0);
   }
 
   add(requestId: number): void {
-    this.#waiting.push(requestId);
+    this.#waiting.add(requestId);
+  }
+
+  /** Its reader has gone. A round on its way stays there: it may still be confirmed. */
+  cancel(requestId: number): void {
+    if (!this.#waiting.delete(requestId)) this.#inFlight?.requestIds.delete(requestId);
   }
 
   /**
@@ -36,10 +41,10 @@ export class ReadRounds {
    * arrived.
    */
   start(commit: Offset): boolean {
-    if (this.#inFlight !== null || this.#waiting.length === 0) return false;
+    if (this.#inFlight !== null || this.#waiting.size === 0) return false;
     this.#round += 1;
     this.#inFlight = { requestIds: this.#waiting, offset: commit };
-    this.#waiting = [];
+    this.#waiting = new Set();
     return true;
   }
 
@@ -52,11 +57,12 @@ export class ReadRounds {
     return (this.#confirmed.get(node) ?? 0) >= this.#round;
   }
 
-  /** The reads of the round on its way, now that a quorum confirmed it. */
+  /** The reads of the round on its way, now that a quorum confirmed it; null when there are none. */
   finish(): ReleasedReads | null {
     const released = this.#inFlight;
     this.#inFlight = null;
-    return released;
+    if (released === null || released.requestIds.size === 0) return null;
+    return { requestIds: [...released.requestIds], offset: released.offset };
   }
 
   /** A wiped replica's confirmations must not count for its successor (R4). */

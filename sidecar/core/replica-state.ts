@@ -56,6 +56,8 @@ export class ReplicaState {
   applied: Offset;
   /** How far `apply` effects went. */
   applyRequested: Offset;
+  /** The volume is nearly full: no entry of a client or a leader is taken (R17). */
+  noSpace = false;
   /** Raised at each cut, so that a sync begun before it is not credited (H1). */
   logEpoch = 0;
   #metaToken = 0;

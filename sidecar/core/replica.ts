@@ -106,6 +106,8 @@ export class Replica {
         return this.#propose(input.id, input.value, input.nowMs);
       case "read":
         return this.#read(input.id);
+      case "cancelled":
+        return this.#leader?.cancel(input.id);
       case "synced":
         return this.#synced(input.offset, input.logEpoch);
       case "metaPersisted":
@@ -117,6 +119,11 @@ export class Replica {
         return;
       case "trimmed":
         return this.state.log.trim(input.offset);
+      case "logFull":
+        return this.#logFull();
+      case "space":
+        this.state.noSpace = input.short;
+        return;
       case "tick":
         return this.#leader?.tick(input.nowMs);
       case "cursorOpened":
@@ -164,11 +171,12 @@ export class Replica {
     const why = refusal("INVALID_TERM", `term ${request.term} began`, { term: request.term });
     this.follower.reset(why);
     if (this.#fence !== null) state.refuse(this.#fence.id, why);
-    const previousTerm = state.promised.term;
+    const { rolledBack, previousTerm } = this.#history(request.ackedTerm);
     this.#mayLead = null;
     const token = this.#promise({
       term: request.term,
       previousTerm,
+      rolledBack,
       generation: Math.max(state.promised.generation, request.generation),
       member: true,
       enrolled: null,
@@ -176,6 +184,22 @@ export class Replica {
     state.status = ServingStatus.FENCED;
     state.syncLog();
     this.#fence = { id, token, kind: "newTerm", previousTerm, reply: null };
+  }
+
+  /**
+   * What this promise must not hide (R3): by promising a term, a replica that was set back looks in
+   * the next one as if it had never lost anything, and the answer that shows its old term may get
+   * lost. So the evidence is saved with the promise and reported each time, until Enrol, or until
+   * the record holds this uid to no promise (-1): a learner, or what a forced quorum left.
+   */
+  #history(ackedTerm: number | undefined): Pick<PromisedState, "rolledBack" | "previousTerm"> {
+    const { term, previousTerm, rolledBack } = this.state.promised;
+    if (ackedTerm === -1) return { rolledBack: false, previousTerm: term };
+    const setBack = ackedTerm !== undefined && term < ackedTerm;
+    return {
+      rolledBack: rolledBack || setBack,
+      previousTerm: rolledBack ? Math.min(previousTerm, term) : term,
+    };
   }
 
   #becomeLeader(id: RequestId, request: BecomeLeaderRequest, nowMs: number): void {
@@ -190,6 +214,9 @@ export class Replica {
             `boot_counter ${request.bootCounter}: this process (boot ${state.bootCounter}) was not fenced ` +
               `for term ${request.term}, or led it already; a new term is needed (R7)`,
           )
+        : null) ??
+      (state.promised.rolledBack
+        ? refusal("INVALID_STATUS", "this replica lost a promise; it learns before it leads (R3)")
         : null) ??
       (request.voterSets.some((set) => set.nodes.includes(state.node))
         ? null
@@ -275,7 +302,9 @@ export class Replica {
     const token = this.#promise(
       {
         term,
-        previousTerm: term > before.term ? before.term : before.previousTerm,
+        // What it had promised before is no longer owed: it votes only once it holds its target.
+        previousTerm: term,
+        rolledBack: false,
         generation: Math.max(before.generation, request.generation),
         member: true,
         enrolled: { term, leaderUid },
@@ -325,6 +354,11 @@ export class Replica {
     const leader = this.#leader;
     if (leader === null) return this.state.refuse(id, this.#notLeader());
     if (!leader.serving) return this.state.refuse(id, this.#notReady());
+    const full = leader.flow.withoutSpace();
+    if (full !== null) {
+      const text = `too few replicas have room on their volumes; without: ${full}`;
+      return this.state.refuse(id, refusal("NO_SPACE", text, { field: "free bytes", value: full }));
+    }
     leader.propose(id, value, nowMs);
   }
 
@@ -348,6 +382,18 @@ export class Replica {
     state.synced = Math.min(offset, state.log.last.offset);
     if (this.#leader !== null) this.#leader.ownSynced();
     else this.follower.ownSynced();
+  }
+
+  /**
+   * Fencing waits for the log to be durable, a full volume for room: what nobody was told of goes,
+   * as in a crash, so that the replica can promise and vote (R8, R17).
+   */
+  #logFull(): void {
+    const { state } = this;
+    if (this.#fence === null || state.synced === state.log.last.offset) return;
+    state.log.truncate(state.synced);
+    state.logEpoch += 1;
+    state.emit({ kind: "truncateLog", lastOffset: state.synced, logEpoch: state.logEpoch });
   }
 
   /** Sends answers whose promise and log are durable by now. */

@@ -141,6 +141,10 @@ function registerReplicaGauges(registry: Registry, sources: MetricsSources): voi
       gauge("shard_commit_offset", "Last offset that the replica knows to be committed."),
       (replica) => replica.commitOffset,
     ],
+    [
+      gauge("replica_no_space", "1 while the volume is nearly full: writes and entries wait."),
+      (replica) => (replica.noSpace ? 1 : 0),
+    ],
     [gauge("recovery_progress_ratio", "Part of the snapshot that is verified, 0 to 1."), progress],
   ];
   const lag = gauge("follower_lag_entries", "Entries a follower has not acknowledged.", [

@@ -6,6 +6,14 @@ import { putHeader, varintBytes } from "./length-delimited.ts";
 /** Field 1, length-delimited: LogEntryValue.requests and WriteRequests.writes. */
 const FIELD_1 = 10;
 
+/** Field 2, length-delimited: LogEntryValue.control_request. */
+const CONTROL = 18;
+
+/** True for the bytes of a LogEntryValue that opens a term or an ensemble change. */
+export function isControlValue(value: Uint8Array): boolean {
+  return value[0] === CONTROL;
+}
+
 /**
  * The bytes of a LogEntryValue that holds one WriteRequest, given that request's own bytes: the
  * request is copied once and never encoded again.

@@ -29,11 +29,10 @@ export function unary<Request, Response>(
 ): (call: ServerUnaryCall<Request, Response>, answer: sendUnaryData<Response>) => void {
   return (call, answer) => {
     const done = measure(context, rpc);
-    const caller = new AbortController();
-    call.on("cancelled", () => caller.abort(new DOMException("call cancelled", "AbortError")));
+    const signal = callerSignal(call);
     // Within a promise, so that a handler that throws at once is answered like one that rejects.
     const response = new Promise<Response>((resolve) => {
-      resolve(handle(call.request, caller.signal, call.metadata));
+      resolve(handle(call.request, signal, call.metadata));
     });
     response.then(
       (message) => {
@@ -48,16 +47,20 @@ export function unary<Request, Response>(
   };
 }
 
-/** A server-streaming rpc: `handle` writes to the call, and returns when everything is written. */
+/**
+ * A server-streaming rpc: `handle` writes to the call, and returns when everything is written. The
+ * signal aborts as that of {@link unary}.
+ */
 export function serverStream<Request, Response>(
   context: HandlerContext,
   rpc: string,
-  handle: (call: ServerWritableStream<Request, Response>) => Promise<void>,
+  handle: (call: ServerWritableStream<Request, Response>, signal: AbortSignal) => Promise<void>,
 ): (call: ServerWritableStream<Request, Response>) => void {
   return (call) => {
     const done = measure(context, rpc);
+    const signal = callerSignal(call);
     const finished = new Promise<void>((resolve) => {
-      resolve(handle(call));
+      resolve(handle(call, signal));
     });
     finished.then(
       () => {
@@ -70,6 +73,13 @@ export function serverStream<Request, Response>(
       },
     );
   };
+}
+
+/** Aborts when the caller has gone. */
+function callerSignal(call: { on(event: "cancelled", gone: () => void): unknown }): AbortSignal {
+  const caller = new AbortController();
+  call.on("cancelled", () => caller.abort(new DOMException("call cancelled", "AbortError")));
+  return caller.signal;
 }
 
 /** Starts timing one request; call the result once with what it failed with, or null. */

@@ -79,35 +79,38 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
       check: checkWrite,
       stopping: options.stopping,
     }),
-    read: serverStream<ReadRequest, ReadResponse>(context, "Read", (call) =>
+    read: serverStream<ReadRequest, ReadResponse>(context, "Read", (call, signal) =>
       redirecting(lookup, call.request.shard, async () => {
         const replica = find(call.request.shard, call);
         for (const get of call.request.gets) checkRead(get);
-        await replica.readBarrier();
+        await replica.readBarrier(signal);
         await writePages(call, readPages(replica, call.request.gets));
       }),
     ),
-    list: serverStream<ListRequest, ListResponse>(context, "List", (call) =>
+    list: serverStream<ListRequest, ListResponse>(context, "List", (call, signal) =>
       redirecting(lookup, call.request.shard, async () => {
         const replica = find(call.request.shard, call);
         checkRead(call.request);
-        await replica.readBarrier();
+        await replica.readBarrier(signal);
         await writePages(
           call,
           mapPages(replica.list(call.request), (keys) => ({ keys })),
         );
       }),
     ),
-    rangeScan: serverStream<RangeScanRequest, RangeScanResponse>(context, "RangeScan", (call) =>
-      redirecting(lookup, call.request.shard, async () => {
-        const replica = find(call.request.shard, call);
-        checkRead(call.request);
-        await replica.readBarrier();
-        await writePages(
-          call,
-          mapPages(replica.scan(call.request), (records) => ({ records })),
-        );
-      }),
+    rangeScan: serverStream<RangeScanRequest, RangeScanResponse>(
+      context,
+      "RangeScan",
+      (call, signal) =>
+        redirecting(lookup, call.request.shard, async () => {
+          const replica = find(call.request.shard, call);
+          checkRead(call.request);
+          await replica.readBarrier(signal);
+          await writePages(
+            call,
+            mapPages(replica.scan(call.request), (records) => ({ records })),
+          );
+        }),
     ),
     getSequenceUpdates: serverStream(context, "GetSequenceUpdates", () =>
       refuse("sequence keys (GetSequenceUpdates)"),

@@ -34,6 +34,8 @@ export class Applier {
   readonly #options: ApplierOptions;
   #target: Offset;
   #running: Promise<void> | null = null;
+  /** An entry that takes more than one turn; `#run` waits for it. */
+  #unfinished: Promise<void> | null = null;
   #waiters: Waiter[] = [];
 
   /** `before` was the applier of the state that this one replaces: who waited there waits here. */
@@ -73,6 +75,16 @@ export class Applier {
     else this.#waiters.push({ offset, wake });
   }
 
+  /** `wake` is not called any more. */
+  forget(wake: () => void): void {
+    this.#waiters = this.#waiters.filter((waiter) => waiter.wake !== wake);
+  }
+
+  /** How many wait for an entry to be applied. */
+  get waiting(): number {
+    return this.#waiters.length;
+  }
+
   /** Resolves when nothing is being applied; nothing more is, unless `advance` is called. */
   async idle(): Promise<void> {
     this.#target = this.appliedOffset;
@@ -86,20 +98,23 @@ export class Applier {
     while (this.appliedOffset < this.#target && !budget.full) {
       const entry = reader.cached(this.appliedOffset + 1);
       if (entry === undefined || clock.monotonicMs() > until) break;
-      this.#apply(entry);
+      this.#unfinished = this.#apply(entry) ?? null;
+      if (this.#unfinished !== null) break;
     }
     this.#report(before);
   }
 
   async #run(): Promise<void> {
     const { reader, budget, clock, signal } = this.#options;
-    while (this.appliedOffset < this.#target) {
+    for (;;) {
+      await this.#finishEntry();
+      if (this.appliedOffset >= this.#target) return;
       await budget.admit(signal);
       const entries = await reader.read(this.appliedOffset + 1);
       const before = this.appliedOffset;
       for (const entry of entries) {
         if (entry.offset > this.#target || budget.full) break;
-        this.#apply(entry);
+        await this.#apply(entry);
       }
       this.#report(before);
       this.#applyCached();
@@ -108,9 +123,24 @@ export class Applier {
     }
   }
 
-  #apply(entry: LogEntry): void {
-    const response = this.#options.state.apply(entry);
-    this.#options.outcome(entry.offset, response);
+  /** A promise while it takes further turns; nothing is applied before that is done. */
+  #apply(entry: LogEntry): Promise<void> | undefined {
+    const response = this.#options.state.applyInTurns(entry);
+    if (!(response instanceof Promise)) {
+      this.#options.outcome(entry.offset, response);
+      return undefined;
+    }
+    return response.then((late) => this.#options.outcome(entry.offset, late));
+  }
+
+  /** Waits for the entry that `applyCached` left unfinished. */
+  async #finishEntry(): Promise<void> {
+    const unfinished = this.#unfinished;
+    if (unfinished === null) return;
+    this.#unfinished = null;
+    const before = this.appliedOffset;
+    await unfinished;
+    this.#report(before);
   }
 
   #report(before: Offset): void {

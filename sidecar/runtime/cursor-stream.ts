@@ -58,6 +58,11 @@ export class CursorStream {
     this.notify();
   }
 
+  /** Sends no entries until it is told again from where. */
+  hold(): void {
+    this.#next = null;
+  }
+
   /** The log grew. */
   notify(): void {
     if (this.#pump !== null || this.#next === null || this.#closed) return;
@@ -167,9 +172,10 @@ export class CursorStream {
     try {
       for await (const ack of this.#call.messages) {
         if (this.#closed) return;
-        const { offset: ackOffset, synced, round } = ack;
+        const { offset: ackOffset, synced, round, noSpace, entriesRefused } = ack;
         const mismatch = ack.mismatch ?? null;
-        feed({ kind: "cursorAck", cursorId, ackOffset, synced, round, mismatch });
+        const room = { noSpace, entriesRefused };
+        feed({ kind: "cursorAck", cursorId, ackOffset, synced, round, mismatch, ...room });
       }
     } catch (error) {
       reason = error instanceof Error ? error.message : String(error);

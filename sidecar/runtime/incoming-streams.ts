@@ -1,7 +1,6 @@
 import type { Input } from "../core/input.ts";
-import type { Refusal } from "../core/effect.ts";
+import type { Effect, Refusal } from "../core/effect.ts";
 import type { DuplexCall } from "../lib/ports/duplex-call.ts";
-import type { LogPosition, Offset } from "../protocol/entry.ts";
 import type { Ack, Append, Peer } from "../protocol/gen/resilver.ts";
 import { protocolError } from "./pending-requests.ts";
 
@@ -43,19 +42,12 @@ export class IncomingStreams {
     }
   }
 
-  ack(
-    streamId: number,
-    ack: {
-      readonly offset: Offset;
-      readonly round: number;
-      readonly synced: boolean;
-      readonly mismatch: LogPosition | null;
-    },
-  ): void {
-    const { offset, round, synced, mismatch } = ack;
-    this.#streams
-      .get(streamId)
-      ?.write({ offset, round, synced, observedUid: this.#uid, mismatch: mismatch ?? undefined });
+  ack(effect: Effect & { kind: "ack" }): void {
+    const { offset, round, synced, noSpace, entriesRefused, streamId } = effect;
+    const mismatch = effect.mismatch ?? undefined;
+    const observedUid = this.#uid;
+    const ack: Ack = { offset, round, synced, observedUid, mismatch, noSpace, entriesRefused };
+    this.#streams.get(streamId)?.write(ack);
   }
 
   close(streamId: number, refusal: Refusal | null): void {

@@ -1,11 +1,11 @@
 import type { Clock } from "../lib/ports/clock.ts";
-import { DiskError } from "../lib/ports/disk.ts";
 import type { Disk } from "../lib/ports/disk.ts";
 import type { Logger } from "../lib/ports/logger.ts";
 import type { Offset } from "../protocol/entry.ts";
 import type { MemoryBudget } from "../state/memory-budget.ts";
 import type { ShardState } from "../state/shard-state.ts";
 import type { Wal } from "../wal/wal.ts";
+import { isFull, type SpaceReserve } from "./space-reserve.ts";
 import type { ReplicaOptions } from "./replica-options.ts";
 
 /** How often the keeper looks. */
@@ -28,6 +28,10 @@ export interface LogKeeperOptions {
   /** Entries up to here need not be kept for transfers under way (R17). */
   readonly transferFloor: () => Offset;
   readonly trimmed: (offset: Offset) => void;
+  /** The volume became nearly full, or has room again. */
+  readonly space: (short: boolean) => void;
+  /** Kept for promises; see {@link SpaceReserve}. */
+  readonly reserve: SpaceReserve;
 }
 
 /**
@@ -70,9 +74,9 @@ export class LogKeeper {
     try {
       await state.checkpoint();
     } catch (error) {
-      if (!(error instanceof DiskError) || error.fatal || error.code !== "NO_SPACE") throw error;
+      if (!isFull(error)) throw error;
       // Nothing is lost: the log keeps it all, and the next round tries again.
-      this.#o.logger.error("checkpoint waits for space", { reason: error.message });
+      this.#o.logger.error("checkpoint waits for space", { reason: (error as Error).message });
     }
   }
 
@@ -88,7 +92,7 @@ export class LogKeeper {
   }
 
   async #watchSpace(): Promise<void> {
-    const { clock, disk, options, dir, logger } = this.#o;
+    const { clock, disk, options, dir, logger, space, reserve } = this.#o;
     const nowMs = clock.monotonicMs();
     if (nowMs < this.#spaceAtMs) return;
     this.#spaceAtMs = nowMs + SPACE_PERIOD_MS;
@@ -98,7 +102,14 @@ export class LogKeeper {
       const fields = { path: dir, freeBytes, needed: options.freeBytesMin };
       if (short) logger.error("volume nearly full, writes are refused", fields);
       else logger.info("volume has room again, writes are accepted", fields);
+      space(short);
     }
     this.noSpace = short ? { path: dir, freeBytes } : null;
+    if (!short) await reserve.keep();
+  }
+
+  /** A write just failed for want of space: the next look is now. */
+  lookAtSpace(): void {
+    this.#spaceAtMs = 0;
   }
 }

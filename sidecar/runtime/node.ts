@@ -120,11 +120,12 @@ class Node implements NodeRuntime {
     if (found !== undefined) return found;
     const known = [...this.#replicas.values()];
     if (known.length > 0 && known.every((replica) => replica.namespace !== namespace)) {
-      throw new ProtocolError("NAMESPACE_NOT_FOUND", `namespace "${namespace}" is not known here`, {
-        field: "namespace",
-        value: namespace,
-        allowed: [...new Set(known.map((replica) => replica.namespace))].join(", "),
-      });
+      const allowed = [...new Set(known.map((replica) => replica.namespace))].join(", ");
+      throw new ProtocolError(
+        "NAMESPACE_NOT_FOUND",
+        `namespace "${namespace}" is not known here; known: ${allowed}`,
+        { field: "namespace", value: namespace, allowed },
+      );
     }
     throw new ProtocolError(
       "SHARD_NOT_FOUND",

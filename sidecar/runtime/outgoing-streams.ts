@@ -62,6 +62,9 @@ export class OutgoingStreams {
       case "streamFrom":
         this.#cursors.get(effect.cursorId)?.stream?.streamFrom(effect.next);
         break;
+      case "holdStream":
+        this.#cursors.get(effect.cursorId)?.stream?.hold();
+        break;
       case "heartbeat":
         this.#cursors.get(effect.cursorId)?.stream?.heartbeat(effect);
         break;

@@ -22,6 +22,7 @@ interface PendingWrite extends Waiter<WriteResponse> {
 
 /** Requests that wait for the core's answer, and writes that wait for their entry to be applied. */
 export class PendingRequests {
+  readonly #cancelled: (id: RequestId) => void;
   readonly #orders = new Map<RequestId, Waiter<Reply>>();
   readonly #reads = new Map<RequestId, Waiter<void>>();
   readonly #proposals = new Map<RequestId, PendingWrite>();
@@ -33,12 +34,17 @@ export class PendingRequests {
     return this.#writes.size + this.#proposals.size;
   }
 
+  /** Wants `cancelled` called, once, when `signal` aborts before there is an answer. */
+  constructor(cancelled: (id: RequestId) => void) {
+    this.#cancelled = cancelled;
+  }
+
   order(feed: (id: RequestId) => void, signal?: AbortSignal): Promise<Reply> {
     return this.#wait(this.#orders, feed, signal);
   }
 
-  read(feed: (id: RequestId) => void): Promise<void> {
-    return this.#wait(this.#reads, feed);
+  read(feed: (id: RequestId) => void, signal: AbortSignal): Promise<void> {
+    return this.#wait(this.#reads, feed, signal);
   }
 
   /** Refuses beyond the bounds: a client is told to slow down rather than held in memory. */
@@ -139,7 +145,8 @@ export class PendingRequests {
       }
       const id = this.#nextId++;
       const aborted = (): void => {
-        waiters.delete(id);
+        // It may have been answered in this very turn.
+        if (waiters.delete(id)) this.#cancelled(id);
         reject(signal?.reason as Error);
       };
       const ended = (): void => signal?.removeEventListener("abort", aborted);

@@ -65,9 +65,9 @@ export interface ReplicaHandle {
   write(request: WriteRequest, raw: Uint8Array): Promise<WriteResponse>;
   /**
    * Leader only: resolves when reads of the state are linearizable as of the call (R15), then read
-   * synchronously.
+   * synchronously. Rejects with the signal's reason when it aborts; nothing is left behind then.
    */
-  readBarrier(): Promise<void>;
+  readBarrier(signal: AbortSignal): Promise<void>;
   get(request: GetRequest): GetResponse;
   /**
    * Pages of keys, each within the limits of one message. Abandoning the iterator releases its read

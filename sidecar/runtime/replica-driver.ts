@@ -4,6 +4,7 @@ import type { CoordinationInput, Input, RequestId } from "../core/input.ts";
 import { LogIndex } from "../core/log-index.ts";
 import { assert } from "../lib/assert.ts";
 import type { DuplexCall } from "../lib/ports/duplex-call.ts";
+import { LIMITS } from "../limits.ts";
 import { INVALID_OFFSET } from "../protocol/entry.ts";
 import type { Offset } from "../protocol/entry.ts";
 import { ProtocolError } from "../protocol/errors.ts";
@@ -55,7 +56,7 @@ import type { ReplicaStorage } from "./replica-storage.ts";
 import { formattedBefore } from "./shard-directories.ts";
 import type { ShardDirectories } from "./shard-directories.ts";
 import { SnapshotInstall } from "./snapshot-install.ts";
-import { StorageWork } from "./storage-work.ts";
+import { NO_SPACE_RETRY_MS, StorageWork } from "./storage-work.ts";
 
 /** Milliseconds between two ticks of the core. */
 const TICK_MS = 20;
@@ -86,7 +87,7 @@ export class ReplicaDriver implements ReplicaHandle {
   readonly #id: ReplicaIdentity;
   readonly #core: Replica;
   readonly #loop: ReplicaLoop;
-  readonly #pending = new PendingRequests();
+  readonly #pending: PendingRequests;
   readonly #incoming: IncomingStreams;
   readonly #outgoing: OutgoingStreams;
   readonly #install: SnapshotInstall;
@@ -119,7 +120,7 @@ export class ReplicaDriver implements ReplicaHandle {
         reconnectMinMs: 20,
         reconnectMaxMs: 500,
         tailEntriesMax: env.options.tailEntriesMax,
-        pendingReadsMax: 50_000,
+        pendingReadsMax: LIMITS.pendingReadsMax,
       },
     );
     this.#loop = new ReplicaLoop({
@@ -127,10 +128,13 @@ export class ReplicaDriver implements ReplicaHandle {
       perform: (effect) => this.#perform(effect),
       afterDrain: () => this.#afterDrain(),
       failed: (error) => this.#fail(error),
+      nowMs: () => env.clock.monotonicMs(),
     });
     const feed = (input: Input): void => this.#loop.feed(input);
+    this.#pending = new PendingRequests((id) => feed({ kind: "cancelled", id }));
     this.#incoming = new IncomingStreams(id.directories.uid, feed, () => this.#work.admit());
     const fail = (error: unknown): void => this.#fail(error);
+    id.meta.whenFull = (error) => this.#waitForSpace(error);
     this.#outgoing = new OutgoingStreams({ env, id, core: this.#core, feed, fail });
     this.#install = new SnapshotInstall({ env, id, core: this.#core, feed });
     this.#work = new StorageWork({
@@ -141,6 +145,7 @@ export class ReplicaDriver implements ReplicaHandle {
       feed,
       outcome: (offset, response) => this.#outcome(offset, response),
       transferFloor: () => this.#outgoing.transferFloor(),
+      reserve: id.meta.reserve,
       fail,
     });
     if (id.storage !== null) this.#startStorage(id.storage);
@@ -211,14 +216,8 @@ export class ReplicaDriver implements ReplicaHandle {
 
   write(_request: WriteRequest, raw: Uint8Array): Promise<WriteResponse> {
     this.#refuseIfFaulty();
-    const noSpace = this.#work.noSpace;
-    if (noSpace !== null) {
-      const { path, freeBytes } = noSpace;
-      const allowed = `>= ${this.#env.options.freeBytesMin}`;
-      const text = `the volume of ${path} has ${freeBytes} bytes free, writes need ${allowed}`;
-      const metadata = { field: "free bytes", value: String(freeBytes), allowed };
-      return Promise.reject(new ProtocolError("NO_SPACE", text, metadata));
-    }
+    const full = this.#work.spaceRefusal;
+    if (full !== null) return Promise.reject(full);
     const { clock } = this.#env;
     const value = wrapWriteRequest(raw);
     const nowMs = clock.nowMs();
@@ -227,9 +226,9 @@ export class ReplicaDriver implements ReplicaHandle {
     });
   }
 
-  async readBarrier(): Promise<void> {
+  async readBarrier(signal: AbortSignal): Promise<void> {
     this.#refuseIfFaulty();
-    await this.#pending.read((id) => this.#loop.feed({ kind: "read", id }));
+    await this.#pending.read((id) => this.#loop.feed({ kind: "read", id }), signal);
   }
 
   get(request: GetRequest): GetResponse {
@@ -269,22 +268,14 @@ export class ReplicaDriver implements ReplicaHandle {
       durableOffset: this.#work.storage?.state.durable.offset ?? INVALID_OFFSET,
       recovery: this.#install.progress(),
       fault: this.#fault,
+      stalledMs: Math.max(this.#loop.blockedMs, this.#work.syncingMs),
       transfers: this.#outgoing.transfers,
     });
   }
 
   async checksum(atLeastOffset: number, signal: AbortSignal): Promise<ChecksumResponse> {
     const { state } = this.#open();
-    if (state.applied.offset < atLeastOffset) {
-      await new Promise<void>((resolve, reject) => {
-        const aborted = (): void => reject(signal.reason as Error);
-        signal.addEventListener("abort", aborted, { once: true });
-        this.#work.applier?.whenApplied(atLeastOffset, () => {
-          signal.removeEventListener("abort", aborted);
-          resolve();
-        });
-      });
-    }
+    if (state.applied.offset < atLeastOffset) await this.#work.untilApplied(atLeastOffset, signal);
     return this.#open().state.checksum(signal);
   }
 
@@ -318,7 +309,7 @@ export class ReplicaDriver implements ReplicaHandle {
         this.#work.apply(effect.offset);
         return undefined;
       case "ack":
-        this.#incoming.ack(effect.streamId, effect);
+        this.#incoming.ack(effect);
         return undefined;
       case "closeStream":
         this.#incoming.close(effect.streamId, effect.refusal);
@@ -384,6 +375,13 @@ export class ReplicaDriver implements ReplicaHandle {
       this.#startStorage(await openStorage(this.#env, directories, meta.current));
       this.#own(save());
     })();
+  }
+
+  /** Nothing is answered that was not saved; ending the process would only begin it all again. */
+  async #waitForSpace(error: Error): Promise<void> {
+    const { clock, logger } = this.#env;
+    logger.error("a promise cannot be saved, waiting for space", { reason: error.message });
+    await clock.sleep(NO_SPACE_RETRY_MS, this.#stop.signal);
   }
 
   async #nowVotes(): Promise<void> {

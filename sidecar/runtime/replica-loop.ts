@@ -18,6 +18,8 @@ export class ReplicaLoop {
   #queue: Input[] = [];
   #draining = false;
   #blocked: Promise<void> | null = null;
+  #blockedAtMs = 0;
+  readonly #nowMs: () => number;
   #stopped = false;
 
   constructor(options: {
@@ -26,11 +28,19 @@ export class ReplicaLoop {
     /** Called whenever the queue ran empty. */
     readonly afterDrain: () => void;
     readonly failed: (error: unknown) => void;
+    /** A clock that never goes back. */
+    readonly nowMs: () => number;
   }) {
+    this.#nowMs = options.nowMs;
     this.#core = options.core;
     this.#perform = options.perform;
     this.#afterDrain = options.afterDrain;
     this.#failed = options.failed;
+  }
+
+  /** For how long one effect has been holding back everything behind it; 0: none does. */
+  get blockedMs(): number {
+    return this.#blocked === null ? 0 : this.#nowMs() - this.#blockedAtMs;
   }
 
   feed(input: Input): void {
@@ -53,6 +63,7 @@ export class ReplicaLoop {
         this.#drain();
       });
     this.#blocked = hold;
+    this.#blockedAtMs = this.#nowMs();
     await work;
   }
 
@@ -93,6 +104,7 @@ export class ReplicaLoop {
     for (let i = start; i < effects.length; i++) {
       const wait = this.#perform(effects[i] as Effect);
       if (wait === undefined) continue;
+      this.#blockedAtMs = this.#nowMs();
       this.#blocked = wait.then(
         () => {
           this.#blocked = null;

@@ -1,5 +1,5 @@
 import { assert } from "../lib/assert.ts";
-import { DiskError, type Disk } from "../lib/ports/disk.ts";
+import type { Disk } from "../lib/ports/disk.ts";
 import {
   booleanField,
   integerField,
@@ -9,6 +9,7 @@ import {
   writeSealed,
 } from "../lib/sealed-file.ts";
 import type { Term } from "../protocol/entry.ts";
+import { isFull, SpaceReserve } from "./space-reserve.ts";
 
 /** Name of the file in a shard's WAL directory. */
 export const META_FILE = "replica.json";
@@ -21,8 +22,13 @@ export interface ReplicaMeta {
   readonly replicaUid: string;
   /** Nothing of an older term is accepted (I2, I12). -1: no term yet. */
   readonly term: Term;
-  /** The term persisted before the last NewTerm (R3). */
+  /** The term persisted before the last NewTerm; kept while `rolledBack` (R3). */
   readonly previousTerm: Term;
+  /**
+   * The disk was set back below a promise that the record knows. Durable with the promise that
+   * hides it: the answer that would have told of it may be lost (R3).
+   */
+  readonly rolledBack: boolean;
   /** Raised durably at each open (R3, R7). */
   readonly bootCounter: number;
   /** Highest generation of the record seen (R18). */
@@ -49,6 +55,7 @@ export function newReplicaMeta(replicaUid: string, wipeReason: number): ReplicaM
     replicaUid,
     term: -1,
     previousTerm: -1,
+    rolledBack: false,
     bootCounter: 0,
     generation: 0,
     lossEpoch: 0,
@@ -83,6 +90,13 @@ export class ReplicaMetaStore {
   #current: ReplicaMeta;
   #tail: Promise<void> = Promise.resolve();
   #broken: Error | null = null;
+  /** Space that is given up for a promise when the volume is full. */
+  readonly reserve: SpaceReserve;
+  /**
+   * When there is no space even so: resolves to have the update, and those behind it, tried again,
+   * rejects to end it. Null: the update rejects.
+   */
+  whenFull: ((error: Error) => Promise<void>) | null = null;
   readonly #disk: Disk;
   readonly #dir: string;
 
@@ -90,6 +104,7 @@ export class ReplicaMetaStore {
     this.#disk = disk;
     this.#dir = dir;
     this.#current = current;
+    this.reserve = new SpaceReserve(disk, dir);
   }
 
   /**
@@ -106,6 +121,7 @@ export class ReplicaMetaStore {
     );
     const store = new ReplicaMetaStore(disk, dir, found);
     await store.update({ bootCounter: found.bootCounter + 1 });
+    await store.reserve.keep();
     return store;
   }
 
@@ -134,13 +150,27 @@ export class ReplicaMetaStore {
     assert(next.generation >= now.generation, "the generation would fall");
     assert(next.lossEpoch >= now.lossEpoch, "the loss epoch would fall");
     try {
-      await writeReplicaMeta(this.#disk, this.#dir, next);
+      await this.#write(next);
     } catch (error) {
-      const onlyFull = error instanceof DiskError && error.code === "NO_SPACE" && !error.fatal;
-      if (!onlyFull) this.#broken = error as Error;
+      if (!isFull(error)) this.#broken = error as Error;
       throw error;
     }
     this.#current = next;
+  }
+
+  /** On a full volume again, in the space that was kept for it, then for as long as `whenFull`. */
+  async #write(next: ReplicaMeta): Promise<void> {
+    for (;;) {
+      try {
+        await writeReplicaMeta(this.#disk, this.#dir, next);
+        return;
+      } catch (error) {
+        if (!isFull(error)) throw error;
+        if (await this.reserve.release()) continue;
+        if (this.whenFull === null) throw error;
+        await this.whenFull(error as Error);
+      }
+    }
   }
 }
 
@@ -150,6 +180,8 @@ function parseMeta(body: Record<string, unknown>): ReplicaMeta {
     replicaUid: stringField(body, "replicaUid"),
     term: integerField(body, "term", -1),
     previousTerm: integerField(body, "previousTerm", -1),
+    // Files written before this field was known lack it.
+    rolledBack: "rolledBack" in body && booleanField(body, "rolledBack"),
     bootCounter: integerField(body, "bootCounter", 0),
     generation: integerField(body, "generation", 0),
     lossEpoch: integerField(body, "lossEpoch", 0),

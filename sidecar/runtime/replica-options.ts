@@ -21,7 +21,7 @@ export interface ReplicaOptions {
   readonly checkpointIntervalMs: number;
   /** An empty follower gets the tail, not a snapshot, up to this many entries (R10). */
   readonly tailEntriesMax: number;
-  /** Below this much free space on a volume, writes are refused. */
+  /** Below this much free space on a volume, writes are refused and entries put off (R17). */
   readonly freeBytesMin: number;
 }
 

@@ -13,6 +13,7 @@ const STATE_NAMES = {
   connecting: "Connecting",
   probe: "Probe",
   stream: "Stream",
+  noSpace: "NoSpace",
   snapshot: "Snapshot",
   notMember: NOT_MEMBER,
   down: "Down",
@@ -34,6 +35,7 @@ export interface StatusParts {
   readonly durableOffset: number;
   readonly recovery: RecoveryProgress | undefined;
   readonly fault: string;
+  readonly stalledMs: number;
   readonly transfers: ReadonlyMap<number, TransferBytes>;
 }
 
@@ -76,6 +78,9 @@ export function replicaStatus(core: Replica, parts: StatusParts): ReplicaStatus 
     commit: log.positionAt(state.commit) ?? undefined,
     votes: votes(core),
     node: parts.node,
+    rolledBack: promised.rolledBack,
+    noSpace: state.noSpace,
+    stalledMs: Math.floor(parts.stalledMs),
   };
 }
 
@@ -103,6 +108,7 @@ export function statusSignature(core: Replica, fault: string): string {
   const { state, leader } = core;
   const { promised, status } = state;
   let text = `${status}|${promised.term}|${promised.member}|${promised.enrolled?.term ?? -1}|`;
+  text += `${promised.rolledBack}|${state.noSpace}|`;
   text += `${votes(core)}|${core.follower.leaderUid}|${fault}|`;
   if (leader === null || status !== ServingStatus.LEADER) return text;
   text += leader.serving;

@@ -27,6 +27,7 @@ import {
   readReplicaMeta,
   writeReplicaMeta,
 } from "./replica-meta.ts";
+import { RESERVE_FILE } from "./space-reserve.ts";
 import { type ShardPaths, checkShardName, shardPaths } from "./shard-paths.ts";
 
 /*
@@ -40,8 +41,8 @@ import { type ShardPaths, checkShardName, shardPaths } from "./shard-paths.ts";
  * Before 1 nothing is decided and the next open decides anew; from 1 on the old identity is gone
  * for good and the next open goes on with the same new uid, which nobody hears of before 4. Nothing
  * of the old identity is moved, let alone removed, until Enrol calls setAsideOldFiles. While that
- * is pending the new identity writes nothing but cookies and replica.json, so data of two
- * identities never mix.
+ * is pending the new identity writes nothing but cookies, replica.json and the space reserve, so
+ * data of two identities never mix.
  */
 
 /**
@@ -357,5 +358,5 @@ async function copyAside(disk: Disk, dir: string, uid: string): Promise<void> {
 function isCurrentName(name: string): boolean {
   if (name.startsWith(REPLACED_PREFIX)) return true;
   const base = name.endsWith(ASIDE_SUFFIX) ? name.slice(0, -ASIDE_SUFFIX.length) : name;
-  return base === COOKIE_FILE || base === META_FILE;
+  return base === COOKIE_FILE || base === META_FILE || base === RESERVE_FILE;
 }

@@ -1,17 +1,19 @@
 import type { Input } from "../core/input.ts";
 import type { Replica } from "../core/replica.ts";
-import { DiskError } from "../lib/ports/disk.ts";
 import { INVALID_OFFSET } from "../protocol/entry.ts";
 import type { LogEntry, Offset } from "../protocol/entry.ts";
+import { ProtocolError } from "../protocol/errors.ts";
 import type { WriteResponse } from "../protocol/gen/oxia-client.ts";
 import { Applier } from "./applier.ts";
 import { LogKeeper } from "./log-keeper.ts";
 import type { NodeEnvironment } from "./replica-options.ts";
+import { isFull, SPACE_RESERVE_BYTES, type SpaceReserve } from "./space-reserve.ts";
 import type { ReplicaStorage } from "./replica-storage.ts";
 
 /** Log bytes that are buffered and not durable before a leader's stream waits. */
 const UNSYNCED_BYTES_MAX = 32 * 1024 * 1024;
-const NO_SPACE_RETRY_MS = 500;
+/** Between two attempts to write to a full volume. */
+export const NO_SPACE_RETRY_MS = 500;
 /** Beyond this the last checkpoint would not fit into the time of a clean shutdown. */
 const LAST_CHECKPOINT_BYTES_MAX = 16 * 1024 * 1024;
 
@@ -27,6 +29,7 @@ export interface StorageWorkOptions {
   /** Each applied entry's result, in offset order. */
   readonly outcome: (offset: Offset, response: WriteResponse | null) => void;
   readonly transferFloor: () => Offset;
+  readonly reserve: SpaceReserve;
   readonly fail: (error: unknown) => void;
 }
 
@@ -46,6 +49,8 @@ export class StorageWork {
   #syncing: Promise<void> | null = null;
   #cutting = false;
   #unsyncedBytes = 0;
+  /** When the sync that is on its way began; null: none is. */
+  #syncAtMs: number | null = null;
 
   constructor(options: StorageWorkOptions) {
     this.#o = options;
@@ -60,9 +65,20 @@ export class StorageWork {
     return this.#applier;
   }
 
-  /** Why writes are refused; null while there is room. */
-  get noSpace(): LogKeeper["noSpace"] {
-    return this.#keeper?.noSpace ?? null;
+  /** What a client's write is refused with; null while there is room (R17). */
+  get spaceRefusal(): ProtocolError | null {
+    const noSpace = this.#keeper?.noSpace ?? null;
+    if (noSpace === null) return null;
+    const { path, freeBytes } = noSpace;
+    const allowed = `>= ${this.#o.env.options.freeBytesMin}`;
+    const text = `the volume of ${path} has ${freeBytes} bytes free, writes need ${allowed}`;
+    const metadata = { field: "free bytes", value: String(freeBytes), allowed };
+    return new ProtocolError("NO_SPACE", text, metadata);
+  }
+
+  /** For how long the log has been being written; 0: it is not. */
+  get syncingMs(): number {
+    return this.#syncAtMs === null ? 0 : this.#o.env.clock.monotonicMs() - this.#syncAtMs;
   }
 
   /** Begins to work on this storage. */
@@ -91,6 +107,8 @@ export class StorageWork {
       signal,
       transferFloor,
       trimmed: (offset) => feed({ kind: "trimmed", offset }),
+      space: (short) => feed({ kind: "space", short }),
+      reserve: this.#o.reserve,
     });
     this.#keeping = this.#keeper.run().catch(fail);
   }
@@ -119,6 +137,11 @@ export class StorageWork {
     storage.cache.truncate(lastOffset);
     this.#cutting = true;
     try {
+      // What is cut off need not be written first, on a full volume it could not be.
+      if (lastOffset <= storage.wal.synced.offset) {
+        await storage.wal.discardPending();
+        this.#unsyncedBytes = 0;
+      }
       await storage.wal.truncate(lastOffset);
     } finally {
       this.#cutting = false;
@@ -127,6 +150,24 @@ export class StorageWork {
 
   apply(offset: Offset): void {
     this.#applier?.advance(offset, this.#o.fail);
+  }
+
+  /** Rejects with the signal's reason when it aborts first; nothing waits any longer then. */
+  untilApplied(offset: Offset, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      signal.throwIfAborted();
+      const wake = (): void => {
+        signal.removeEventListener("abort", aborted);
+        resolve();
+      };
+      const aborted = (): void => {
+        // Swapped storage has another applier, which took the waiters over.
+        this.#applier?.forget(wake);
+        reject(signal.reason as Error);
+      };
+      signal.addEventListener("abort", aborted, { once: true });
+      this.#applier?.whenApplied(offset, wake);
+    });
   }
 
   /** A sync is wanted; it begins with `flush`, so that a batch of inputs shares one. */
@@ -172,13 +213,16 @@ export class StorageWork {
       return;
     }
     const bytes = this.#unsyncedBytes;
+    const { clock } = this.#o.env;
     try {
+      this.#syncAtMs = clock.monotonicMs();
       const { offset } = await this.#storage.wal.sync();
+      this.#syncAtMs = null;
       this.#unsyncedBytes = Math.max(0, this.#unsyncedBytes - bytes);
       feed({ kind: "synced", offset, logEpoch });
     } catch (error) {
-      const onlyFull = error instanceof DiskError && !error.fatal && error.code === "NO_SPACE";
-      if (onlyFull) await this.#waitForSpace(error);
+      this.#syncAtMs = null;
+      if (isFull(error)) await this.#waitForSpace(error as Error);
       else fail(error);
     }
   }
@@ -187,9 +231,13 @@ export class StorageWork {
    * A full disk: what was appended stays pending and is tried again; nothing is acknowledged
    * meanwhile.
    */
-  async #waitForSpace(error: DiskError): Promise<void> {
-    const { env, signal } = this.#o;
+  async #waitForSpace(error: Error): Promise<void> {
+    const { env, signal, reserve, feed } = this.#o;
     env.logger.error("log cannot be written, waiting for space", { reason: error.message });
+    this.#keeper?.lookAtSpace();
+    feed({ kind: "logFull" });
+    // Clients and leaders are put off by now: what is left to write is a barrier or little more.
+    if (this.#unsyncedBytes <= SPACE_RESERVE_BYTES / 4) await reserve.release();
     await env.clock.sleep(NO_SPACE_RETRY_MS, signal).catch(() => undefined);
     this.#syncWanted = !signal.aborted;
   }

@@ -1,22 +1,20 @@
-import { assert, InvariantError } from "../lib/assert.ts";
-import { crcOf } from "../lib/crc.ts";
+import { assert } from "../lib/assert.ts";
 import type { Clock } from "../lib/ports/clock.ts";
 import type { Disk } from "../lib/ports/disk.ts";
 import { LIMITS } from "../limits.ts";
 import { ProtocolError } from "../protocol/errors.ts";
-import { LOG_START, type LogEntry, type LogPosition } from "../protocol/entry.ts";
+import { LOG_START, type LogEntry, type LogPosition, type Offset } from "../protocol/entry.ts";
 import type {
   GetRequest,
   GetResponse,
   ListRequest,
   RangeScanRequest,
-  WriteRequest,
   WriteResponse,
 } from "../protocol/gen/oxia-client.ts";
-import { type ControlRequest, LogEntryValue } from "../protocol/gen/resilver.ts";
 import { finishCheckpoint, type PendingCheckpoint, writeCheckpoint } from "./checkpoint.ts";
 import { decodeMeta } from "./checkpoint-meta.ts";
 import type { Engine, EngineFactory, EnginePin } from "./engine.ts";
+import { entrySteps, type EntrySteps } from "./entry-steps.ts";
 import {
   type EncodedKey,
   keyBytes,
@@ -33,9 +31,10 @@ import { ReadView } from "./read-view.ts";
 import { type RecordVersion, recordVersion, StateCorrupt, verifyRecord } from "./record.ts";
 import { RedoJournal } from "./redo-journal.ts";
 import { SlicePace } from "./slice-pace.ts";
+import { checksumOf } from "./state-checksum.ts";
 import { VersionCache } from "./version-cache.ts";
 import { VersionCounter } from "./version-counter.ts";
-import { applyWrite, type WriteTarget } from "./write-request.ts";
+import type { WriteTarget } from "./write-request.ts";
 
 /** Keys between two turns of the event loop in long loops. */
 const KEYS_PER_TURN = 1_000;
@@ -92,7 +91,13 @@ export class ShardState {
   #pending: PendingCheckpoint | null = null;
   /** The pending checkpoint is on its way; otherwise an attempt failed and another is due. */
   #writing = false;
+  /** What reads see. */
   #applied: LogPosition;
+  /** The entry being applied; ahead of #applied between its steps. */
+  #writeOffset: Offset;
+  #keepReplaced = false;
+  /** Resolves when the entry that is applied in turns is; null: none is. */
+  #unfinished: Promise<void> | null = null;
   #durable: LogPosition;
   #records: number;
   #lastCheckpointMs: number;
@@ -134,6 +139,7 @@ export class ShardState {
     this.#counter = new VersionCounter(meta?.versionCounter ?? 0, epoch);
     this.#durable = meta?.position ?? LOG_START;
     this.#applied = this.#durable;
+    this.#writeOffset = this.#applied.offset;
     this.#records = meta?.records ?? 0;
     this.#lastCheckpointMs = options.clock.monotonicMs();
     this.#target = this.#writeTarget();
@@ -176,37 +182,58 @@ export class ShardState {
    * responses, on every replica.
    */
   apply(entry: LogEntry): WriteResponse | null {
+    const steps = this.#begin(entry);
+    let step = steps.next();
+    while (step.done !== true) step = steps.next();
+    return step.value;
+  }
+
+  /**
+   * As `apply`; what takes long goes on in further turns of the event loop, and then a promise is
+   * returned. Reads see nothing of the entry before all of it is applied; the next entry waits.
+   */
+  applyInTurns(entry: LogEntry): WriteResponse | null | Promise<WriteResponse | null> {
+    const steps = this.#begin(entry);
+    const first = steps.next();
+    if (first.done === true) return first.value;
+    const rest = this.#applyRest(steps);
+    const over = (): void => undefined;
+    this.#unfinished = rest.then(over, over);
+    return rest;
+  }
+
+  async #applyRest(steps: EntrySteps): Promise<WriteResponse | null> {
+    try {
+      for (;;) {
+        await this.#options.clock.yield();
+        const step = steps.next();
+        if (step.done === true) return step.value;
+      }
+    } finally {
+      this.#unfinished = null;
+    }
+  }
+
+  *#begin(entry: LogEntry): EntrySteps {
     assert(!this.#closed, "apply after close");
+    const after = this.#applied.offset;
     assert(
-      entry.offset === this.#applied.offset + 1,
-      `entry ${entry.offset} applied after ${this.#applied.offset}`,
+      this.#writeOffset === after && entry.offset === after + 1,
+      `entry ${entry.offset} applied after ${after}`,
     );
-    const { value } = LogEntryValue.decode(entry.value);
+    this.#writeOffset = entry.offset;
+    const response = yield* entrySteps(entry, {
+      target: this.#target,
+      writes: ({ puts, deletes, deleteRanges }) => {
+        this.#writeOps += puts.length + deletes.length + deleteRanges.length;
+        // Reads between two steps need what the first ones replace.
+        this.#keepReplaced = deleteRanges.length > 0;
+      },
+      barrier: (lossEpoch) => this.#counter.raiseEpoch(lossEpoch),
+    });
     this.#applied = { term: entry.term, offset: entry.offset, crc: entry.crc };
-    switch (value?.$case) {
-      case "requests":
-        return this.#applyWrites(value.value.writes, entry.timestampMs);
-      case "controlRequest":
-        this.#applyControl(value.value);
-        return null;
-      default:
-        throw new InvariantError(
-          `entry ${entry.offset} holds neither writes nor a control request`,
-        );
-    }
-  }
-
-  #applyWrites(writes: readonly WriteRequest[], timestampMs: number): WriteResponse {
-    assert(writes.length === 1, `an entry holds ${writes.length} write requests instead of one`);
-    const request = writes[0] as WriteRequest;
-    this.#writeOps += request.puts.length + request.deletes.length + request.deleteRanges.length;
-    return applyWrite(this.#target, request, timestampMs);
-  }
-
-  #applyControl(control: ControlRequest): void {
-    if (control.request?.$case === "barrier") {
-      this.#counter.raiseEpoch(control.request.value.lossEpoch);
-    }
+    this.#keepReplaced = false;
+    return response;
   }
 
   /** Answers a get of any comparison. */
@@ -255,6 +282,8 @@ export class ShardState {
       this.#closeOldViews();
       // First what an earlier, failed attempt left.
       if (this.#pending !== null) await this.#finishPending();
+      // Half an entry must not be frozen.
+      while (this.#unfinished !== null) await this.#unfinished;
       if (this.#applied.offset !== this.#durable.offset) {
         this.#freeze();
         await this.#finishPending();
@@ -339,27 +368,12 @@ export class ShardState {
   async checksum(
     signal: AbortSignal,
   ): Promise<{ appliedOffset: number; checksum: string; records: number }> {
-    const counters = Buffer.alloc(16);
-    counters.writeDoubleBE(this.#counter.next, 0);
-    counters.writeDoubleBE(this.#counter.lossEpoch, 8);
+    while (this.#unfinished !== null) await this.#unfinished;
     const appliedOffset = this.#applied.offset;
+    const counters = [this.#counter.next, this.#counter.lossEpoch];
     const view = this.#view({ from: RECORDS_FROM, to: RECORDS_TO }, false);
-    let crc = crcOf(counters);
-    let records = 0;
-    try {
-      for (let item = view.next(); item !== undefined; item = view.next()) {
-        // Without the record's own checksum: it is filled in on the way to the disk.
-        crc = crcOf(item.record().subarray(4), crcOf(keyBytes(item.key), crc));
-        records += 1;
-        if (records % KEYS_PER_TURN === 0) {
-          await this.#options.clock.yield();
-          signal.throwIfAborted();
-        }
-      }
-    } finally {
-      view.close();
-    }
-    return { appliedOffset, checksum: crc.toString(16).padStart(8, "0"), records };
+    const sum = await checksumOf(view, counters, this.#options.clock, signal);
+    return { appliedOffset, ...sum };
   }
 
   /**
@@ -402,8 +416,15 @@ export class ShardState {
     return this.#active.get(key) ?? this.#pending?.table.get(key);
   }
 
+  /** As reads see it: without what is only applied in part. */
+  #visible(key: EncodedKey): TableEntry | undefined {
+    const { offset } = this.#applied;
+    if (this.#writeOffset === offset) return this.#entry(key);
+    return this.#active.getAt(key, offset) ?? this.#pending?.table.getAt(key, offset);
+  }
+
   #record(key: EncodedKey): Uint8Array | null {
-    const entry = this.#entry(key);
+    const entry = this.#visible(key);
     if (entry !== undefined) return entry.record;
     if (this.#cache.get(key) === null) return null;
     return this.#stored(key);
@@ -427,9 +448,9 @@ export class ShardState {
   }
 
   #set(key: EncodedKey, record: Buffer | null, version: RecordVersion | null): void {
-    const found = this.#active.get(key);
-    const write = { offset: this.#applied.offset, record, version };
-    this.#options.budget.add(this.#active.set(key, found, this.#views.size > 0, write));
+    const write = { offset: this.#writeOffset, record, version };
+    const keep = this.#keepReplaced || this.#views.size > 0;
+    this.#options.budget.add(this.#active.set(key, this.#active.get(key), keep, write));
   }
 
   #writeTarget(): WriteTarget {
@@ -444,22 +465,25 @@ export class ShardState {
         this.#records -= 1;
         this.#set(key, null, null);
       },
-      keys: (range) => this.#keysOf(range),
+      keys: (range, max) => this.#keysOf(range, max),
       takeVersionId: (wanted) => this.#counter.take(wanted),
     };
   }
 
-  #keysOf(range: KeyRange): readonly EncodedKey[] {
-    const view = this.#view(range, false);
+  #keysOf(range: KeyRange, max: number): readonly EncodedKey[] {
+    const view = this.#view(range, false, this.#writeOffset);
     const keys: EncodedKey[] = [];
-    for (let item = view.next(); item !== undefined; item = view.next()) keys.push(item.key);
+    for (let item = view.next(); item !== undefined; item = view.next()) {
+      keys.push(item.key);
+      if (keys.length >= max) break;
+    }
     view.close();
     return keys;
   }
 
-  #view(range: KeyRange, reverse: boolean): ReadView {
+  #view(range: KeyRange, reverse: boolean, offset: Offset = this.#applied.offset): ReadView {
     assert(!this.#closed, "read after close");
-    const source = { offset: this.#applied.offset, tables: this.#tables(), engine: this.#engine };
+    const source = { offset, tables: this.#tables(), engine: this.#engine };
     const nowMs = this.#options.clock.monotonicMs();
     const view = new ReadView(source, range, reverse, nowMs, (closed) => {
       this.#views.delete(closed);

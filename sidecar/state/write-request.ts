@@ -21,32 +21,44 @@ export interface WriteTarget {
   put(key: EncodedKey, record: Buffer, version: RecordVersion, found: RecordVersion | null): void;
   /** Removes a record that is there. */
   remove(key: EncodedKey): void;
-  /** Keys of present records, in order, as of the call. */
-  keys(range: KeyRange): readonly EncodedKey[];
+  /** The first `max` keys of present records, in order, as of the call. */
+  keys(range: KeyRange, max: number): readonly EncodedKey[];
   /** The id of the next version; the one asked for, when there is one. */
   takeVersionId(wanted: number | undefined): number;
 }
 
 const NO_RECORD = -1;
+/** Keys of a delete range between two steps: about a millisecond's work. */
+const KEYS_PER_STEP = 1_000;
 
 /**
- * Applies one request: puts, then deletes, then delete ranges. An item whose expected version does
+ * Applies one request: puts, then deletes, then delete ranges; in steps, since a range may hold
+ * millions of keys. Nothing else may be written between them. An item whose expected version does
  * not match gets a status of its own; the others go ahead. Deterministic: depends on the target and
  * the arguments only.
  */
-export function applyWrite(
+export function* writeSteps(
   target: WriteTarget,
   request: WriteRequest,
   timestampMs: number,
-): WriteResponse {
+): Generator<void, WriteResponse, void> {
   const puts = request.puts.map((put) => applyPut(target, put, timestampMs));
   const deletes = request.deletes.map((remove) => applyDelete(target, remove));
-  const deleteRanges = request.deleteRanges.map(({ startInclusive, endExclusive }) => {
+  const deleteRanges = [];
+  for (const { startInclusive, endExclusive } of request.deleteRanges) {
     // Internal keys are never in a client's range, even one without an end.
-    const range = encodeRange(startInclusive, endExclusive, false, target.keySorting);
-    for (const key of target.keys(range)) target.remove(key);
-    return { status: Status.OK };
-  });
+    let range = encodeRange(startInclusive, endExclusive, false, target.keySorting);
+    for (;;) {
+      const keys = target.keys(range, KEYS_PER_STEP);
+      for (const key of keys) target.remove(key);
+      const last = keys.at(-1);
+      if (last === undefined || keys.length < KEYS_PER_STEP) break;
+      // What is removed is not found again.
+      range = { ...range, from: last };
+      yield;
+    }
+    deleteRanges.push({ status: Status.OK });
+  }
   return { puts, deletes, deleteRanges };
 }
 

@@ -191,6 +191,24 @@ export class Wal {
     });
   }
 
+  /**
+   * Drops what was appended and is not durable: a full volume leaves no other way to end the wait
+   * for it. Needs no space. A `sync` that waits for it resolves with what is durable; nothing may
+   * be appended meanwhile.
+   */
+  async discardPending(): Promise<void> {
+    this.#checkUsable();
+    if (this.#pending.length === 0) return;
+    const discard = async (): Promise<void> => {
+      if (this.#pending.length === 0) return;
+      this.#pending = [];
+      for (const { resolve } of this.#waiters.splice(0)) resolve(this.#synced);
+      // Whole records of a batch that was written in part must not be found by a restart.
+      await this.#cut(this.#synced.offset);
+    };
+    await this.#alone(() => this.#guarded(discard, true));
+  }
+
   /** Empties the log and makes `base` its start, durable when resolved. Ends a fault. */
   async reset(base: LogPosition): Promise<void> {
     if (this.#stopped !== null) throw this.#stopped;
@@ -376,9 +394,13 @@ export class Wal {
    * Runs a change of what is in the log: after what was appended is durable, with no append then.
    */
   #exclusively(change: () => Promise<void>): Promise<void> {
+    return this.#alone(() => this.#afterSync(change));
+  }
+
+  #alone(change: () => Promise<void>): Promise<void> {
     this.#cutting += 1;
     this.#epoch += 1;
-    const done = this.#afterSync(change).finally(() => {
+    const done = change().finally(() => {
       this.#cutting -= 1;
     });
     this.#latestChange = done.catch(() => undefined);
@@ -387,18 +409,21 @@ export class Wal {
 
   async #afterSync(change: () => Promise<void>): Promise<void> {
     await this.sync();
-    await this.#guarded(change);
+    await this.#guarded(change, true);
   }
 
-  /** Runs `task` after all others; its failure is final, unless the disk is merely full. */
-  #guarded(task: () => Promise<void>): Promise<void> {
+  /**
+   * Runs `task` after all others; its failure is final, unless the disk is merely full and the task
+   * was no `change` of what is in the log, which may be half done.
+   */
+  #guarded(task: () => Promise<void>, change = false): Promise<void> {
     return this.#queue.run(async () => {
       if (this.#stopped !== null) throw this.#stopped;
       try {
         await task();
       } catch (error) {
         const full = error instanceof DiskError && error.code === "NO_SPACE" && !error.fatal;
-        if (!full || this.#cutting > 0) this.#stopped ??= error as Error;
+        if (!full || change) this.#stopped ??= error as Error;
         throw error;
       }
     });

@@ -107,7 +107,7 @@ describe("resilver, as a person uses it", function () {
     assert.ok(victim !== undefined);
     const wiped = await run(["local", "wipe", victim.node, ...data]);
     assert.match(wiped.out, /wiped \(all\) and started again/);
-    await started.printed(new RegExp(`${victim.node}: votes again`));
+    await started.printed(new RegExp(`default/0: ${victim.node} votes again`));
     const rebuilt = (await status()).shards[0]?.replicas.find(({ node }) => node === victim.node);
     assert.notEqual(rebuilt?.uid, victim.uid);
     const table = await run(["local", "status", ...data]);
@@ -127,9 +127,63 @@ describe("resilver, as a person uses it", function () {
     assert.equal(second.status, 1);
     assert.match(second.err, /is in use by another/);
 
-    assert.equal((await run(["local", "down", ...data])).status, 0);
+    assert.equal((await run(["local", "down", ...data])).out, "stopped\n");
     assert.equal((await started.done).status, 0);
     assert.equal((await run(["local", "status", ...data])).status, 1);
+  });
+
+  it("replace by a spare, a silent replica, a lost majority and force-quorum", async () => {
+    const started = await up("--replicas", "4", "--namespaces", "default,orders");
+    const data = ["--dir", dir];
+    const ofShard = async () => (await status()).shards[0] ?? assert.fail("a shard");
+    const { ensemble, leader } = await ofShard();
+    const [old = ""] = ensemble.filter((node) => node !== leader);
+    const spare = (await status()).pods.find(({ name }) => !ensemble.includes(name))?.name ?? "";
+    assert.equal((await run(["put", "k", "v", ...data])).status, 0);
+    assert.equal((await run(["put", "k", "w", "--namespace", "orders", ...data])).status, 0);
+    const unknown = await run(["get", "k", "--namespace", "nowhere", ...data]);
+    assert.equal(unknown.status, 1);
+    assert.match(unknown.err, /namespace "nowhere" not found; known: default, orders/);
+    const replaced = await run(["local", "replace", old, spare, ...data]);
+    assert.equal(replaced.status, 0, replaced.err);
+    await started.printed(new RegExp(`default/0: its replicas are now .*${spare}`));
+    const again = await run(["local", "replace", old, old, ...data]);
+    assert.equal(again.status, 1);
+    assert.match(again.err, /no shard has a replica on .*up --replicas 4/);
+
+    // The client asks this one first.
+    assert.equal((await run(["local", "pause", "resilver-0", ...data])).status, 0);
+    assert.equal((await run(["get", "k", ...data])).out, "v");
+    assert.match((await run(["local", "status", ...data])).out, /resilver-0 +paused/);
+    assert.equal((await run(["local", "resume", "resilver-0", ...data])).status, 0);
+    await started.printed(/resilver-0: reachable[^]*resilver-0: reachable/);
+
+    const shard = await ofShard();
+    const victims = [shard.leader ?? "", ...shard.ensemble.filter((n) => n !== shard.leader)];
+    const survivor = victims.pop() ?? "";
+    for (const node of victims) await run(["local", "kill", node, ...data]);
+    for (const node of victims) await run(["local", "wipe", node, ...data]);
+    await started.printed(/default\/0: STOPPED: QuorumLost/);
+    const force = ["local", "force-quorum", survivor, ...data];
+    const running = await run(force);
+    assert.equal(running.status, 1);
+    assert.match(running.err, /stop first/);
+    for (const node of victims) await run(["local", "kill", node, ...data]);
+    const told = await run(force);
+    assert.equal(told.status, 1);
+    const phrase = /--acknowledge: must be exactly "(lose everything after offset \d+)"/.exec(
+      told.err,
+    )?.[1];
+    assert.ok(phrase !== undefined, told.err);
+    const forced = await run([...force, "--acknowledge", phrase]);
+    assert.equal(forced.status, 0, forced.err);
+    assert.match(forced.out, new RegExp(`default/0: goes on with ${survivor}`));
+    for (const node of victims) await run(["local", "restart", node, ...data]);
+    for (const node of victims) {
+      await started.printed(new RegExp(`goes on \\(QuorumLost[^]*default/0: ${node} votes again`));
+    }
+    assert.equal((await run(["get", "k", ...data])).out, "v");
+    assert.equal((await ofShard()).lossEpoch, 1);
   });
 
   it("after kill -9 sidecars serve on; the next `up` takes them over", async () => {

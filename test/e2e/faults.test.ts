@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, rmSync } from "node:fs";
+import { closeSync, cpSync, existsSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
 import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import type { SidecarClient } from "../../operator/controller/ports.ts";
 import { acknowledgement } from "../../operator/core/force-quorum.ts";
 import { StoreError } from "../../operator/sidecar-client/store-error.ts";
@@ -119,10 +120,15 @@ describe("Faults of real processes", function () {
     const { uid } = test.replica(victim);
     await test.store.platform.wipe(victim, "all");
     await test.until("bytes arrive", () => test.replica(victim).bytesDone > 0);
+    const begun = (await test.sidecarStatus(victim)).recovery?.snapshotId;
+    assert.ok(begun !== undefined && begun !== "");
     const leader = test.leader();
     await test.store.platform.kill(leader);
     test.store.platform.pod(leader).start();
     await test.rebuilt(victim, uid);
+    const installed = (await test.sidecarStatus(victim)).recovery?.snapshotId;
+    assert.ok(installed !== undefined && installed !== "");
+    assert.notEqual(installed, begun);
     await test.proveNothingLost(victim);
   });
 
@@ -329,7 +335,7 @@ describe("Faults of real processes", function () {
       const dir = await mkdtemp(join(tmpdir(), "resilver-full-"));
       for (const node of ["resilver-0", "resilver-1", "resilver-2"]) {
         // Free space that is kept for what must always be possible, and some to fill.
-        mountSmall(join(dir, node, "wal"), 200);
+        mountSmall(join(dir, node, "wal"), 100);
       }
       test = await TestStore.start({ dir, sidecar: { segmentBytes: 8 * 1024 * 1024 } });
       await test.load(20, 1024);
@@ -344,6 +350,63 @@ describe("Faults of real processes", function () {
       await test.proveNothingLost();
       await test.store.platform.killAll();
     });
+
+    it("volumes full to the last byte: a leader is elected, reads served, nobody restarts", async () => {
+      const dir = await mkdtemp(join(tmpdir(), "resilver-full-"));
+      const nodes = ["resilver-0", "resilver-1", "resilver-2"];
+      for (const node of nodes) mountSmall(join(dir, node, "wal"), 100);
+      test = await TestStore.start({ dir, sidecar: { segmentBytes: 8 * 1024 * 1024 } });
+      await test.load(20, 1024);
+      const { platform } = test.store;
+      for (const mount of mounts) fillUp(join(mount, "filler"));
+      for (const node of nodes) await logged(node, "volume nearly full");
+      await assert.rejects(fill(), (error: unknown) => {
+        assert.ok(error instanceof StoreError);
+        assert.match(error.message, /space|free/i);
+        return true;
+      });
+      const pids = (): readonly string[] =>
+        platform.statuses().map(({ name, pid, state }) => `${name} ${pid} ${state}`);
+      const before = pids();
+      // Two elections: promises and barriers find space though nothing else does.
+      for (const next of [test.follower(), test.leader()]) {
+        await test.store.moveLeader(test.view(), next, 30_000);
+        assert.equal(test.leader(), next);
+        assert.notEqual(await test.client.get("load/000000"), null);
+      }
+      assert.deepEqual(pids(), before);
+      for (const mount of mounts) rmSync(join(mount, "filler"));
+      await test.load(20, 1024, "after");
+      assert.deepEqual(pids(), before);
+      await test.proveNothingLost();
+      await platform.killAll();
+    });
+
+    async function logged(node: string, text: string): Promise<void> {
+      const deadline = AbortSignal.timeout(10_000);
+      for (;;) {
+        const lines = await test.store.platform.logTail(node, 50);
+        if (lines.includes(text)) return;
+        assert.ok(!deadline.aborted, `${node} does not log "${text}":\n${lines}`);
+        await setTimeout(50);
+      }
+    }
+
+    /** Writes until there is no space left at all. */
+    function fillUp(path: string): void {
+      const file = openSync(path, "w");
+      try {
+        for (let bytes = 1024 * 1024; bytes >= 1; bytes = Math.floor(bytes / 4)) {
+          try {
+            for (;;) writeSync(file, Buffer.alloc(bytes));
+          } catch (error) {
+            assert.equal((error as NodeJS.ErrnoException).code, "ENOSPC");
+          }
+        }
+      } finally {
+        closeSync(file);
+      }
+    }
 
     async function fill(): Promise<void> {
       const client = test.client;

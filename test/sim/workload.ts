@@ -96,7 +96,7 @@ export class Workload {
     const knownOffset = referee.reads.knownOffset(key);
     try {
       const value = await this.#ask(process, "read", async (node, replica) => {
-        await replica.readBarrier();
+        await replica.readBarrier(new AbortController().signal);
         const found = replica.get({
           key,
           includeValue: true,

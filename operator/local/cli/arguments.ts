@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from "commander";
+import { NAMESPACE, NAMESPACES_MAX } from "../settings.ts";
 import { parseSize } from "../sizes.ts";
 
 /** A commander parser for a whole number in a range. */
@@ -17,6 +18,17 @@ export function size(min: number, max: number): (text: string) => number {
     if (bytes !== null && bytes >= min && bytes <= max) return bytes;
     throw new InvalidArgumentError("Allowed: a size such as 128MiB or 1GiB, from 1MiB to 64GiB.");
   };
+}
+
+/** A commander parser for a comma-separated list of namespaces. */
+export function namespaces(text: string): readonly string[] {
+  const list = text.split(",").map((part) => part.trim());
+  const named = list.every((name) => NAMESPACE.test(name)) && new Set(list).size === list.length;
+  if (named && list.length <= NAMESPACES_MAX) return list;
+  throw new InvalidArgumentError(
+    `Allowed: up to ${NAMESPACES_MAX} different names of letters, digits, ".", "_" and "-", ` +
+      "separated by commas.",
+  );
 }
 
 /** A commander parser for a comma-separated list of host:port. */

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
-import { StoreClient } from "../../sidecar-client/store-client.ts";
+import { StoreClient, type StoredRecord } from "../../sidecar-client/store-client.ts";
 import { storePaths, readJson } from "../directory.ts";
 import { parseSettings, replicaEndpoints } from "../settings.ts";
 import { addresses, integer } from "./arguments.ts";
@@ -32,10 +32,15 @@ export function addDataCommands(program: Command, terminal: Terminal): void {
     });
   dataCommand(program, "get", "print a record's value; exit status 1 when there is none")
     .argument("<key>")
-    .action(async (key: string, options: DataOptions) => {
+    .option("--json", "print key, version and value (in base64) as JSON, as `scan` does")
+    .action(async (key: string, options: DataOptions & { json?: true }) => {
       await withClient(options, async (client) => {
         const record = await client.get(key);
         if (record === null) throw new Error(`${key}: no such record`);
+        if (options.json === true) {
+          terminal.out(recordLine(record));
+          return;
+        }
         process.stdout.write(record.value);
         if (terminal.interactive) terminal.out("\n");
       });
@@ -62,17 +67,15 @@ export function addDataCommands(program: Command, terminal: Terminal): void {
   rangeCommand(program, "scan", "print records as JSON, one a line, values in base64").action(
     async (start: string, end: string, options: DataOptions) => {
       await withClient(options, async (client) => {
-        for await (const { key, value, version } of client.scan(start, end)) {
-          const line = {
-            key,
-            version: version.versionId,
-            value: Buffer.from(value).toString("base64"),
-          };
-          terminal.out(`${JSON.stringify(line)}\n`);
-        }
+        for await (const record of client.scan(start, end)) terminal.out(recordLine(record));
       });
     },
   );
+}
+
+function recordLine({ key, value, version }: StoredRecord): string {
+  const text = Buffer.from(value).toString("base64");
+  return `${JSON.stringify({ key, version: version.versionId, value: text })}\n`;
 }
 
 function dataCommand(program: Command, name: string, description: string): Command {
@@ -147,7 +150,13 @@ async function put(
 }
 
 async function readValue(path: string): Promise<Uint8Array> {
-  if (path !== "-") return await readFile(path);
+  if (path !== "-") {
+    return await readFile(path).catch((error: unknown) => {
+      throw new UsageError(
+        `--file ${path}: ${error instanceof Error ? error.message : String(error)}`,
+      );
+    });
+  }
   const parts: Buffer[] = [];
   for await (const part of process.stdin) parts.push(part as Buffer);
   return Buffer.concat(parts);

@@ -1,10 +1,11 @@
 import { type Command, Option } from "commander";
+import { z } from "zod";
 import { formatSize, parseSize } from "../sizes.ts";
-import { sendControl } from "../control-client.ts";
+import { sendControl, stopStore } from "../control-client.ts";
 import { DEMO_WHAT, DEMO_VICTIMS, type DemoOptions } from "../demo/options.ts";
 import { runDemo } from "../demo/demo.ts";
 import { REPLICAS_MAX, SHARDS_MAX } from "../settings.ts";
-import { integer, size } from "./arguments.ts";
+import { integer, namespaces, size } from "./arguments.ts";
 import { EXIT, ExitRequest, type Terminal, UsageError } from "./exit.ts";
 import { showStatus, type StatusOptions } from "./status-command.ts";
 import { runUp, type UpOptions } from "./up-command.ts";
@@ -40,14 +41,15 @@ export function addLocalCommands(program: Command, terminal: Terminal): void {
         terminal.out(`${replica}: ${done}\n`);
       });
   }
+  addReplace(local, terminal);
   addForceQuorum(local, terminal);
   local
     .command("down")
     .description("stop the store; its data stays")
     .option(...DIR)
     .action(async ({ dir }: DirOption) => {
-      await sendControl(dir, "down", {});
-      terminal.out("stopping\n");
+      await stopStore(dir);
+      terminal.out("stopped\n");
     });
   addDemo(local, terminal);
 }
@@ -56,8 +58,13 @@ function addUp(local: Command, terminal: Terminal): void {
   local
     .command("up")
     .description("run a store until stopped (Ctrl-C, SIGTERM or `down`)")
-    .option("--replicas <count>", "default 3", integer(1, REPLICAS_MAX))
-    .option("--shards <count>", "default 1", integer(1, SHARDS_MAX))
+    .option(
+      "--replicas <count>",
+      "default 3; of an even number one is a spare of each shard",
+      integer(1, REPLICAS_MAX),
+    )
+    .option("--shards <count>", "of each namespace, default 1", integer(1, SHARDS_MAX))
+    .option("--namespaces <name,...>", "default `default`", namespaces)
     .option("--port <port>", "first of a block of ports, default 6648", integer(1, 65_000))
     .option(...DIR)
     .action((options: UpOptions) => runUp(options, terminal));
@@ -89,14 +96,34 @@ function addWipe(local: Command, terminal: Terminal): void {
     });
 }
 
+function addReplace(local: Command, terminal: Terminal): void {
+  local
+    .command("replace")
+    .description("have a spare take a replica's place in its shards, one member at a time")
+    .argument("<replica>", "who leaves, for example resilver-0")
+    .argument("<spare>", "who takes its place; `up --replicas 4` has one")
+    .option(...DIR)
+    .action(async (replica: string, spare: string, { dir }: DirOption) => {
+      const { shards } = replacedSchema.parse(
+        await sendControl(dir, "replace", { replica, spare }),
+      );
+      for (const shard of shards) {
+        terminal.out(`${shard}: ${spare} will take the place of ${replica}; see \`status\`\n`);
+      }
+    });
+}
+
+const replacedSchema = z.object({ shards: z.array(z.string()) });
+
 function addForceQuorum(local: Command, terminal: Terminal): void {
   local
     .command("force-quorum")
     .description("go on with one survivor after a majority was lost: what it lacks is lost")
     .argument("<survivor>", "the replica to go on with; all others must be stopped (kill)")
-    .requiredOption(
+    .option(
       "--acknowledge <phrase>",
-      'exactly "lose everything after offset N", N being the survivor\'s last offset',
+      'exactly "lose everything after offset N", N being the survivor\'s last offset; left out: ' +
+        "says what would be needed, and does nothing",
     )
     .option("--namespace <name>", "namespace", "default")
     .option("--shard <id>", "shard", integer(0, 2 ** 31), 0)
@@ -104,9 +131,9 @@ function addForceQuorum(local: Command, terminal: Terminal): void {
     .action(
       async (
         survivor: string,
-        options: DirOption & { acknowledge: string; namespace: string; shard: number },
+        options: DirOption & { acknowledge?: string; namespace: string; shard: number },
       ) => {
-        const { dir, acknowledge, namespace, shard } = options;
+        const { dir, acknowledge = "", namespace, shard } = options;
         const order = { survivor, acknowledgeDataLoss: acknowledge, namespace, shard };
         await sendControl(dir, "force-quorum", order);
         terminal.out(`${namespace}/${shard}: goes on with ${survivor}\n`);

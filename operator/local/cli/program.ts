@@ -61,6 +61,7 @@ function configure(command: Command, terminal: Terminal): void {
   command.configureOutput({
     writeOut: (text) => terminal.out(text),
     writeErr: (text) => terminal.err(text),
+    outputError: (text, write) => write(text.replace(/^error: /, "resilver: ")),
   });
   for (const child of command.commands) configure(child, terminal);
 }

@@ -15,7 +15,8 @@ const PLAIN_EVERY_MS = 1_000;
 /** One line of progress as text: bytes, percent, rate, time left. Pure. */
 export function progressText(label: string, progress: Progress): string {
   const { done, total, rate, etaMs } = progress;
-  const percent = total > 0 ? Math.min(100, Math.floor((100 * done) / total)) : 0;
+  if (total === 0) return label;
+  const percent = Math.min(100, Math.floor((100 * done) / total));
   const amount = `${formatSize(done)} of ${formatSize(total)}`;
   const speed = rate > 0 ? `, ${(rate / 1_000_000).toFixed(1)} MB/s` : "";
   const left = etaMs === null ? "" : `, ETA ${formatDuration(etaMs)}`;

@@ -194,6 +194,10 @@ export interface Ack {
     | undefined;
   /** false: `offset` carries no news */
   synced: boolean;
+  /** The follower's volume is nearly full: it takes no writes of this term (R17). */
+  noSpace: boolean;
+  /** It left entries of this stream out therefore: send no more until an ack without no_space. */
+  entriesRefused: boolean;
 }
 
 export interface SnapshotChunk {
@@ -267,13 +271,18 @@ export interface NewTermRequest {
    * formatted before becomes a member (R11). Ignored by every other replica.
    */
   bootstrap: boolean;
+  /**
+   * Highest term that the record says this uid promised. A replica whose own term is lower was
+   * rolled back; it keeps that in mind until it is enrolled (R3). Absent: not said.
+   */
+  ackedTerm?: number | undefined;
 }
 
 export interface NewTermResponse {
   headEntryId: EntryId | undefined;
   replicaUid: string;
   bootCounter: number;
-  /** Persisted before this call (R3). */
+  /** Persisted before this call; of a replica that was rolled back, the lowest term since then (R3). */
   previousTerm: number;
   headCrc: number;
   commitOffset: number;
@@ -474,7 +483,7 @@ export interface FollowerProgress {
   node: string;
   replicaUid: string;
   role: MemberRole;
-  /** Connecting, Probe, Stream, Snapshot, NotMember, Down */
+  /** Connecting, Probe, Stream, NoSpace, Snapshot, NotMember, Down */
   state: string;
   ackOffset: number;
   /** Set when the follower answered 112: the uid it has now. */
@@ -522,6 +531,15 @@ export interface ReplicaStatus {
   /** Counted by the leader of the present term, as far as this replica knows. */
   votes: boolean;
   node: string;
+  /** It was asked for a new term while its own was below the one it had promised (R3). */
+  rolledBack: boolean;
+  /** Its volume is nearly full: it takes no writes and no entries, and serves the rest (R17). */
+  noSpace: boolean;
+  /**
+   * For how long the replica has been waiting for one operation of its disk, though its process
+   * answers; 0 when it is not.
+   */
+  stalledMs: number;
 }
 
 export interface WatchStatusRequest {
@@ -1405,7 +1423,15 @@ export const Append: MessageFns<Append> = {
 };
 
 function createBaseAck(): Ack {
-  return { offset: 0, observedUid: "", round: 0, mismatch: undefined, synced: false };
+  return {
+    offset: 0,
+    observedUid: "",
+    round: 0,
+    mismatch: undefined,
+    synced: false,
+    noSpace: false,
+    entriesRefused: false,
+  };
 }
 
 export const Ack: MessageFns<Ack> = {
@@ -1424,6 +1450,12 @@ export const Ack: MessageFns<Ack> = {
     }
     if (message.synced !== false) {
       writer.uint32(184).bool(message.synced);
+    }
+    if (message.noSpace !== false) {
+      writer.uint32(192).bool(message.noSpace);
+    }
+    if (message.entriesRefused !== false) {
+      writer.uint32(200).bool(message.entriesRefused);
     }
     return writer;
   },
@@ -1481,6 +1513,22 @@ export const Ack: MessageFns<Ack> = {
             message.synced = reader.bool();
             continue;
           }
+          case 24: {
+            if (tag !== 192) {
+              break;
+            }
+
+            message.noSpace = reader.bool();
+            continue;
+          }
+          case 25: {
+            if (tag !== 200) {
+              break;
+            }
+
+            message.entriesRefused = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1505,6 +1553,8 @@ export const Ack: MessageFns<Ack> = {
       ? LogPosition.fromPartial(object.mismatch)
       : undefined;
     message.synced = object.synced ?? false;
+    message.noSpace = object.noSpace ?? false;
+    message.entriesRefused = object.entriesRefused ?? false;
     return message;
   },
 };
@@ -2164,6 +2214,7 @@ function createBaseNewTermRequest(): NewTermRequest {
     targetUid: "",
     generation: 0,
     bootstrap: false,
+    ackedTerm: undefined,
   };
 }
 
@@ -2192,6 +2243,9 @@ export const NewTermRequest: MessageFns<NewTermRequest> = {
     }
     if (message.bootstrap !== false) {
       writer.uint32(184).bool(message.bootstrap);
+    }
+    if (message.ackedTerm !== undefined) {
+      writer.uint32(192).int64(message.ackedTerm);
     }
     return writer;
   },
@@ -2273,6 +2327,14 @@ export const NewTermRequest: MessageFns<NewTermRequest> = {
             message.bootstrap = reader.bool();
             continue;
           }
+          case 24: {
+            if (tag !== 192) {
+              break;
+            }
+
+            message.ackedTerm = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2300,6 +2362,7 @@ export const NewTermRequest: MessageFns<NewTermRequest> = {
     message.targetUid = object.targetUid ?? "";
     message.generation = object.generation ?? 0;
     message.bootstrap = object.bootstrap ?? false;
+    message.ackedTerm = object.ackedTerm ?? undefined;
     return message;
   },
 };
@@ -5041,6 +5104,9 @@ function createBaseReplicaStatus(): ReplicaStatus {
     commit: undefined,
     votes: false,
     node: "",
+    rolledBack: false,
+    noSpace: false,
+    stalledMs: 0,
   };
 }
 
@@ -5123,6 +5189,15 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
     }
     if (message.node !== "") {
       writer.uint32(210).string(message.node);
+    }
+    if (message.rolledBack !== false) {
+      writer.uint32(216).bool(message.rolledBack);
+    }
+    if (message.noSpace !== false) {
+      writer.uint32(224).bool(message.noSpace);
+    }
+    if (message.stalledMs !== 0) {
+      writer.uint32(232).int64(message.stalledMs);
     }
     return writer;
   },
@@ -5348,6 +5423,30 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
             message.node = reader.string();
             continue;
           }
+          case 27: {
+            if (tag !== 216) {
+              break;
+            }
+
+            message.rolledBack = reader.bool();
+            continue;
+          }
+          case 28: {
+            if (tag !== 224) {
+              break;
+            }
+
+            message.noSpace = reader.bool();
+            continue;
+          }
+          case 29: {
+            if (tag !== 232) {
+              break;
+            }
+
+            message.stalledMs = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5397,6 +5496,9 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
       : undefined;
     message.votes = object.votes ?? false;
     message.node = object.node ?? "";
+    message.rolledBack = object.rolledBack ?? false;
+    message.noSpace = object.noSpace ?? false;
+    message.stalledMs = object.stalledMs ?? 0;
     return message;
   },
 };

@@ -105,6 +105,55 @@ describe("Coordinator", () => {
     });
   });
 
+  it("replaces a leader whose process answers while its replica hangs", async () => {
+    await withCluster(NODES, async (cluster) => {
+      await cluster.untilSteady();
+      const old = cluster.leader() ?? "";
+      const { term } = cluster.record;
+      // Slow for a while: no reason to fence anybody.
+      cluster.replica(old).stalledMs = 1_000;
+      await cluster.clock.pass(3_000);
+      assert.equal(cluster.record.term, term);
+      cluster.replica(old).stalledMs = 5_000;
+      await cluster.clock.until("another leads", 3_000, () => {
+        const { leader } = cluster.record;
+        return leader !== null && leader.node !== old && cluster.replica(leader.node).commit > 0;
+      });
+      const began = cluster.events.filter((event) => event.kind === "electionStarted").at(-1);
+      assert.equal(began?.why, "LeaderStalled");
+      cluster.replica(old).stalledMs = 0;
+      await cluster.untilSteady();
+    });
+  });
+
+  it("ends a person's order within its bound, and says whether it may have been done", async () => {
+    await withCluster(NODES, async (cluster, coordinator) => {
+      await cluster.untilSteady();
+      // It hangs in the platform.
+      cluster.isStopped = (_node, signal) =>
+        new Promise((_resolve, reject) => {
+          signal.addEventListener("abort", () => reject(signal.reason as Error));
+        });
+      const order = { survivor: "a", acknowledgeDataLoss: "" };
+      const hangs = cluster.clock.during(coordinator.forceQuorum(KEY, order), 20_000);
+      await assert.rejects(hangs, /not done within 15000 ms; it may have been/u);
+      await cluster.untilSteady();
+      // It never gets its turn.
+      const { text } = cluster.records;
+      cluster.records.text = "{}";
+      cluster.records.version += 1;
+      await cluster.clock.until("the record is not believed", 20_000, () => {
+        return coordinator.views()[0]?.stop?.reason === "RecordInvalid";
+      });
+      const waits = cluster.clock.during(coordinator.changeEnsemble(KEY, NODES), 20_000);
+      await assert.rejects(waits, /not begun within 15000 ms.*nothing was done/u);
+      cluster.records.text = text;
+      cluster.records.version += 1;
+      await cluster.untilSteady();
+      await cluster.clock.during(coordinator.changeEnsemble(KEY, NODES));
+    });
+  });
+
   it("does not let a rolled-back voter count in a later election (R3, H19)", async () => {
     await withCluster(NODES, async (cluster) => {
       await cluster.untilSteady();
@@ -127,6 +176,8 @@ describe("Coordinator", () => {
       replica.log = replica.log.filter((entry) => entry.value !== "kept");
       replica.term -= 1;
       replica.commit = -1;
+      // As old a process as the one that promised: its report proves nothing, its answer must.
+      replica.bootCounter -= 1;
       const { term } = cluster.record;
       cluster.start(away);
       cluster.start(rolledBack);
@@ -174,6 +225,26 @@ describe("Coordinator", () => {
       await cluster.untilSteady();
       assert.equal(cluster.leader(), leader);
       for (const name of NODES) holds(cluster, name, "w1");
+    });
+  });
+
+  it("does not give up a leader for a wish that nobody could fulfil (R16)", async () => {
+    await withCluster(NODES, async (cluster, coordinator) => {
+      await cluster.untilSteady();
+      await cluster.write("kept");
+      const leader = cluster.leader() ?? "";
+      const { term } = cluster.record;
+      const followers = NODES.filter((name) => name !== leader);
+      const [wished = ""] = followers;
+      for (const name of followers) cluster.wipe(name);
+      coordinator.preferLeader(KEY, wished);
+      await cluster.clock.until("both vote again, and the wish is met", 30_000, () => {
+        return cluster.record.leader?.node === wished && cluster.steady();
+      });
+      const stops = cluster.events.filter(({ kind }) => kind === "stopped");
+      assert.deepEqual(stops, []);
+      assert.equal(cluster.record.term, term + 1, "one election, when there was a majority");
+      for (const node of NODES) holds(cluster, node, "kept");
     });
   });
 

@@ -85,6 +85,10 @@ export class FakeCluster implements SidecarClient {
   readonly calls: string[] = [];
   /** Called before each call is carried out; may throw to fail it. */
   onCall: (name: string, node: string) => void = () => undefined;
+  /** Called when a call was carried out; may throw to lose its answer. */
+  onAnswer: (name: string, node: string) => void = () => undefined;
+  isStopped = (node: string, _signal: AbortSignal): Promise<boolean> =>
+    Promise.resolve(!this.node(node).up);
   policy: RecoveryPolicy = { ...DEFAULT_RECOVERY_POLICY, cooldownMs: 0 };
   #uid = 0;
   #ticking = true;
@@ -111,7 +115,7 @@ export class FakeCluster implements SidecarClient {
       },
       records: this.records,
       sidecars: this,
-      platform: { isStopped: (node) => Promise.resolve(!this.node(node).up) },
+      platform: { isStopped: (node, signal) => this.isStopped(node, signal) },
       clock: this.clock,
       events: { emit: (event) => void this.events.push(event) },
       policy: this.policy,
@@ -235,7 +239,9 @@ export class FakeCluster implements SidecarClient {
     }
     await this.clock.sleep(1, call.signal);
     const until = this.clock.monotonicMs() + call.deadlineMs;
-    while (node.frozen) {
+    // The process answers, its replica does not.
+    const hangs = (): boolean => name !== "getInfo" && (node.replica?.stalledMs ?? 0) > 0;
+    while (node.frozen || hangs()) {
       if (this.clock.monotonicMs() >= until) throw new CallFailed(to.node, "deadline", true);
       await this.clock.sleep(10, call.signal);
     }
@@ -243,7 +249,9 @@ export class FakeCluster implements SidecarClient {
     if (node.replica === null && name !== "openShard" && name !== "getInfo") {
       throw new ProtocolError("SHARD_NOT_FOUND", "not open");
     }
-    return act(node.replica as FakeReplica, node);
+    const answer = await act(node.replica as FakeReplica, node);
+    this.onAnswer(name, to.node);
+    return answer;
   }
 
   openShard: SidecarClient["openShard"] = (to, request, call) =>
@@ -259,7 +267,7 @@ export class FakeCluster implements SidecarClient {
   newTerm: SidecarClient["newTerm"] = (to, request, call) =>
     this.#call("newTerm", to, call, (replica) => {
       replica.check(request.targetUid, request.generation);
-      replica.newTerm(request.term, request.bootstrap);
+      replica.newTerm(request.term, request.bootstrap, request.ackedTerm);
       return {
         headEntryId: { ...replica.head },
         replicaUid: replica.uid,
@@ -335,6 +343,8 @@ export class FakeCluster implements SidecarClient {
       if (request.term < replica.term) throw new ProtocolError("INVALID_TERM", "older");
       replica.term = request.term;
       replica.enrolledTerm = request.term;
+      replica.previousTerm = request.term;
+      replica.rolledBack = false;
       replica.formattedBefore = true;
       replica.status = ServingStatus.FENCED;
       replica.leaderUid = request.leaderUid;

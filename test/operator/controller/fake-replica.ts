@@ -28,6 +28,8 @@ export class FakeReplica {
   status: ServingStatus = ServingStatus.NOT_MEMBER;
   term = -1;
   previousTerm = -1;
+  rolledBack = false;
+  stalledMs = 0;
   bootCounter = 1;
   generation = 0;
   enrolledTerm = -1;
@@ -83,11 +85,22 @@ export class FakeReplica {
     this.generation = generation;
   }
 
-  newTerm(term: number, bootstrap: boolean): void {
+  /** Takes a copy of the volume; what is returned sets it back to that. */
+  copyVolume(): () => void {
+    const { term, previousTerm, rolledBack, bootCounter, generation, enrolledTerm, commit } = this;
+    const log = [...this.log];
+    const copy = { term, previousTerm, rolledBack, bootCounter, generation, enrolledTerm, commit };
+    return () => {
+      Object.assign(this, { ...copy, log: [...log] });
+    };
+  }
+
+  newTerm(term: number, bootstrap: boolean, ackedTerm: number | undefined): void {
     if (term < this.term) throw new ProtocolError("INVALID_TERM", `${term} < ${this.term}`);
     const fresh = this.status === ServingStatus.NOT_MEMBER;
     if (fresh && !bootstrap) throw new ProtocolError("NODE_IS_NOT_MEMBER", "not a member");
-    this.previousTerm = this.term;
+    this.previousTerm = this.rolledBack ? Math.min(this.previousTerm, this.term) : this.term;
+    this.rolledBack = ackedTerm !== -1 && (this.rolledBack || this.term < (ackedTerm ?? -1));
     this.term = term;
     this.formattedBefore = true;
     this.status = ServingStatus.FENCED;
@@ -160,6 +173,8 @@ export class FakeReplica {
       wipeReason: this.wipeReason,
       formattedBefore: this.formattedBefore,
       fault: this.fault,
+      rolledBack: this.rolledBack,
+      stalledMs: this.stalledMs,
       enrolledTerm: this.enrolledTerm,
       serving: this.status === ServingStatus.LEADER,
       followers: [...this.fed].map(([node, fed]) => ({

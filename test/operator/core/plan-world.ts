@@ -104,9 +104,7 @@ export class PlanWorld {
       const record = this.#record;
       const back = memberOn(record, node)?.ackedTerm ?? -1;
       this.#record =
-        reply.previousTerm < back
-          ? withRegressed(record, node)
-          : withAckedTerm(record, node, reply.replicaUid);
+        reply.previousTerm < back ? withRegressed(record, node) : withAckedTerm(record, reply);
       return this.#printRecord();
     },
     confirm: () => {
@@ -197,6 +195,8 @@ export class PlanWorld {
         return withBootstrap(record, action.members);
       case "raiseFloor":
         return { ...record, commitFloor: action.floor };
+      case "demote":
+        return withRegressed(record, action.node);
       case "recover": {
         const target = { ...entryOf(args.get("last") ?? "-1/-1"), crc: 7 };
         return withLearner(record, action, target, this.#policy, this.#nowMs);
@@ -233,7 +233,8 @@ export class PlanWorld {
       prefer: args.get("prefer") ?? null,
       exclude: args.get("exclude") ?? null,
     });
-    this.#record = raised;
+    // As an election does that nobody won: what it saw is recorded.
+    this.#record = result.regressed.reduce(withRegressed, raised);
     if (result.kind === "noQuorum") {
       return `no quorum: counted [${result.counted.join(",")}] regressed [${result.regressed.join(",")}]\n${this.#printRecord()}`;
     }
@@ -325,6 +326,7 @@ function setMember(record: ShardRecord, node: string, args: Args): RecordMember 
     replicaUid: args.get("uid") ?? before?.replicaUid ?? `${node}1`,
     role: (args.get("role") as RecordMember["role"] | undefined) ?? before?.role ?? "voter",
     ackedTerm: Number(args.get("acked") ?? before?.ackedTerm ?? -1),
+    ...(args.has("by") ? { ackedBoot: Number(args.get("by")) } : {}),
   };
 }
 
@@ -355,6 +357,7 @@ function replicaOf(before: ReplicaStatus | null, args: Args): ReplicaStatus {
     enrolledTerm: number("enrolled", base.enrolledTerm),
     serving: args.has("serving") ? args.get("serving") === "yes" : base.serving,
     formattedBefore: args.has("formatted") ? args.get("formatted") === "yes" : base.formattedBefore,
+    rolledBack: args.has("rolledback") ? args.get("rolledback") === "yes" : base.rolledBack,
     fault: args.get("fault") ?? base.fault,
     wipeReason: args.has("why") ? WipeReason[args.get("why") as "CORRUPT"] : base.wipeReason,
     head: args.has("head") ? { ...entryOf(args.get("head") ?? ""), crc: 0 } : base.head,

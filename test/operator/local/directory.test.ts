@@ -46,8 +46,10 @@ describe("local directory", () => {
   });
 
   it("refuses settings it does not know, naming file and field", () => {
-    const good = { storeId: "s", replicas: 3, shards: 1, port: 6_648 };
+    const good = { storeId: "s", replicas: 3, shards: 1, namespaces: ["n"], port: 6_648 };
     assert.deepEqual(parseSettings(good, "f"), good);
+    const { namespaces: _, ...older } = good;
+    assert.deepEqual(parseSettings(older, "f").namespaces, ["default"]);
     assert.throws(() => parseSettings({ ...good, replicas: 0 }, "f"), /f: replicas: /);
     assert.throws(() => parseSettings({ ...good, extra: 1 }, "f"), /f: .*extra/);
   });

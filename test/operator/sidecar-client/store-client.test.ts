@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import {
   StoreClient,
   type StoreClientOptions,
@@ -193,6 +195,21 @@ describe("StoreClient", () => {
     first.stop();
     for (const shard of store.shards.keys()) store.setLeader(shard, second.address);
     assert.ok((await connect().put("a", bytes("1"))).written);
+  });
+
+  it("starts with a server that is silent: it passes it over", async () => {
+    const sockets: Socket[] = [];
+    const silent = createServer((socket) => sockets.push(socket));
+    silent.listen(0, "127.0.0.1");
+    await once(silent, "listening");
+    const { port } = silent.address() as AddressInfo;
+    try {
+      const client = connect({ servers: [`127.0.0.1:${port}`, second.address] });
+      await client.ready();
+    } finally {
+      silent.close();
+      for (const socket of sockets) socket.destroy();
+    }
   });
 
   it("an aborted write says whether it was sent", async () => {

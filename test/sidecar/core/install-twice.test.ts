@@ -5,7 +5,14 @@ import { Replica } from "../../../sidecar/core/replica.ts";
 
 describe("replication core: a second snapshot stream", () => {
   it("is put off, not refused for good: the first may be what it wants to go on with", () => {
-    const promised = { term: 1, previousTerm: 0, generation: 0, lossEpoch: 0, member: true };
+    const promised = {
+      term: 1,
+      previousTerm: 0,
+      rolledBack: false,
+      generation: 0,
+      lossEpoch: 0,
+      member: true,
+    };
     const initial: InitialState = {
       node: "b",
       storeId: "store",

@@ -42,6 +42,7 @@ interface Link {
 const NOTHING: PromisedState = {
   term: -1,
   previousTerm: -1,
+  rolledBack: false,
   generation: 0,
   lossEpoch: 0,
   member: false,
@@ -63,6 +64,7 @@ export class World {
   readonly nodes = new Map<string, Node>();
   readonly #messages: Message[] = [];
   readonly #links: Link[] = [];
+  readonly #copies = new Map<string, Pick<Node, "durable" | "entries" | "bootCounter">>();
   #lines: string[] = [];
   #nextStream = 1;
   #nextId = 1;
@@ -99,6 +101,19 @@ export class World {
     this.#cutLinks(name);
     const kept = new Map([...entries].filter(([offset]) => offset <= durable.last));
     this.nodes.set(name, this.#start(name, uid, durable, kept, bootCounter + 1));
+  }
+
+  /** A copy of the volume, to which `rollBack` sets it back. */
+  copyVolume(name: string): void {
+    const { durable, entries, bootCounter } = this.node(name);
+    this.#copies.set(name, { durable: { ...durable }, entries: new Map(entries), bootCounter });
+  }
+
+  rollBack(name: string): void {
+    const copy = this.#copies.get(name);
+    if (copy === undefined) throw new Error(`no copy of ${name}`);
+    Object.assign(this.node(name), { ...copy, durable: { ...copy.durable } });
+    this.restart(name);
   }
 
   /** The disk is lost; the replica comes back as another one. */
@@ -292,6 +307,11 @@ export class World {
         if (link !== undefined) link.next = effect.next;
         return;
       }
+      case "holdStream": {
+        const link = this.#link(node.name, effect.cursorId);
+        if (link !== undefined) link.next = null;
+        return;
+      }
       case "heartbeat":
         this.#send(node, effect.cursorId, `heartbeat after ${effect.previous.offset}`, {
           ...frame(node, effect.previous, effect.commitOffset, effect.round),
@@ -333,13 +353,16 @@ export class World {
   #answer(node: Node, effect: Effect & { kind: "ack" }): void {
     const link = this.#links.find((one) => one.streamId === effect.streamId && one.open);
     if (link === undefined) return;
-    const { offset: ackOffset, synced, round, mismatch } = effect;
+    const { offset: ackOffset, streamId: _stream, ...news } = effect;
+    const { synced, round, mismatch, noSpace, entriesRefused } = news;
     const said =
       mismatch === null ? `ack ${synced ? ackOffset : "-"}` : `mismatch, has ${mismatch.offset}`;
-    this.#post(node.name, link.leader, `${said}${round > 0 ? ` round ${round}` : ""}`, () => {
+    const room = entriesRefused ? " refused for space" : noSpace ? " no space" : "";
+    const text = `${said}${round > 0 ? ` round ${round}` : ""}${room}`;
+    this.#post(node.name, link.leader, text, () => {
       if (!link.open) return;
       const { cursorId } = link;
-      this.step(link.leader, { kind: "cursorAck", cursorId, ackOffset, synced, round, mismatch });
+      this.step(link.leader, { ...news, kind: "cursorAck", cursorId, ackOffset });
     });
   }
 

@@ -26,7 +26,9 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   fresh: (world, node, { uid }) => world.add(node, uid ?? `${node}1`, false),
   newterm: (world, node, options) => {
     const bootstrap = "bootstrap" in options;
-    const request = { ...order(world, node, options), bootstrap };
+    const { acked } = options;
+    const ackedTerm = acked === undefined ? undefined : Number(acked);
+    const request = { ...order(world, node, options), bootstrap, ackedTerm };
     world.step(node, { kind: "newTerm", id: world.nextId(), request } as unknown as Input);
   },
   lead: (world, node, options) => {
@@ -76,6 +78,13 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     world.step(node, { kind: "propose", id: world.nextId(), value, nowMs: 1 });
   },
   read: (world, node) => world.step(node, { kind: "read", id: world.nextId() }),
+  cancel: (world, node, { id }) => world.step(node, { kind: "cancelled", id: Number(id) }),
+  reads: (world, node) => {
+    const pending = world.node(node).core.leader?.reads.pending ?? 0;
+    world.log(`${node}: ${pending} reads wait`);
+  },
+  full: (world, node) => world.step(node, { kind: "logFull" }),
+  space: (world, node, options) => world.step(node, { kind: "space", short: "short" in options }),
   tick: (world, node, options) => {
     world.nowMs += Number(options["ms"] ?? 1000);
     world.step(node, { kind: "tick", nowMs: world.nowMs });
@@ -83,6 +92,8 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   persist: (world, node) => void world.persist(node),
   sync: (world, node) => void world.sync(node),
   restart: (world, node) => world.restart(node),
+  copy: (world, node) => world.copyVolume(node),
+  rollback: (world, node) => world.rollBack(node),
   wipe: (world, node, { uid }) => world.wipe(node, uid ?? `${node}2`),
   snapshot: (world, node, options) => world.installSnapshot(node, options["to"] ?? ""),
   deliver: (world, node) => {

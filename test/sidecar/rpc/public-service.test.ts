@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { EventEmitter, once } from "node:events";
 import { connect } from "node:net";
 import { status as Code } from "@grpc/grpc-js";
 import { LIMITS } from "../../../sidecar/limits.ts";
@@ -55,6 +56,33 @@ describe("Public API", () => {
   }
 
   afterEach(() => harness.close());
+
+  it("tells a replica when a reader has gone", async () => {
+    const waiting = new EventEmitter();
+    const { public: client } = await open({
+      readBarrier: (signal) =>
+        new Promise((_resolve, reject) => {
+          signal.addEventListener("abort", () => {
+            waiting.emit("gone");
+            reject(signal.reason as Error);
+          });
+          waiting.emit("waits");
+        }),
+    });
+    for (const [api, request] of [
+      [Api.read, ReadRequest.create({ shard: 0 })],
+      [Api.list, ListRequest.create({ shard: 0 })],
+      [Api.rangeScan, RangeScanRequest.create({ shard: 0 })],
+    ] as const) {
+      const waits = once(waiting, "waits");
+      const call = openStream<unknown, unknown>(client, api as never, request);
+      call.on("error", () => undefined);
+      await within(waits);
+      const gone = once(waiting, "gone");
+      call.cancel();
+      await within(gone);
+    }
+  });
 
   it("writes, reads, lists and scans, each read after one barrier", async () => {
     let barriers = 0;

@@ -125,7 +125,7 @@ export class TestCluster {
   /** A linearizable read; null when there is no such key. */
   async read(name: string, key: string): Promise<string | null> {
     const replica = this.replica(name);
-    await replica.readBarrier();
+    await replica.readBarrier(AbortSignal.timeout(DEADLINE_MS));
     const found: GetResponse = replica.get({
       key,
       includeValue: true,

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { LIMITS } from "../../../sidecar/limits.ts";
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
+import { PutRequest, WriteRequest } from "../../../sidecar/protocol/gen/oxia-client.ts";
 import { ServingStatus } from "../../../sidecar/protocol/status.ts";
 import type { ReplicaOptions } from "../../../sidecar/runtime/replica-options.ts";
 import { TestCluster } from "./cluster-fixture.ts";
@@ -68,6 +70,52 @@ describe("cluster of three nodes", function () {
     await assert.rejects(cluster.read("b", "key-0"), { reason: "NODE_IS_NOT_LEADER" });
   });
 
+  it("keeps nothing of readers that have gone while no majority answers", async () => {
+    await start();
+    const atOnce = 20_000;
+    for (const name of ["b", "c"]) await cluster.stop(name);
+    for (let sent = 0; sent <= LIMITS.pendingReadsMax; sent += atOnce) {
+      const clients = Array.from({ length: atOnce }, () => new AbortController());
+      const reads = clients.map(({ signal }) =>
+        cluster
+          .replica("a")
+          .readBarrier(signal)
+          .then(() => "read", String),
+      );
+      for (const client of clients) client.abort(new Error("the client has gone"));
+      const answers = new Set(await Promise.all(reads));
+      assert.deepEqual([...answers], ["Error: the client has gone"]);
+    }
+    for (const name of ["b", "c"]) await cluster.open(name);
+    await cluster.read("a", "none");
+  });
+
+  it("applies a long delete range in turns, in order with what comes behind it", async () => {
+    await start();
+    const puts = Array.from({ length: 5_000 }, (_, n) => ({
+      key: `k${n}`,
+      value: Buffer.from("v"),
+    }));
+    const send = (request: Partial<WriteRequest>): Promise<unknown> => {
+      const whole = WriteRequest.create({ shard: 0, ...request });
+      return cluster.replica("a").write(whole, WriteRequest.encode(whole).finish());
+    };
+    await send({ puts: puts.map((put) => PutRequest.create(put)) });
+    const order: string[] = [];
+    await Promise.all([
+      send({ deleteRanges: [{ startInclusive: "k", endExclusive: "l" }] }).then(() =>
+        order.push("range"),
+      ),
+      cluster.write("a", "k7", "later").then(() => order.push("write")),
+    ]);
+    assert.deepEqual(order, ["range", "write"]);
+    assert.deepEqual(
+      [await cluster.read("a", "k7"), await cluster.read("a", "k8")],
+      ["later", null],
+    );
+    await cluster.assertEqualStates("a");
+  });
+
   it("goes on with one voter away, and feeds it when it comes back", async () => {
     await start();
     await cluster.stop("a");
@@ -97,7 +145,9 @@ describe("cluster of three nodes", function () {
     assert.notEqual((await opened).replicaUid, replicaUid);
     assert.equal((await opened).formattedBefore, false);
     // Who still holds the old replica is refused, not left waiting.
-    await assert.rejects(replica.readBarrier(), { reason: "RESOURCE_UNAVAILABLE" });
+    await assert.rejects(replica.readBarrier(new AbortController().signal), {
+      reason: "RESOURCE_UNAVAILABLE",
+    });
   });
 
   it("a restarted leader needs a new term (R7)", async () => {

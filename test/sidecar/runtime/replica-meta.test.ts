@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { InvariantError } from "../../../sidecar/lib/assert.ts";
 import { DiskError } from "../../../sidecar/lib/ports/disk.ts";
-import { GarbledFileError } from "../../../sidecar/lib/sealed-file.ts";
+import { GarbledFileError, writeSealed } from "../../../sidecar/lib/sealed-file.ts";
 import {
   META_FILE,
   ReplicaMetaStore,
@@ -9,6 +9,8 @@ import {
   readReplicaMeta,
   writeReplicaMeta,
 } from "../../../sidecar/runtime/replica-meta.ts";
+import { RESERVE_FILE, SPACE_RESERVE_BYTES } from "../../../sidecar/runtime/space-reserve.ts";
+import { SimDisk } from "../../sim/sim-disk.ts";
 import { CrashDisk, crashEverywhere } from "../../support/crash-disk.ts";
 
 const DIR = "/wal/default/0";
@@ -48,6 +50,17 @@ describe("replica meta", () => {
     const found = await readReplicaMeta(disk, DIR);
     assert.deepEqual(found, store.current);
     assert.deepEqual(found?.enrolled, { term: 5, leaderUid: "leader" });
+  });
+
+  it("reads a file from before it said whether its replica was set back (R3)", async () => {
+    const disk = await formatted();
+    const { rolledBack: _rolledBack, ...old } = { ...newReplicaMeta("u1", 1), term: 6 };
+    await writeSealed(disk, `${DIR}/${META_FILE}`, "replica", { ...old, previousTerm: 3 });
+    const store = await ReplicaMetaStore.open(disk, DIR, "u1");
+    assert.equal(store.current.rolledBack, false);
+    assert.equal(store.current.previousTerm, 3);
+    await store.update({ rolledBack: true });
+    assert.equal((await readReplicaMeta(disk, DIR))?.rolledBack, true);
   });
 
   it("saves in call order, each on top of the one before", async () => {
@@ -106,6 +119,39 @@ describe("replica meta", () => {
     await assert.rejects(store.update({ term: 2 }), (error) => error === lost);
     disk.failOn = null;
     await assert.rejects(store.update({ term: 2 }), (error) => error === lost);
+  });
+
+  it("saves a promise on a full volume, in the space kept for it; later when even that is gone", async () => {
+    const disk = new SimDisk({ seed: 1, quotaBytes: SPACE_RESERVE_BYTES + 64 * 1024 });
+    await disk.makeDir(DIR);
+    await writeReplicaMeta(disk, DIR, newReplicaMeta("u1", 1));
+    const store = await ReplicaMetaStore.open(disk, DIR, "u1");
+    const fill = async (name: string): Promise<void> => {
+      const file = await disk.open(`/${name}`, { create: true });
+      await file.write([new Uint8Array(await disk.freeBytes("/"))], 0);
+      await file.close();
+    };
+    await fill("a");
+    await store.update({ term: 1 });
+    assert.equal((await readReplicaMeta(disk, DIR))?.term, 1);
+    // Somebody else takes what was given up.
+    await fill("b");
+    await assert.rejects(store.update({ term: 2 }), { code: "NO_SPACE" });
+    let waits = 0;
+    store.whenFull = async () => {
+      waits += 1;
+      if (waits === 3) await disk.remove("/b");
+    };
+    // In order, too: the one behind it is not saved before it.
+    await Promise.all([store.update({ term: 2 }), store.update({ term: 3 })]);
+    assert.deepEqual([waits, (await readReplicaMeta(disk, DIR))?.term], [3, 3]);
+    await store.reserve.keep();
+    assert.equal(await disk.usedBytes(`${DIR}/${RESERVE_FILE}`), SPACE_RESERVE_BYTES);
+    store.whenFull = () => Promise.reject(new Error("the replica ends"));
+    await fill("c");
+    await store.reserve.release();
+    await fill("d");
+    await assert.rejects(store.update({ term: 4 }), /the replica ends/u);
   });
 
   it("is the old or the new one after a crash at any disk operation", async () => {

@@ -5,9 +5,11 @@ import { KeyComparisonType, Status } from "../../../sidecar/protocol/gen/oxia-cl
 import { lmdbEngineFactory } from "../../../sidecar/state/lmdb-engine.ts";
 import type { ShardState } from "../../../sidecar/state/shard-state.ts";
 import {
+  clock,
   disk,
   getRequest,
   listOf,
+  NEVER,
   openState,
   put,
   remove,
@@ -296,5 +298,54 @@ describe("ShardState", () => {
       open.shift()?.return?.();
       another();
       for (const pages of open) pages.return?.();
+    }));
+
+  it("applies a long delete range in turns, and nobody sees half of it", () =>
+    withDir(async (dir) => {
+      let state = await openState(dir);
+      const log = new TestLog();
+      const names = Array.from({ length: 6_000 }, (_, n) => `k${String(n).padStart(5, "0")}`);
+      // Some in the engine, some in memory, some in both.
+      for (const [at, from] of [0, 2_000].entries()) {
+        const puts = names.slice(from, from + 4_000).map((key) => put(key, `v${at}`));
+        state.apply(log.write({ puts }));
+        if (at === 0) await state.checkpoint();
+      }
+      const before = [listOf(state).length, textOf(state.get(getRequest("k03000")))];
+      assert.deepEqual(before, [6_000, "v1"]);
+      const ranges = [{ startInclusive: "k00000", endExclusive: "k05500" }];
+      const entry = log.write({ puts: [put("new", "1")], deleteRanges: ranges });
+      let done = false;
+      const applying = Promise.resolve(state.applyInTurns(entry)).finally(() => {
+        done = true;
+      });
+      const checkpoint = state.checkpoint();
+      const sum = state.checksum(NEVER);
+      let turns = 0;
+      while (!done) {
+        const seen = [listOf(state).length, textOf(state.get(getRequest("k03000")))];
+        if (done) break;
+        assert.deepEqual(seen, before);
+        assert.equal(state.get(getRequest("new")).status, Status.KEY_NOT_FOUND);
+        assert.equal(state.applied.offset, entry.offset - 1);
+        turns += 1;
+        await clock.yield();
+      }
+      assert.ok(turns >= 5, `${turns} turns`);
+      assert.deepEqual((await applying)?.deleteRanges, [{ status: Status.OK }]);
+      assert.deepEqual([listOf(state).length, state.stats.records], [501, 501]);
+      const { checksum, records } = await sum;
+      assert.deepEqual([records, (await checkpoint).offset], [501, entry.offset]);
+      // The same as in one turn, and the same after a restart.
+      await withDir(async (other) => {
+        const whole = await openState(other);
+        for (const one of log.entries) whole.apply(one);
+        assert.equal((await whole.checksum(NEVER)).checksum, checksum);
+        await whole.close();
+      });
+      await state.close();
+      state = await openState(dir);
+      assert.equal((await state.checksum(NEVER)).checksum, checksum);
+      await state.close();
     }));
 });

@@ -150,6 +150,36 @@ describe("Wal group commit", () => {
     await assertHolds(await Wal.open(tight), entries);
   });
 
+  it("drops on a full disk what it could not write, for good, and goes on", async () => {
+    const small = new SimDisk({ seed: 1 });
+    await small.makeDir("/data");
+    const tight = { ...options, disk: small, segmentBytes: 8192 };
+    const log = await Wal.open(tight);
+    const own = new EntryMaker();
+    const entries = own.batch(60, 200);
+    small.setQuota(12_000);
+    log.append(entries);
+    await assert.rejects(log.sync(), { code: "NO_SPACE" });
+    const kept = log.synced.offset;
+    assert.ok(kept < 59);
+    const waits = log.sync().catch((error: DiskError) => error.code);
+    await log.discardPending();
+    assert.ok(["NO_SPACE", log.synced].includes(await waits));
+    assert.equal(log.last.offset, kept);
+    await assertHolds(log, entries.slice(0, kept + 1));
+    // Not found again by a restart, whatever of it reached the disk.
+    await log.close();
+    const again = await Wal.open(tight);
+    await assertHolds(again, entries.slice(0, kept + 1));
+    small.setQuota(1_000_000);
+    const next = new EntryMaker(again.last);
+    next.term = 2;
+    const later = next.batch(3);
+    again.append(later);
+    await again.sync();
+    await assertHolds(again, [...entries.slice(0, kept + 1), ...later]);
+  });
+
   it("refuses appends during a truncation, and syncs what was pending before it", async () => {
     const entries = maker.batch(6);
     wal.append(entries);

@@ -30,9 +30,8 @@ async function resilver(...args: string[]): Promise<Outcome> {
   return { status, out, err };
 }
 
-const LOCAL = "up status wipe corrupt kill restart pause resume lead force-quorum down demo".split(
-  " ",
-);
+const LOCAL =
+  "up status wipe corrupt kill restart pause resume lead replace force-quorum down demo".split(" ");
 const COMMANDS = [
   [],
   ["local"],
@@ -74,7 +73,9 @@ describe("command line", () => {
     ["a bad victim", ["local", "demo", "--victim", "me"], /'me' is invalid.*follower, leader/],
     ["a missing replica", ["local", "kill"], /missing required argument 'replica'/],
     ["two kinds of wipe", ["local", "wipe", "r", "--wal", "--state"], /cannot be used with/],
-    ["no acknowledgement", ["local", "force-quorum", "r"], /--acknowledge/],
+    ["a missing spare", ["local", "replace", "r"], /missing required argument 'spare'/],
+    ["a bad namespace", ["local", "up", "--namespaces", "a,a"], /'a,a' is invalid.*different/],
+    ["no such value", ["put", "k", "--server", "h:1", "--file", "/no/f"], /--file \/no\/f: ENOENT/],
     ["a bad server", ["get", "k", "--server", "here"], /'here' is invalid.*host:port/],
     ["no value", ["put", "k", "--server", "h:1"], /either VALUE or --file/],
   ];
@@ -113,6 +114,10 @@ describe("command line", () => {
     const under = await resilver("local", "up", "--dir", join(file, "store"));
     assert.equal(under.status, 1);
     assert.match(under.err, /--dir: cannot make/);
+    // Where making a directory with its parents would go on for ever.
+    const proc = await resilver("local", "up", "--dir", "/proc/none");
+    assert.equal(proc.status, 1);
+    assert.match(proc.err, /--dir: cannot make/);
     writeFileSync(join(dir, "store.json"), '{"replicas":3}');
     const foreign = await resilver("local", "up", "--dir", dir);
     assert.equal(foreign.status, 1);

@@ -1,0 +1,93 @@
+/** A volume set back to an older copy: it does not vote, however few answers arrive (R3, H19). */
+import assert from "node:assert/strict";
+import { CallFailed } from "../../../operator/controller/ports.ts";
+import { FakeCluster } from "./fake-cluster.ts";
+
+/** Loses the first `count` answers of `node` to `name`. */
+function loseAnswers(cluster: FakeCluster, name: string, node: string, count: number): void {
+  let left = count;
+  cluster.onAnswer = (answered, by) => {
+    if (answered !== name || by !== node || left === 0) return;
+    left -= 1;
+    throw new CallFailed(node, "the answer was lost", true);
+  };
+}
+
+/** A steady cluster in a term later than that of the returned copy of a follower's volume. */
+async function prepared(cluster: FakeCluster): Promise<{
+  readonly leader: string;
+  readonly victim: string;
+  readonly other: string;
+  readonly setBack: () => void;
+}> {
+  const coordinator = cluster.coordinator();
+  const running = coordinator.run();
+  await cluster.untilSteady();
+  const first = cluster.leader() ?? "";
+  const copies = new Map(
+    ["a", "b", "c"].map((name) => [name, cluster.replica(name).copyVolume()] as const),
+  );
+  // A process later: the one that starts on the copy has the number of the one that promised, so
+  // that neither its report nor its number shows anything.
+  for (const name of ["a", "b", "c"]) {
+    cluster.kill(name);
+    cluster.start(name);
+  }
+  await cluster.clock.until("another term", 5_000, () => cluster.record.term > 0);
+  await cluster.untilSteady();
+  cluster.kill(first);
+  await cluster.clock.until("another leader", 5_000, () => {
+    const now = cluster.leader();
+    return now !== null && now !== first;
+  });
+  cluster.start(first);
+  await cluster.untilSteady();
+  // The next coordinator saw nothing of what is written now: no report raises its floor.
+  await coordinator.close();
+  await running;
+  const leader = cluster.leader() ?? "";
+  // Whoever stayed through both terms; the other lacks what is written now.
+  const victim = ["a", "b", "c"].find((name) => name !== leader && name !== first) ?? "";
+  cluster.kill(first);
+  await cluster.write("acknowledged");
+  cluster.kill(leader);
+  cluster.kill(victim);
+  const copy = copies.get(victim);
+  assert.ok(copy !== undefined);
+  return { leader, victim, other: first, setBack: copy };
+}
+
+for (const lost of [0, 1, 3]) {
+  describe(`Coordinator: a follower set back, ${lost} of its answers lost`, () => {
+    it("does not count it, waits for who holds the data, and rebuilds it", async () => {
+      const cluster = new FakeCluster(["a", "b", "c"]);
+      const { leader, victim, other, setBack } = await prepared(cluster);
+      setBack();
+      cluster.start(victim);
+      cluster.start(other);
+      loseAnswers(cluster, "newTerm", victim, lost);
+      const coordinator = cluster.coordinator();
+      const running = coordinator.run();
+      try {
+        await cluster.clock.until("it is noted", 20_000, () =>
+          cluster.record.members.some(
+            ({ node, role, reason }) =>
+              node === victim && role === "learner" && reason === "RolledBack",
+          ),
+        );
+        await cluster.clock.pass(5_000);
+        assert.equal(cluster.leader(), null, "two of three, one of them set back, elect nobody");
+        cluster.start(leader);
+        await cluster.untilSteady();
+        for (const name of ["a", "b", "c"]) {
+          const held = cluster.replica(name).log.map(({ value }) => value);
+          assert.ok(held.includes("acknowledged"), `${name} lacks it: ${held.join()}`);
+        }
+      } finally {
+        await coordinator.close();
+        await running;
+        await cluster.close();
+      }
+    });
+  });
+}
