@@ -33,12 +33,11 @@ export const LIMITS = Object.freeze({
   checkpointSliceKeys: 1_000,
   checkpointSliceBytes: 4 * 1024 * 1024,
   /** What a slice shrinks to when the device is slow. */
-  checkpointSliceKeysMin: 48,
-  checkpointSliceBytesMin: 256 * 1024,
+  checkpointSliceKeysMin: 250,
   /** How long a slice should keep the device busy: so much later a sync of the log may be. */
-  checkpointSliceMs: 6,
-  /** The same while memory is short or the process wants to end. */
-  checkpointSliceHurriedMs: 40,
+  checkpointSliceMs: 20,
+  /** The same when memory is full. */
+  checkpointSliceHurriedMs: 60,
   /** Versions remembered by a whole process, so that writes read no disk. */
   versionCacheBytesMax: 24 * 1024 * 1024,
   /** A list or scan that takes longer is ended: it keeps old pages and old entries alive. */

@@ -84,7 +84,6 @@ export class StorageWork {
   /** Begins to work on this storage. */
   start(storage: ReplicaStorage): void {
     this.#storage = storage;
-    storage.state.hurried = false;
     this.#stop = new AbortController();
     const { signal } = this.#stop;
     const { env, feed, outcome, transferFloor, fail } = this.#o;
@@ -101,7 +100,6 @@ export class StorageWork {
       state,
       disk,
       clock,
-      budget,
       logger,
       options,
       signal,
@@ -116,7 +114,6 @@ export class StorageWork {
   /** Ends all background work on log and state, so that they can be swapped or closed. */
   async pause(): Promise<void> {
     this.#stop.abort(new Error("storage pauses"));
-    if (this.#storage !== null) this.#storage.state.hurried = true;
     await this.#applier?.idle();
     await this.#syncing;
     await this.#keeping;

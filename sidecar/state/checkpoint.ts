@@ -58,7 +58,7 @@ interface SliceBounds {
 
 const JOURNAL_SLICE: SliceBounds = {
   keys: LIMITS.checkpointSliceKeys,
-  bytes: 512 * 1024,
+  bytes: 1024 * 1024,
 };
 
 const metaKey = keyBytes(META_KEY);

@@ -16,7 +16,7 @@ import { type Pair, PairFramer, PairParser } from "./record-stream.ts";
 const MAGIC = 0x5253_4a31;
 const HEADER_BYTES = 28;
 const BODY_AT = 4096;
-const CHUNK_BYTES = 512 * 1024;
+const CHUNK_BYTES = 1024 * 1024;
 
 interface Header {
   readonly id: number;

@@ -36,9 +36,6 @@ import { VersionCache } from "./version-cache.ts";
 import { VersionCounter } from "./version-counter.ts";
 import type { WriteTarget } from "./write-request.ts";
 
-/** Keys between two turns of the event loop in long loops. */
-const KEYS_PER_TURN = 1_000;
-
 /** See {@link ShardState.open}. */
 export interface ShardStateOptions {
   /** The engine's directory; the redo journal is in it too. */
@@ -100,7 +97,7 @@ export class ShardState {
   #unfinished: Promise<void> | null = null;
   #durable: LogPosition;
   #records: number;
-  #lastCheckpointMs: number;
+  #checkpointAtMs: number;
   #readOps = 0;
   #writeOps = 0;
   #turn: Promise<void> = Promise.resolve();
@@ -141,7 +138,7 @@ export class ShardState {
     this.#applied = this.#durable;
     this.#writeOffset = this.#applied.offset;
     this.#records = meta?.records ?? 0;
-    this.#lastCheckpointMs = options.clock.monotonicMs();
+    this.#checkpointAtMs = options.clock.monotonicMs();
     this.#target = this.#writeTarget();
     this.#source = {
       keySorting: options.keySorting,
@@ -261,24 +258,24 @@ export class ShardState {
   }
 
   /**
-   * True when a checkpoint should start: enough is dirty, or it has been dirty for long, or the
-   * process needs memory.
+   * True when a checkpoint should start: enough is dirty, or the last one began that long ago, or
+   * the process needs memory.
    */
-  checkpointDue(nowMs: number): boolean {
-    if (this.#writing) return false;
-    if (this.#active.bytes >= LIMITS.checkpointBytes) return true;
-    if (this.#options.budget.pressed && this.#active.bytes > 0) return true;
-    const old = nowMs - this.#lastCheckpointMs >= LIMITS.checkpointIntervalMs;
-    return old && this.#applied.offset !== this.#durable.offset;
+  checkpointDue(nowMs: number, intervalMs: number): boolean {
+    if (this.#writing || this.#applied.offset === this.#durable.offset) return false;
+    if (this.#active.bytes >= LIMITS.checkpointBytes || this.#options.budget.pressed) return true;
+    return nowMs - this.#checkpointAtMs >= intervalMs;
   }
 
   /**
    * Makes everything applied so far durable in the engine; resolves with the durable position.
    * After a failure nothing is lost and it may be called again, unless the error is a fatal
-   * DiskError (R14).
+   * DiskError (R14). With `calm` it rests between slices for the sake of other work, until that
+   * aborts or somebody else waits for a turn.
    */
-  checkpoint(): Promise<LogPosition> {
+  checkpoint(calm?: AbortSignal): Promise<LogPosition> {
     return this.#inTurn(async () => {
+      this.#checkpointAtMs = this.#options.clock.monotonicMs();
       this.#closeOldViews();
       // First what an earlier, failed attempt left.
       if (this.#pending !== null) await this.#finishPending();
@@ -289,12 +286,7 @@ export class ShardState {
         await this.#finishPending();
       }
       return this.#durable;
-    });
-  }
-
-  /** While set, checkpoints take no regard for other work: somebody waits for their end. */
-  set hurried(hurried: boolean) {
-    this.#pace.hurried = hurried;
+    }, calm);
   }
 
   #freeze(): void {
@@ -317,27 +309,15 @@ export class ShardState {
     try {
       const target = { engine: this.#engine, journal: this.#journal, clock, pace: this.#pace };
       await writeCheckpoint(pending, target);
-      await this.#remember(pending.table);
+      // The table still shadows the engine meanwhile.
+      const { cacheEntriesPerShard } = this.#options.budget;
+      await this.#cache.setAll(pending.table, cacheEntriesPerShard, clock);
     } finally {
       this.#writing = false;
     }
     this.#pending = null;
     this.#durable = pending.meta.position;
-    this.#lastCheckpointMs = clock.monotonicMs();
     this.#options.budget.add(-pending.table.bytes);
-  }
-
-  /** The engine holds these versions now; the table still shadows it meanwhile. */
-  async #remember(table: MemoryTable): Promise<void> {
-    let turn = 0;
-    for (const run of table.runs()) {
-      for (const key of run) {
-        const version = (table.get(key) as TableEntry).version;
-        this.#cache.set(key, version, this.#options.budget.cacheEntriesPerShard);
-        turn += 1;
-        if (turn % KEYS_PER_TURN === 0) await this.#options.clock.yield();
-      }
-    }
   }
 
   /**
@@ -381,7 +361,6 @@ export class ShardState {
    * their readers fail.
    */
   close(): Promise<void> {
-    this.hurried = true;
     return this.#inTurn(async () => {
       if (this.#closed) return;
       this.#closed = true;
@@ -394,7 +373,8 @@ export class ShardState {
     });
   }
 
-  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
+  async #inTurn<T>(work: () => Promise<T>, calm?: AbortSignal): Promise<T> {
+    const release = this.#pace.hurry(calm);
     const before = this.#turn;
     let done = (): void => undefined;
     this.#turn = new Promise((resolve) => {
@@ -404,6 +384,7 @@ export class ShardState {
     try {
       return await work();
     } finally {
+      release();
       done();
     }
   }

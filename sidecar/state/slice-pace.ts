@@ -5,19 +5,23 @@ import type { MemoryBudget } from "./memory-budget.ts";
 /** Growth and shrinking per slice: slow enough not to swing, fast enough to settle in ten. */
 const GROWTH = 1.3;
 const SHRINKING = 0.6;
+const NEVER: AbortSignal = new AbortController().signal;
 
 /**
  * How much one engine transaction of a checkpoint takes, and how long the checkpoint rests after
- * it. The engine's sync and the log's share a device: while the one writes, the other waits. So a
+ * it. The engine's syncs and the log's share a device: while the one writes, the other waits. So a
  * slice is measured by time and not by count: keys that lie close together share pages and are
- * cheap, scattered ones cost a page each. In a hurry (memory is short, or the state is about to
- * close) slices are as large as is bearable and nothing rests.
+ * cheap, scattered ones cost a page each. Each slice has the price of two syncs of its own, so
+ * there is a size below which smaller ones only make more work. What is rested for is idle time of
+ * the device, and there is none to give away once memory fills: rests shrink to nothing at half of
+ * its bound. When somebody waits for the checkpoint it takes no regard for other work.
  */
 export class SlicePace {
   readonly #clock: Clock;
   readonly #budget: MemoryBudget;
-  #hurry = new AbortController();
-  #keys: number = LIMITS.checkpointSliceKeysMin;
+  /** Those who wait for the checkpoint under way. */
+  #waiting = 0;
+  #keys: number = LIMITS.checkpointSliceKeys / 2;
 
   constructor(clock: Clock, budget: MemoryBudget) {
     this.#clock = clock;
@@ -26,53 +30,64 @@ export class SlicePace {
 
   /** Keys the next slice may hold. */
   get keys(): number {
-    return Math.floor(this.#keys);
+    return this.#waiting > 0 ? LIMITS.checkpointSliceKeys : Math.floor(this.#keys);
   }
 
   /** Bytes of records the next slice may hold; one record may be larger. */
   get bytes(): number {
-    const share = this.keys / LIMITS.checkpointSliceKeys;
-    return Math.max(LIMITS.checkpointSliceBytesMin, LIMITS.checkpointSliceBytes * share);
+    return (LIMITS.checkpointSliceBytes * this.keys) / LIMITS.checkpointSliceKeys;
   }
 
-  /** While set nothing rests: somebody waits for the checkpoint under way. */
-  set hurried(hurried: boolean) {
-    if (hurried) this.#hurry.abort(new Error("the checkpoint is wanted now"));
-    else if (this.#hurry.signal.aborted) this.#hurry = new AbortController();
+  /**
+   * Makes checkpoints hurry, at once or when `calm` aborts, until the function that is returned is
+   * called.
+   */
+  hurry(calm?: AbortSignal): () => void {
+    let counted = 0;
+    const begin = (): void => {
+      counted = 1;
+      this.#waiting += 1;
+    };
+    if (calm === undefined || calm.aborted) begin();
+    else calm.addEventListener("abort", begin, { once: true });
+    return () => {
+      calm?.removeEventListener("abort", begin);
+      this.#waiting -= counted;
+    };
   }
 
   /** Runs one slice's write, learns from how long it took, and gives way to other work. */
   async run(write: () => Promise<void>): Promise<void> {
+    const hurried = this.#waiting > 0;
     const tookMs = await this.yieldAfter(write);
+    // A hurried slice is larger than asked for: its time says nothing.
+    if (hurried) return;
     const keys = this.#keys * (tookMs > this.#wantedMs ? SHRINKING : GROWTH);
     const { checkpointSliceKeysMin, checkpointSliceKeys } = LIMITS;
     this.#keys = Math.min(checkpointSliceKeys, Math.max(checkpointSliceKeysMin, keys));
   }
 
-  /** Runs `write` and then gives way to other work for about as long; returns how long it took. */
+  /** Runs `write` and then gives way to other work; returns how long `write` took. */
   async yieldAfter(write: () => Promise<void>): Promise<number> {
     const startMs = this.#clock.monotonicMs();
     await write();
     const tookMs = this.#clock.monotonicMs() - startMs;
-    const wantedMs = this.#wantedMs;
-    if (wantedMs > LIMITS.checkpointSliceMs || tookMs < 1) await this.#clock.yield();
-    else await this.#rest(Math.min(tookMs, wantedMs));
+    const restMs = Math.min(tookMs, LIMITS.checkpointSliceMs) * this.#room;
+    // Rests are short: nobody needs to be woken from one.
+    if (this.#waiting > 0 || restMs < 1) await this.#clock.yield();
+    else await this.#clock.sleep(restMs, NEVER);
     return tookMs;
+  }
+
+  /** What is left of the lower half of memory: from 1 when it is empty to 0. */
+  get #room(): number {
+    return Math.max(0, 1 - 2 * this.#budget.pressure);
   }
 
   /** Longer the less room is left in memory, from half of the bound on. */
   get #wantedMs(): number {
     const { checkpointSliceMs, checkpointSliceHurriedMs } = LIMITS;
-    if (this.#hurry.signal.aborted) return checkpointSliceHurriedMs;
     const share = Math.min(1, Math.max(0, 2 * this.#budget.pressure - 1));
     return checkpointSliceMs + share * (checkpointSliceHurriedMs - checkpointSliceMs);
-  }
-
-  async #rest(restMs: number): Promise<void> {
-    try {
-      await this.#clock.sleep(restMs, this.#hurry.signal);
-    } catch {
-      // Hurried: go on at once.
-    }
   }
 }

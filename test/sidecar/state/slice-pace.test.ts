@@ -57,28 +57,58 @@ describe("the pace of a checkpoint", () => {
 
   it("takes smaller slices when they are slow, and rests no longer than a slice should take", async () => {
     const { pace, slices, clock } = paced();
-    await slices(30, 0.5);
     await slices(20, 100);
     assert.equal(pace.keys, LIMITS.checkpointSliceKeysMin);
-    assert.equal(pace.bytes, LIMITS.checkpointSliceBytesMin);
+    assert.ok(pace.bytes < LIMITS.checkpointSliceBytes / 2);
     assert.deepEqual([...new Set(clock.rests)], [LIMITS.checkpointSliceMs]);
   });
 
-  it("puts up with slower slices and stops resting as memory fills", async () => {
-    const { pace, slices, clock, budget } = paced();
+  it("rests less as memory fills, and not at all from half of its bound on", async () => {
+    const { slices, clock, budget } = paced();
+    budget.add(TABLE_BYTES_MAX / 4);
+    await slices(1, 10);
+    assert.deepEqual(clock.rests, [5]);
+    budget.add(TABLE_BYTES_MAX / 4);
+    await slices(1, 10);
+    assert.deepEqual(clock.rests, [5]);
+  });
+
+  it("puts up with slower slices when memory is full", async () => {
+    const { pace, slices, budget } = paced();
     budget.add(TABLE_BYTES_MAX);
     await slices(30, LIMITS.checkpointSliceHurriedMs - 1);
     assert.equal(pace.keys, LIMITS.checkpointSliceKeys);
-    assert.deepEqual(clock.rests, []);
   });
 
-  it("does not rest while somebody waits, and does again afterwards", async () => {
+  it("takes no regard while somebody waits, and does again afterwards", async () => {
     const { pace, slices, clock } = paced();
-    pace.hurried = true;
+    await slices(20, 100);
+    const before = clock.rests.length;
+    const release = pace.hurry();
+    assert.equal(pace.keys, LIMITS.checkpointSliceKeys);
     await slices(3, 5);
-    assert.deepEqual(clock.rests, []);
-    pace.hurried = false;
+    assert.equal(clock.rests.length, before);
+    release();
+    assert.equal(pace.keys, LIMITS.checkpointSliceKeysMin);
+    await slices(1, 5);
+    assert.equal(clock.rests.at(-1), 5);
+  });
+
+  it("takes no regard once the signal of calm work aborts", async () => {
+    const { pace, slices, clock } = paced();
+    const stop = new AbortController();
+    const release = pace.hurry(stop.signal);
     await slices(1, 5);
     assert.deepEqual(clock.rests, [5]);
+    stop.abort(new Error("the storage pauses"));
+    await slices(1, 5);
+    assert.deepEqual(clock.rests, [5]);
+    release();
+    await slices(1, 5);
+    assert.deepEqual(clock.rests, [5, 5]);
+    const late = pace.hurry(stop.signal);
+    await slices(1, 5);
+    assert.deepEqual(clock.rests, [5, 5]);
+    late();
   });
 });

@@ -27,7 +27,7 @@ function chunksOf(pin: StatePin, layout: SnapshotLayout): AsyncIterable<Uint8Arr
 /** Heavy random overwrites and deletes with checkpoints, as long as the transfer goes on. */
 async function churn(state: ShardState, log: TestLog, going: () => boolean): Promise<number> {
   let round = 0;
-  for (; going() || round < 12; round++) {
+  for (; going() || round < 6; round++) {
     const puts = Array.from({ length: 2_000 }, (_, at) =>
       put(`k/${(at * 7919 + round * 104729) % 40_000}`, Buffer.alloc(200, round)),
     );
