@@ -25,7 +25,7 @@ export const LIMITS = Object.freeze({
   pendingReadsMax: 50_000,
   segmentBytes: 64 * 1024 * 1024,
   /** Memory table of a whole process: beyond it writes wait for the flush. */
-  memoryTableBytesMax: 88 * 1024 * 1024,
+  memoryTableBytesMax: 96 * 1024 * 1024,
   /** A checkpoint starts at the latest when this much is dirty, or after checkpointIntervalMs. */
   checkpointBytes: 32 * 1024 * 1024,
   checkpointIntervalMs: 10_000,
@@ -36,8 +36,6 @@ export const LIMITS = Object.freeze({
   checkpointSliceKeysMin: 250,
   /** How long a slice should keep the device busy: so much later a sync of the log may be. */
   checkpointSliceMs: 20,
-  /** The same when memory is full. */
-  checkpointSliceHurriedMs: 60,
   /** Versions remembered by a whole process, so that writes read no disk. */
   versionCacheBytesMax: 24 * 1024 * 1024,
   /** A list or scan that takes longer is ended: it keeps old pages and old entries alive. */

@@ -13,8 +13,8 @@ const NEVER: AbortSignal = new AbortController().signal;
  * slice is measured by time and not by count: keys that lie close together share pages and are
  * cheap, scattered ones cost a page each. Each slice has the price of two syncs of its own, so
  * there is a size below which smaller ones only make more work. What is rested for is idle time of
- * the device, and there is none to give away once memory fills: rests shrink to nothing at half of
- * its bound. When somebody waits for the checkpoint it takes no regard for other work.
+ * the device, and there is none to give away once memory fills: from a quarter of its bound on, and
+ * when somebody waits for the checkpoint, slices are as large as they may be and nothing rests.
  */
 export class SlicePace {
   readonly #clock: Clock;
@@ -30,7 +30,7 @@ export class SlicePace {
 
   /** Keys the next slice may hold. */
   get keys(): number {
-    return this.#waiting > 0 ? LIMITS.checkpointSliceKeys : Math.floor(this.#keys);
+    return this.#hurried ? LIMITS.checkpointSliceKeys : Math.floor(this.#keys);
   }
 
   /** Bytes of records the next slice may hold; one record may be larger. */
@@ -58,11 +58,11 @@ export class SlicePace {
 
   /** Runs one slice's write, learns from how long it took, and gives way to other work. */
   async run(write: () => Promise<void>): Promise<void> {
-    const hurried = this.#waiting > 0;
+    const hurried = this.#hurried;
     const tookMs = await this.yieldAfter(write);
     // A hurried slice is larger than asked for: its time says nothing.
     if (hurried) return;
-    const keys = this.#keys * (tookMs > this.#wantedMs ? SHRINKING : GROWTH);
+    const keys = this.#keys * (tookMs > LIMITS.checkpointSliceMs ? SHRINKING : GROWTH);
     const { checkpointSliceKeysMin, checkpointSliceKeys } = LIMITS;
     this.#keys = Math.min(checkpointSliceKeys, Math.max(checkpointSliceKeysMin, keys));
   }
@@ -74,20 +74,17 @@ export class SlicePace {
     const tookMs = this.#clock.monotonicMs() - startMs;
     const restMs = Math.min(tookMs, LIMITS.checkpointSliceMs) * this.#room;
     // Rests are short: nobody needs to be woken from one.
-    if (this.#waiting > 0 || restMs < 1) await this.#clock.yield();
+    if (this.#hurried || restMs < 1) await this.#clock.yield();
     else await this.#clock.sleep(restMs, NEVER);
     return tookMs;
   }
 
-  /** What is left of the lower half of memory: from 1 when it is empty to 0. */
+  /** What is left of the first quarter of memory: from 1 when it is empty to 0. */
   get #room(): number {
-    return Math.max(0, 1 - 2 * this.#budget.pressure);
+    return Math.max(0, 1 - 4 * this.#budget.pressure);
   }
 
-  /** Longer the less room is left in memory, from half of the bound on. */
-  get #wantedMs(): number {
-    const { checkpointSliceMs, checkpointSliceHurriedMs } = LIMITS;
-    const share = Math.min(1, Math.max(0, 2 * this.#budget.pressure - 1));
-    return checkpointSliceMs + share * (checkpointSliceHurriedMs - checkpointSliceMs);
+  get #hurried(): boolean {
+    return this.#waiting > 0 || this.#room === 0;
   }
 }
