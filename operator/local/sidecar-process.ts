@@ -9,22 +9,6 @@ const HERE = fileURLToPath(import.meta.url);
 const ROOT = resolve(dirname(HERE), "..", "..");
 
 /**
- * Pauses of the young generation's collector grow with its size, and much of what a store
- * allocates outlives it: 16 MiB, the default, meant pauses of up to 25 ms, 8 MiB means 6.
- */
-const V8_FLAGS = ["--max-semi-space-size=8"] as const;
-
-/**
- * glibc's allocator otherwise raises the threshold by itself and keeps what large messages leave
- * behind: 40 to 60 MiB under load. Who starts us may say otherwise.
- */
-const MALLOC = {
-  MALLOC_ARENA_MAX: "2",
-  MALLOC_MMAP_THRESHOLD_: String(128 * 1024),
-  MALLOC_TRIM_THRESHOLD_: String(128 * 1024),
-} as const;
-
-/**
  * Interpreter, flags and script that run a sidecar: compiled, or from its sources as this file is.
  */
 export function sidecarProgram(): readonly [string, ...string[]] {
@@ -32,7 +16,6 @@ export function sidecarProgram(): readonly [string, ...string[]] {
   const main = join(ROOT, "sidecar", fromSources ? "main.ts" : "main.js");
   return [
     process.execPath,
-    ...V8_FLAGS,
     ...(fromSources ? ["--import", createRequire(HERE).resolve("tsx")] : ["--enable-source-maps"]),
     main,
   ];
@@ -74,5 +57,5 @@ export function sidecarFlags(
  */
 export function sidecarEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const kept = Object.entries(env).filter(([name]) => !name.startsWith("RESILVER_"));
-  return { ...MALLOC, ...Object.fromEntries(kept), NODE_ENV: "production" };
+  return { ...Object.fromEntries(kept), NODE_ENV: "production" };
 }
