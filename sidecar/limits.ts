@@ -14,7 +14,7 @@ export const LIMITS = Object.freeze({
   /** HTTP/2 stream and session windows for bulk streams. */
   http2WindowBytes: 8 * 1024 * 1024,
   /** Entries kept decoded for followers that are nearly caught up. */
-  entryCacheBytesMax: 32 * 1024 * 1024,
+  entryCacheBytesMax: 16 * 1024 * 1024,
   /** Writes accepted and not yet committed, per shard; beyond: RESOURCE_UNAVAILABLE. */
   pendingWritesMax: 50_000,
   pendingWriteBytesMax: 128 * 1024 * 1024,
@@ -25,13 +25,17 @@ export const LIMITS = Object.freeze({
   pendingReadsMax: 50_000,
   segmentBytes: 64 * 1024 * 1024,
   /** Memory table of a whole process: beyond it writes wait for the flush. */
-  memoryTableBytesMax: 128 * 1024 * 1024,
+  memoryTableBytesMax: 96 * 1024 * 1024,
   /** A checkpoint starts at the latest when this much is dirty, or after checkpointIntervalMs. */
-  checkpointBytes: 48 * 1024 * 1024,
-  checkpointIntervalMs: 2_000,
-  /** One engine transaction of a checkpoint; between two of them other work runs. */
+  checkpointBytes: 32 * 1024 * 1024,
+  checkpointIntervalMs: 10_000,
+  /** One engine transaction of a checkpoint at most; between two of them other work runs. */
   checkpointSliceKeys: 1_000,
   checkpointSliceBytes: 4 * 1024 * 1024,
+  /** What a slice shrinks to when the device is slow. */
+  checkpointSliceKeysMin: 250,
+  /** How long a slice should keep the device busy: so much later a sync of the log may be. */
+  checkpointSliceMs: 20,
   /** Versions remembered by a whole process, so that writes read no disk. */
   versionCacheBytesMax: 24 * 1024 * 1024,
   /** A list or scan that takes longer is ended: it keeps old pages and old entries alive. */

@@ -2,7 +2,6 @@ import type { Clock } from "../lib/ports/clock.ts";
 import type { Disk } from "../lib/ports/disk.ts";
 import type { Logger } from "../lib/ports/logger.ts";
 import type { Offset } from "../protocol/entry.ts";
-import type { MemoryBudget } from "../state/memory-budget.ts";
 import type { ShardState } from "../state/shard-state.ts";
 import type { Wal } from "../wal/wal.ts";
 import { isFull, type SpaceReserve } from "./space-reserve.ts";
@@ -21,7 +20,6 @@ export interface LogKeeperOptions {
   readonly state: ShardState;
   readonly disk: Disk;
   readonly clock: Clock;
-  readonly budget: MemoryBudget;
   readonly logger: Logger;
   readonly options: ReplicaOptions;
   readonly signal: AbortSignal;
@@ -40,7 +38,6 @@ export interface LogKeeperOptions {
  */
 export class LogKeeper {
   readonly #o: LogKeeperOptions;
-  #checkpointAtMs = 0;
   #spaceAtMs = 0;
   /** Why writes are refused; null while there is room. */
   noSpace: { readonly path: string; readonly freeBytes: number } | null = null;
@@ -51,7 +48,6 @@ export class LogKeeper {
 
   async run(): Promise<void> {
     const { clock, signal } = this.#o;
-    this.#checkpointAtMs = clock.monotonicMs();
     while (!signal.aborted) {
       try {
         await clock.sleep(PERIOD_MS, signal);
@@ -65,14 +61,10 @@ export class LogKeeper {
   }
 
   async #checkpoint(): Promise<void> {
-    const { clock, state, budget, options } = this.#o;
-    const nowMs = clock.monotonicMs();
-    const dirty = state.applied.offset > state.durable.offset;
-    const due = nowMs - this.#checkpointAtMs >= options.checkpointIntervalMs;
-    if (!dirty || !(due || budget.pressed || state.checkpointDue(nowMs))) return;
-    this.#checkpointAtMs = nowMs;
+    const { clock, state, options, signal } = this.#o;
+    if (!state.checkpointDue(clock.monotonicMs(), options.checkpointIntervalMs)) return;
     try {
-      await state.checkpoint();
+      await state.checkpoint(signal);
     } catch (error) {
       if (!isFull(error)) throw error;
       // Nothing is lost: the log keeps it all, and the next round tries again.

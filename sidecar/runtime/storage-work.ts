@@ -100,7 +100,6 @@ export class StorageWork {
       state,
       disk,
       clock,
-      budget,
       logger,
       options,
       signal,

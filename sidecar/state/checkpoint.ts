@@ -25,6 +25,7 @@ import { MergeCursor, RunCursor } from "./merge.ts";
 import { sealRecord, StateCorrupt } from "./record.ts";
 import type { Pair } from "./record-stream.ts";
 import type { RedoJournal } from "./redo-journal.ts";
+import type { SlicePace } from "./slice-pace.ts";
 
 /**
  * A frozen table on its way to the engine. Kept until it arrived, so that a failed attempt can be
@@ -44,11 +45,27 @@ export interface CheckpointTarget {
   readonly clock: Clock;
 }
 
+/** A target with a pace that suits the work beside it. */
+interface PacedTarget extends CheckpointTarget {
+  readonly pace: SlicePace;
+}
+
+/** Bounds of the next slice. */
+interface SliceBounds {
+  readonly keys: number;
+  readonly bytes: number;
+}
+
+const JOURNAL_SLICE: SliceBounds = {
+  keys: LIMITS.checkpointSliceKeys,
+  bytes: 1024 * 1024,
+};
+
 const metaKey = keyBytes(META_KEY);
 const redoKey = keyBytes(REDO_KEY);
 
-/** The table's effects in key order, in slices of bounded keys and bytes. */
-function* slicesOf(table: MemoryTable): Generator<readonly Pair[]> {
+/** The table's effects in key order, in slices; `bounds` is asked anew for each key. */
+function* slicesOf(table: MemoryTable, bounds: SliceBounds): Generator<readonly Pair[]> {
   const runs = table.runs().map((run) => new RunCursor(run, RECORDS_FROM, RECORDS_TO, false));
   const cursor = new MergeCursor(runs, false);
   let slice: Pair[] = [];
@@ -61,7 +78,7 @@ function* slicesOf(table: MemoryTable): Generator<readonly Pair[]> {
     slice.push([stored, entry.record]);
     bytes += entry.record?.byteLength ?? 0;
     cursor.advance();
-    if (slice.length >= LIMITS.checkpointSliceKeys || bytes >= LIMITS.checkpointSliceBytes) {
+    if (slice.length >= bounds.keys || bytes >= bounds.bytes) {
       yield slice;
       slice = [];
       bytes = 0;
@@ -89,34 +106,32 @@ function batchOf(slice: readonly Pair[]): {
  */
 export async function writeCheckpoint(
   pending: PendingCheckpoint,
-  target: CheckpointTarget,
+  target: PacedTarget,
 ): Promise<void> {
   const meta = encodeMeta(pending.meta);
-  if (fitsOneSlice(pending.table)) {
-    await target.engine.write(lastBatch([...slicesOf(pending.table)].flat(), meta));
+  const { table } = pending;
+  const { pace, engine } = target;
+  if (table.size <= pace.keys && table.bytes <= pace.bytes) {
+    const only = [...slicesOf(table, pace)].flat();
+    await pace.run(() => engine.write(lastBatch(only, meta)));
   } else {
     const id = pending.meta.position.offset;
     if (!pending.journaled) await writeJournal(pending, meta, id, target);
     pending.journaled = true;
-    await writeSlices(pending.table, meta, id, target);
+    await writeSlices(table, meta, id, target);
   }
   await target.engine.flushed();
-}
-
-function fitsOneSlice(table: MemoryTable): boolean {
-  return table.size <= LIMITS.checkpointSliceKeys && table.bytes <= LIMITS.checkpointSliceBytes;
 }
 
 async function writeJournal(
   pending: PendingCheckpoint,
   meta: Uint8Array,
   id: number,
-  target: CheckpointTarget,
+  target: PacedTarget,
 ): Promise<void> {
   const writer = await target.journal.begin(id);
-  for (const slice of slicesOf(pending.table)) {
-    await writer.add(slice);
-    await target.clock.yield();
+  for (const slice of slicesOf(pending.table, JOURNAL_SLICE)) {
+    await target.pace.yieldAfter(() => writer.add(slice));
   }
   await writer.add([[metaKey, meta]]);
   await writer.finish();
@@ -126,18 +141,18 @@ async function writeSlices(
   table: MemoryTable,
   meta: Uint8Array,
   id: number,
-  target: CheckpointTarget,
+  { engine, pace }: PacedTarget,
 ): Promise<void> {
   const mark = Buffer.alloc(8);
   mark.writeDoubleBE(id, 0);
   let held: readonly Pair[] = [[redoKey, mark]];
   // One slice late, so that the last one is known to be the last.
-  for (const slice of slicesOf(table)) {
-    await target.engine.write(batchOf(held));
+  for (const slice of slicesOf(table, pace)) {
+    const batch = batchOf(held);
+    await pace.run(() => engine.write(batch));
     held = slice;
-    await target.clock.yield();
   }
-  await target.engine.write(lastBatch(held, meta));
+  await pace.run(() => engine.write(lastBatch(held, meta)));
 }
 
 function lastBatch(slice: readonly Pair[], meta: Uint8Array): EngineBatch {

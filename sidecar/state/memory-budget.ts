@@ -35,6 +35,11 @@ export class MemoryBudget {
     return this.#tableBytes >= this.tableBytesMax;
   }
 
+  /** How full the tables are: 1 at the bound. */
+  get pressure(): number {
+    return this.#tableBytes / this.tableBytesMax;
+  }
+
   /** True from half the bound on: every shard with something to write should checkpoint. */
   get pressed(): boolean {
     return this.#tableBytes * 2 >= this.tableBytesMax;

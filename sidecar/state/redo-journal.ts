@@ -122,12 +122,17 @@ export class JournalWriter {
     this.#id = id;
   }
 
-  /** Adds pairs; resolves when full chunks of them are handed to the disk. */
+  /**
+   * Adds pairs; resolves when full chunks of them are durable. Synced chunk by chunk: one sync of
+   * tens of megabytes would hold up the log's, which waits at the same device.
+   */
   async add(pairs: readonly Pair[]): Promise<void> {
     assert(!this.#finished, "journal written after its end");
     for (const [key, value] of pairs) {
       const chunks = this.#framer.add(key, value);
-      if (chunks.length > 0) await this.#write(chunks);
+      if (chunks.length === 0) continue;
+      await this.#write(chunks);
+      await this.#file.sync();
     }
   }
 

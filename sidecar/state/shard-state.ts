@@ -30,13 +30,11 @@ import { readList, readOne, readScan, type RecordSource } from "./read-request.t
 import { ReadView } from "./read-view.ts";
 import { type RecordVersion, recordVersion, StateCorrupt, verifyRecord } from "./record.ts";
 import { RedoJournal } from "./redo-journal.ts";
+import { SlicePace } from "./slice-pace.ts";
 import { checksumOf } from "./state-checksum.ts";
 import { VersionCache } from "./version-cache.ts";
 import { VersionCounter } from "./version-counter.ts";
 import type { WriteTarget } from "./write-request.ts";
-
-/** Keys between two turns of the event loop in long loops. */
-const KEYS_PER_TURN = 1_000;
 
 /** See {@link ShardState.open}. */
 export interface ShardStateOptions {
@@ -82,6 +80,7 @@ export class ShardState {
   readonly #journal: RedoJournal;
   readonly #cache = new VersionCache();
   readonly #counter: VersionCounter;
+  readonly #pace: SlicePace;
   readonly #views = new Set<ReadView>();
   readonly #target: WriteTarget;
   readonly #source: RecordSource;
@@ -98,7 +97,7 @@ export class ShardState {
   #unfinished: Promise<void> | null = null;
   #durable: LogPosition;
   #records: number;
-  #lastCheckpointMs: number;
+  #checkpointAtMs: number;
   #readOps = 0;
   #writeOps = 0;
   #turn: Promise<void> = Promise.resolve();
@@ -125,6 +124,7 @@ export class ShardState {
     this.#options = options;
     this.#engine = engine;
     this.#journal = journal;
+    this.#pace = new SlicePace(options.clock, options.budget);
     const stored = engine.get(keyBytes(META_KEY));
     const meta = stored === undefined ? null : decodeMeta(stored);
     if (meta !== null && meta.keySorting !== options.keySorting) {
@@ -138,7 +138,7 @@ export class ShardState {
     this.#applied = this.#durable;
     this.#writeOffset = this.#applied.offset;
     this.#records = meta?.records ?? 0;
-    this.#lastCheckpointMs = options.clock.monotonicMs();
+    this.#checkpointAtMs = options.clock.monotonicMs();
     this.#target = this.#writeTarget();
     this.#source = {
       keySorting: options.keySorting,
@@ -258,24 +258,24 @@ export class ShardState {
   }
 
   /**
-   * True when a checkpoint should start: enough is dirty, or it has been dirty for long, or the
-   * process needs memory.
+   * True when a checkpoint should start: enough is dirty, or the last one began that long ago, or
+   * the process needs memory.
    */
-  checkpointDue(nowMs: number): boolean {
-    if (this.#writing) return false;
-    if (this.#active.bytes >= LIMITS.checkpointBytes) return true;
-    if (this.#options.budget.pressed && this.#active.bytes > 0) return true;
-    const old = nowMs - this.#lastCheckpointMs >= LIMITS.checkpointIntervalMs;
-    return old && this.#applied.offset !== this.#durable.offset;
+  checkpointDue(nowMs: number, intervalMs: number): boolean {
+    if (this.#writing || this.#applied.offset === this.#durable.offset) return false;
+    if (this.#active.bytes >= LIMITS.checkpointBytes || this.#options.budget.pressed) return true;
+    return nowMs - this.#checkpointAtMs >= intervalMs;
   }
 
   /**
    * Makes everything applied so far durable in the engine; resolves with the durable position.
    * After a failure nothing is lost and it may be called again, unless the error is a fatal
-   * DiskError (R14).
+   * DiskError (R14). With `calm` it rests between slices for the sake of other work, until that
+   * aborts or somebody else waits for a turn.
    */
-  checkpoint(): Promise<LogPosition> {
+  checkpoint(calm?: AbortSignal): Promise<LogPosition> {
     return this.#inTurn(async () => {
+      this.#checkpointAtMs = this.#options.clock.monotonicMs();
       this.#closeOldViews();
       // First what an earlier, failed attempt left.
       if (this.#pending !== null) await this.#finishPending();
@@ -286,7 +286,7 @@ export class ShardState {
         await this.#finishPending();
       }
       return this.#durable;
-    });
+    }, calm);
   }
 
   #freeze(): void {
@@ -307,28 +307,17 @@ export class ShardState {
     const { clock } = this.#options;
     this.#writing = true;
     try {
-      await writeCheckpoint(pending, { engine: this.#engine, journal: this.#journal, clock });
-      await this.#remember(pending.table);
+      const target = { engine: this.#engine, journal: this.#journal, clock, pace: this.#pace };
+      await writeCheckpoint(pending, target);
+      // The table still shadows the engine meanwhile.
+      const { cacheEntriesPerShard } = this.#options.budget;
+      await this.#cache.setAll(pending.table, cacheEntriesPerShard, clock);
     } finally {
       this.#writing = false;
     }
     this.#pending = null;
     this.#durable = pending.meta.position;
-    this.#lastCheckpointMs = clock.monotonicMs();
     this.#options.budget.add(-pending.table.bytes);
-  }
-
-  /** The engine holds these versions now; the table still shadows it meanwhile. */
-  async #remember(table: MemoryTable): Promise<void> {
-    let turn = 0;
-    for (const run of table.runs()) {
-      for (const key of run) {
-        const version = (table.get(key) as TableEntry).version;
-        this.#cache.set(key, version, this.#options.budget.cacheEntriesPerShard);
-        turn += 1;
-        if (turn % KEYS_PER_TURN === 0) await this.#options.clock.yield();
-      }
-    }
   }
 
   /**
@@ -384,7 +373,8 @@ export class ShardState {
     });
   }
 
-  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
+  async #inTurn<T>(work: () => Promise<T>, calm?: AbortSignal): Promise<T> {
+    const release = this.#pace.hurry(calm);
     const before = this.#turn;
     let done = (): void => undefined;
     this.#turn = new Promise((resolve) => {
@@ -394,6 +384,7 @@ export class ShardState {
     try {
       return await work();
     } finally {
+      release();
       done();
     }
   }

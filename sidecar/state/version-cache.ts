@@ -1,5 +1,10 @@
+import type { Clock } from "../lib/ports/clock.ts";
 import type { EncodedKey } from "./key-order.ts";
+import type { MemoryTable, TableEntry } from "./memory-table.ts";
 import type { RecordVersion } from "./record.ts";
+
+/** Keys between two turns of the event loop. */
+const KEYS_PER_TURN = 1_000;
 
 /**
  * Versions of recently written keys, so that a put reads no disk. Two generations instead of a list
@@ -24,6 +29,18 @@ export class VersionCache {
       this.#young = new Map();
     }
     this.#young.set(key, version);
+  }
+
+  /** Remembers all that a checkpoint brought to the engine, a thousand keys per turn. */
+  async setAll(table: MemoryTable, entriesMax: number, clock: Clock): Promise<void> {
+    let turn = 0;
+    for (const run of table.runs()) {
+      for (const key of run) {
+        this.set(key, (table.get(key) as TableEntry).version, entriesMax);
+        turn += 1;
+        if (turn % KEYS_PER_TURN === 0) await clock.yield();
+      }
+    }
   }
 
   /** Entries held. */

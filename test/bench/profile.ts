@@ -2,15 +2,19 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { BenchStore } from "./store.ts";
 
+/** A function as V8 names it; no `url`: none of JavaScript's. */
+interface Frame {
+  readonly functionName: string;
+  readonly url: string;
+  readonly lineNumber: number;
+}
+
 /** What V8 writes; times in microseconds. */
 interface CpuProfile {
   readonly nodes: readonly {
     readonly id: number;
-    readonly callFrame: {
-      readonly functionName: string;
-      readonly url: string;
-      readonly lineNumber: number;
-    };
+    readonly callFrame: Frame;
+    readonly children?: readonly number[];
   }[];
   readonly samples: readonly number[];
   readonly timeDeltas: readonly number[];
@@ -58,9 +62,15 @@ export async function profiled<T>(
 /** Self time by what `label` calls a frame, the biggest first. */
 function costs(
   profile: CpuProfile,
-  label: (frame: CpuProfile["nodes"][number]["callFrame"]) => string | null,
+  label: (frame: Frame, caller: Frame | undefined) => string | null,
 ): readonly Cost[] {
-  const labels = new Map(profile.nodes.map(({ id, callFrame }) => [id, label(callFrame)]));
+  const callers = new Map<number, Frame>();
+  for (const { callFrame, children = [] } of profile.nodes) {
+    for (const child of children) callers.set(child, callFrame);
+  }
+  const labels = new Map(
+    profile.nodes.map(({ id, callFrame }) => [id, label(callFrame, callers.get(id))]),
+  );
   const spent = new Map<string, number>();
   let busy = 0;
   for (const [index, id] of profile.samples.entries()) {
@@ -75,22 +85,36 @@ function costs(
     .sort((a, b) => b.share - a.share);
 }
 
-function functionOf({ functionName, url, lineNumber }: CpuProfile["nodes"][number]["callFrame"]) {
+/**
+ * All functions of native addons share one entry point, and V8 names it after whichever was
+ * registered last: 300 ms of checksums show as a file system call that nobody made. So native time
+ * is named after its caller, and counts as the caller's part.
+ */
+function functionOf(frame: Frame, caller: Frame | undefined): string | null {
+  const { functionName, url, lineNumber } = frame;
   if (functionName === "(idle)") return null;
+  if (isNative(frame) && caller?.url) return `native code of ${functionOf(caller, undefined)}`;
   const file = url.split("/").slice(-2).join("/");
   const name = functionName || "(anonymous)";
   return file === "" ? name : `${name} (${file}:${lineNumber + 1})`;
 }
 
 /** The folder of ours, the package, or the part of Node. */
-function partOf({ functionName, url }: CpuProfile["nodes"][number]["callFrame"]): string | null {
+function partOf(frame: Frame, caller: Frame | undefined): string | null {
+  const { functionName, url } = frame;
   if (functionName === "(idle)") return null;
+  if (isNative(frame) && caller?.url) return partOf(caller, undefined);
   const ours = /\/dist\/((sidecar|operator)\/[^/]+)/.exec(url)?.[1];
   const library = /node_modules\/((@[^/]+\/)?[^/]+)/.exec(url)?.[1];
   if (library !== undefined) return library;
   if (ours !== undefined) return ours;
   if (url.startsWith("node:")) return url.split("/").slice(0, 2).join("/");
   return functionName || "(anonymous)";
+}
+
+/** `(program)`, `(garbage collector)` and the like are no function. */
+function isNative({ functionName, url }: Frame): boolean {
+  return url === "" && !functionName.startsWith("(");
 }
 
 function listed(all: readonly Cost[], count: number): string {

@@ -21,7 +21,7 @@ describe("memory budget", () => {
         writes += 1;
       }
       assert.ok(writes < 140, "the bound was overrun");
-      for (const state of states) assert.ok(state.checkpointDue(0));
+      for (const state of states) assert.ok(state.checkpointDue(0, 1_000));
       let admitted = false;
       const waiting = budget.admit(NEVER).then(() => {
         admitted = true;

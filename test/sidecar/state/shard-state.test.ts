@@ -242,12 +242,16 @@ describe("ShardState", () => {
 
   it("is due for a checkpoint by size, by age and by pressure, and not when clean", () =>
     withState(async (state, log) => {
-      assert.equal(state.checkpointDue(1e15), false);
+      const intervalMs = 3_600_000;
+      assert.equal(state.checkpointDue(1e15, intervalMs), false);
       state.apply(log.write({ puts: [put("a", "1")] }));
-      assert.equal(state.checkpointDue(0), false);
-      assert.equal(state.checkpointDue(1e15), true);
+      const nowMs = clock.monotonicMs();
+      assert.equal(state.checkpointDue(nowMs, intervalMs), false);
+      // Longer than any default: what is configured counts.
+      assert.equal(state.checkpointDue(nowMs + intervalMs / 2, intervalMs), false);
+      assert.equal(state.checkpointDue(nowMs + intervalMs, intervalMs), true);
       await state.checkpoint();
-      assert.equal(state.checkpointDue(1e15), false);
+      assert.equal(state.checkpointDue(1e15, intervalMs), false);
     }));
 
   it("keeps everything when the disk is full, and goes on when there is room again", () =>
@@ -270,7 +274,7 @@ describe("ShardState", () => {
       state.apply(log.write({ puts: [put("later", "v")] }));
       await assert.rejects(state.checkpoint(), isFull);
       await assert.rejects(state.pin(), isFull);
-      assert.equal(state.checkpointDue(1e15), true);
+      assert.equal(state.checkpointDue(1e15, 1_000), true);
       assert.equal(state.durable.offset, -1);
       assert.equal(listOf(state).length, 2_501);
       freeBytes = 1e12;

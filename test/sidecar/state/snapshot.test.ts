@@ -27,12 +27,12 @@ function chunksOf(pin: StatePin, layout: SnapshotLayout): AsyncIterable<Uint8Arr
 /** Heavy random overwrites and deletes with checkpoints, as long as the transfer goes on. */
 async function churn(state: ShardState, log: TestLog, going: () => boolean): Promise<number> {
   let round = 0;
-  for (; going() || round < 12; round++) {
+  for (; going() || round < 6; round++) {
     const puts = Array.from({ length: 2_000 }, (_, at) =>
-      put(`k/${(at * 7919 + round * 104729) % 40_000}`, Buffer.alloc(200, round)),
+      put(`k/${(at * 7919 + round * 104729) % 16_000}`, Buffer.alloc(200, round)),
     );
     const deletes = Array.from({ length: 200 }, (_, at) =>
-      remove(`k/${(at * 31 + round * 17) % 40_000}`),
+      remove(`k/${(at * 31 + round * 17) % 16_000}`),
     );
     state.apply(log.write({ puts, deletes }));
     await state.checkpoint();
@@ -46,7 +46,7 @@ describe("state snapshots", () => {
       withDir(async (dir) => {
         const state = await openState(join(dir, "from"));
         const log = new TestLog();
-        for (let at = 0; at < 20; at++) {
+        for (let at = 0; at < 8; at++) {
           const puts = Array.from({ length: 2_000 }, (_, each) =>
             put(`k/${at * 2_000 + each}`, Buffer.alloc(200, at)),
           );
