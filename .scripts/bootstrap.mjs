@@ -99,6 +99,8 @@ function bundleSidecar() {
     platform: "node",
     format: "cjs",
     target: "node20",
+    // A script made from what V8 compiled before cannot call back for modules: it requires them.
+    supported: { "dynamic-import": false },
     minifyWhitespace: true,
     logLevel: "warning",
     // The health checks read a file beside their module; the others are native.

@@ -25,11 +25,7 @@ const cacheFile = `${file}.${build}.cache`;
 const cachedData = readCache();
 const script = new vm.Script(
   `(function (exports, require, module, __filename, __dirname) {${source}\n})`,
-  {
-    filename: file,
-    ...(cachedData === null ? {} : { cachedData }),
-    importModuleDynamically: vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
-  },
+  { filename: file, ...(cachedData === null ? {} : { cachedData }) },
 );
 if (cachedData === null || script.cachedDataRejected === true) {
   setTimeout(keepCache, KEEP_AFTER_MS).unref();

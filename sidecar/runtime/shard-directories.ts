@@ -294,12 +294,12 @@ async function format(
   reason: FormatReason,
 ): Promise<ShardDirectories> {
   const { disk, storeId, namespace, shard } = options;
-  for (const dir of [paths.walDir, paths.stateDir]) {
+  const makeDurable = async (dir: string): Promise<void> => {
     await makeDirDurable(disk, dir);
     // An earlier open may have made these names and crashed before they were durable.
-    await disk.syncDir(parentOf(dir));
-    await disk.syncDir(parentOf(parentOf(dir)));
-  }
+    await Promise.all([disk.syncDir(parentOf(dir)), disk.syncDir(parentOf(parentOf(dir)))]);
+  };
+  await Promise.all([makeDurable(paths.walDir), makeDurable(paths.stateDir)]);
   const uid = options.random.uid();
   await copyAside(disk, paths.walDir, uid);
   const cookie: MasterCookie = {
