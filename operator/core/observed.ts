@@ -173,9 +173,15 @@ export function learnerPhase(
   if (fed?.reachedTarget === true) return "Promoting";
   const own = currentReplica(observed, member.node)?.recovery?.phase ?? "";
   if (own === "Transferring" || own === "Installing" || own === "CatchingUp") return own;
-  if (fed?.state === "Snapshot") return "Transferring";
-  return fed?.state === "Stream" || fed?.state === "NoSpace" ? "CatchingUp" : "Enrolled";
+  return FED_PHASES.get(fed?.state ?? "") ?? "Enrolled";
 }
+
+/** What the leader's cursor state says of a learner that reports no transfer of its own. */
+const FED_PHASES: ReadonlyMap<string, LearnerPhase> = new Map([
+  ["Snapshot", "Transferring"],
+  ["Stream", "CatchingUp"],
+  ["NoSpace", "CatchingUp"],
+]);
 
 /** Who voters with the recorded uid are, by what can be said of them now. */
 export interface VoterReach {
