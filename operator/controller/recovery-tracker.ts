@@ -4,13 +4,7 @@
  */
 import type { CoordinatorEvents, RecoveryPhase } from "../core/events.ts";
 import type { Deferral } from "../core/membership.ts";
-import {
-  currentReplica,
-  followerAt,
-  isWiped,
-  judgeLeader,
-  type Observed,
-} from "../core/observed.ts";
+import { isWiped, judgeLeader, learnerPhase, type Observed } from "../core/observed.ts";
 import type { RecordMember, RecoveryReason, ShardKey, ShardRecord } from "../core/record.ts";
 
 interface Tracked {
@@ -174,10 +168,7 @@ export class RecoveryTracker {
 
 function phaseSeen(record: ShardRecord, observed: Observed, member: RecordMember): RecoveryPhase {
   const judged = judgeLeader(record, observed);
-  if (judged.state === "steady" && followerAt(judged.replica, member)?.reachedTarget === true) {
-    return "Promoting";
-  }
-  const phase = currentReplica(observed, member.node)?.recovery?.phase ?? "";
-  if (phase === "CatchingUp") return "CatchingUp";
-  return phase === "" ? "Detected" : "Transferring";
+  const leader = judged.state === "steady" ? judged.replica : null;
+  const phase = learnerPhase(leader, observed, member);
+  return phase === "Installing" ? "Transferring" : phase;
 }

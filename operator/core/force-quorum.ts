@@ -69,8 +69,8 @@ function maySurvive(member: RecordMember): boolean {
 }
 
 /**
- * The survivor alone, held to no earlier promise (R3), in a new loss epoch; the floor comes down to what it has. `desired` stays, so
- * the others come back as learners, one at a time.
+ * The survivor alone, held to no earlier promise (R3), in a new loss epoch; the floor comes down to
+ * what it has. `desired` stays, so the others come back as learners, one at a time.
  */
 function forced(record: ShardRecord, survivor: string, head: EntryId): ShardRecord {
   const { next: _next, ...kept } = record;

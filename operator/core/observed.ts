@@ -150,6 +150,39 @@ export function followerAt(
   );
 }
 
+/** How far a learner has come. */
+export type LearnerPhase =
+  | "Detected"
+  | "Enrolled"
+  | "Transferring"
+  | "Installing"
+  | "CatchingUp"
+  | "Promoting";
+
+/**
+ * How far a learner has come, by its own report and its leader's (null: no steady leader). A small
+ * learner is fed the log alone and reports no transfer: there the leader's word decides.
+ */
+export function learnerPhase(
+  leader: ReplicaStatus | null,
+  observed: Observed,
+  member: RecordMember,
+): LearnerPhase {
+  if (member.enrolTerm === undefined) return "Detected";
+  const fed = leader === null ? undefined : followerAt(leader, member);
+  if (fed?.reachedTarget === true) return "Promoting";
+  const own = currentReplica(observed, member.node)?.recovery?.phase ?? "";
+  if (own === "Transferring" || own === "Installing" || own === "CatchingUp") return own;
+  return FED_PHASES.get(fed?.state ?? "") ?? "Enrolled";
+}
+
+/** What the leader's cursor state says of a learner that reports no transfer of its own. */
+const FED_PHASES: ReadonlyMap<string, LearnerPhase> = new Map([
+  ["Snapshot", "Transferring"],
+  ["Stream", "CatchingUp"],
+  ["NoSpace", "CatchingUp"],
+]);
+
 /** Who voters with the recorded uid are, by what can be said of them now. */
 export interface VoterReach {
   /** Not known to be wiped or set back: away, or here. */

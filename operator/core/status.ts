@@ -9,6 +9,7 @@ import {
   currentReplica,
   followerAt,
   judgeLeader,
+  learnerPhase,
   type Observed,
   type ObservedNode,
 } from "./observed.ts";
@@ -45,7 +46,7 @@ export interface ReplicaView {
   readonly commitOffset: number;
   /** Entries behind the leader's head; null when either is unknown. */
   readonly lagEntries: number | null;
-  /** "" when none: Deferred(<gate>), Enrolled, Transferring, Installing, CatchingUp. */
+  /** "" when none, `Deferred(<gate>)`, or a LearnerPhase. */
   readonly phase: string;
   readonly reason: string;
   readonly bytesDone: number;
@@ -118,7 +119,7 @@ function replicaView(
     voting: member !== undefined && isVoting(record, observed, leader, member),
     status: replica === null || reach !== "up" ? "unknown" : statusName(replica.status),
     ...positionOf(leader, replica),
-    ...phaseOf(node, member, replica, plan),
+    ...phaseOf(node, member, plan, observed, leader),
     ...progressOf(leader, replica, node),
   };
 }
@@ -171,8 +172,9 @@ function roleOf(
 function phaseOf(
   node: string,
   member: RecordMember | undefined,
-  replica: ReplicaStatus | null,
   plan: Plan,
+  observed: Observed,
+  leader: ReplicaStatus | null,
 ): Pick<ReplicaView, "phase" | "reason"> {
   const deferral = plan.deferrals.find((other) => other.node === node);
   if (deferral !== undefined) {
@@ -180,8 +182,7 @@ function phaseOf(
   }
   const reason = member?.reason ?? "";
   if (member?.role !== "learner") return { phase: "", reason };
-  const phase = replica?.recovery?.phase ?? "";
-  return { phase: phase === "" ? "Enrolled" : phase, reason };
+  return { phase: learnerPhase(leader, observed, member), reason };
 }
 
 type Progress = Pick<

@@ -12,7 +12,11 @@ export interface Addressee {
 
 /** 112: this is not the replica that the sender means, or it is no member yet (R1, R4). */
 export function notMember(state: ReplicaState, expectedUid: string): Refusal {
-  return refusal("NODE_IS_NOT_MEMBER", `replica ${state.uid} is not a member`, {
+  const meant = expectedUid === "" || expectedUid === state.uid;
+  const message = meant
+    ? `replica ${state.uid} is not a member`
+    : `the request is for replica ${expectedUid}; the one here is ${state.uid}`;
+  return refusal("NODE_IS_NOT_MEMBER", message, {
     observedUid: state.uid,
     expectedUid,
     term: state.promised.term,

@@ -5,8 +5,9 @@ import type { Member } from "../protocol/gen/resilver.ts";
 
 /**
  * connecting: the stream is being opened. probe: looking for the last common position (R9).
- * stream: entries flow. noSpace: it left entries out, they wait. snapshot: a transfer is under way. notMember: answered 112, waits for the
- * coordinator (R4). down: the stream broke, opens again at `reopenAtMs`.
+ * stream: entries flow. noSpace: it left entries out, they wait. snapshot: a transfer is under way.
+ * notMember: answered 112, waits for the coordinator (R4). down: the stream broke, opens again at
+ * `reopenAtMs`.
  */
 export type CursorState =
   | "connecting"

@@ -127,14 +127,16 @@ class Node implements NodeRuntime {
         { field: "namespace", value: namespace, allowed },
       );
     }
+    const here = known.filter((replica) => replica.namespace === namespace);
+    const allowed =
+      here
+        .map((replica) => replica.shard)
+        .sort((a, b) => a - b)
+        .join(", ") || "none";
     throw new ProtocolError(
       "SHARD_NOT_FOUND",
-      `shard ${shard} of "${namespace}" is not on this node`,
-      {
-        field: "shard",
-        value: String(shard),
-        shard: String(shard),
-      },
+      `shard ${shard} of "${namespace}" is not on this node; here: ${allowed}`,
+      { field: "shard", value: String(shard), shard: String(shard), allowed },
     );
   }
 
