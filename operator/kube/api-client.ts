@@ -1,5 +1,4 @@
 /** Calls to the API server, for objects of any kind, as plain JSON. */
-import type { Manifest } from "../specs/manifest.ts";
 import { ApiUnreachable, isStatus } from "./api-error.ts";
 import type { ApiTransport } from "./api-transport.ts";
 import { KUBE_LIMITS } from "./limits.ts";
@@ -10,6 +9,18 @@ export interface Scope {
   /** Null: all namespaces. */
   readonly namespace: string | null;
   readonly labelSelector?: string;
+}
+
+/** What is applied: the fields we own of one object. With a uid it must still be that one. */
+export interface Applied {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: {
+    readonly name: string;
+    readonly namespace: string;
+    readonly uid?: string | undefined;
+  };
+  readonly [field: string]: unknown;
 }
 
 /** A bound for one call. */
@@ -140,7 +151,7 @@ export class ApiClient {
    */
   async apply(
     kind: ResourceKind,
-    manifest: Manifest,
+    manifest: Applied,
     call: Call,
     subresource?: "status",
   ): Promise<KubeObject> {

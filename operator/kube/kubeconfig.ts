@@ -2,7 +2,7 @@
 import { KubeConfig } from "@kubernetes/client-node";
 
 /** No usable credentials. The message says what was tried. */
-export class KubeConfigError extends Error {
+class KubeConfigError extends Error {
   override readonly name = "KubeConfigError";
 }
 
@@ -15,7 +15,7 @@ export interface KubeConfigOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
-/** Reads the credentials. Throws {@link KubeConfigError}. */
+/** Reads the credentials. Throws KubeConfigError. */
 export function loadKubeConfig(options: KubeConfigOptions): KubeConfig {
   const { kubeconfig, context, env } = options;
   const config = new KubeConfig();

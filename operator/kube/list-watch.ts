@@ -1,8 +1,8 @@
 /**
- * A cache of one kind of object, kept by a list and the watch that follows it. It owns its restarts:
- * whatever ends a watch, another begins, after a wait that grows with failures and honours what the
- * server asks for. A watch that stalls, a version that has expired, and an object that was deleted
- * and made again while nobody watched are all noticed.
+ * A cache of one kind of object, kept by a list and the watch that follows it. It owns its
+ * restarts: whatever ends a watch, another begins, after a wait that grows with failures and
+ * honours what the server asks for. A watch that stalls, a version that has expired, and an object
+ * that was deleted and made again while nobody watched are all noticed.
  */
 import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 import type { Logger } from "../../sidecar/lib/ports/logger.ts";

@@ -15,6 +15,8 @@ export interface PodFacts {
   readonly ready: boolean;
   /** The value of the readiness gate; null: never set. */
   readonly inSync: boolean | null;
+  /** The sidecar of this very pod said at the kubelet's last probe that all its replicas vote. */
+  readonly sidecarReady: boolean;
   /** Which pod template it was made from. */
   readonly revision: string;
   readonly sidecar: "unknown" | "never started" | "running" | "ended for good" | "between starts";
@@ -40,19 +42,24 @@ export function podFacts(pod: KubeObject, inSyncGate: string): PodFacts {
     ready: condition("Ready") === "True",
     inSync: inSync === undefined ? null : inSync === "True",
     revision: metadata.labels?.["controller-revision-hash"] ?? "",
+    sidecarReady: at(sidecarStatus(pod), "ready") === true,
     sidecar: sidecarState(pod),
   };
 }
 
 /** Beside people's containers the sidecar is an init container. */
-function sidecarState(pod: KubeObject): PodFacts["sidecar"] {
-  const phase = at(pod, "status", "phase");
-  if (phase === "Succeeded" || phase === "Failed") return "ended for good";
+function sidecarStatus(pod: KubeObject): unknown {
   const statuses = [
     ...list(at(pod, "status", "containerStatuses")),
     ...list(at(pod, "status", "initContainerStatuses")),
   ];
-  const status = statuses.find((entry) => at(entry, "name") === SIDECAR_CONTAINER);
+  return statuses.find((entry) => at(entry, "name") === SIDECAR_CONTAINER);
+}
+
+function sidecarState(pod: KubeObject): PodFacts["sidecar"] {
+  const phase = at(pod, "status", "phase");
+  if (phase === "Succeeded" || phase === "Failed") return "ended for good";
+  const status = sidecarStatus(pod);
   if (at(status, "state", "running") !== undefined) return "running";
   // On a machine that has not reported yet it may run already.
   if (status === undefined && text(at(pod, "spec", "nodeName")) !== "") return "unknown";

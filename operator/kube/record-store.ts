@@ -28,7 +28,7 @@ export class KubeRecordStore implements RecordStore {
   readonly #client: ApiClient;
   readonly #namespace: string;
   readonly #storeName: string;
-  /** The objects as last seen: labels and notes of others are kept, and most writes need no read. */
+  /** The objects as last seen: what others noted there is kept, most writes need no read. */
   readonly #objects = new Map<string, KubeObject>();
 
   /** `namespace` is that of the objects, not the one in a shard's key. */

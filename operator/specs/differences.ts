@@ -33,7 +33,7 @@ function listDifferences(
   });
 }
 
-/** Containers, volumes, ports and variables have a name; a claim template has it in its metadata. */
+/** Containers, volumes and variables have a name; a claim template has it in its metadata. */
 function nameOf(item: unknown): string | undefined {
   if (typeof item !== "object" || item === null) return undefined;
   const name: unknown = Reflect.get(item, "name");

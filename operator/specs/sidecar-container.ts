@@ -10,7 +10,7 @@ export const RUN_AS = 65_532;
 
 /** Half an hour: a log of several GiB is read before the process answers. */
 const STARTUP = { periodSeconds: 2, failureThreshold: 900, timeoutSeconds: 2 };
-/** Rebuilding is no reason to restart a process: this fails only when it no longer answers at all. */
+/** Rebuilding is no reason to restart a process: fails only when it no longer answers at all. */
 const LIVENESS = { periodSeconds: 10, failureThreshold: 6, timeoutSeconds: 5 };
 const READINESS = { periodSeconds: 2, failureThreshold: 2, timeoutSeconds: 2 };
 

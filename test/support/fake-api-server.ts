@@ -6,6 +6,8 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { KubeConfig } from "@kubernetes/client-node";
+import { type Fault, misbehave, reply } from "./fake-answers.ts";
+import { merge } from "./fake-merge.ts";
 
 /** Plain JSON with a name. */
 export interface Stored {
@@ -35,12 +37,6 @@ export interface Seen {
   readonly body: unknown;
 }
 
-/** What to do instead of an answer. `afterwards`: carry it out, then lose the answer. */
-export type Fault =
-  | { readonly kind: "status"; readonly status: number; readonly headers?: Record<string, string> }
-  | { readonly kind: "body"; readonly text: string }
-  | { readonly kind: "drop" | "stall" | "afterwards" };
-
 interface Place {
   readonly collection: string;
   readonly namespace: string | null;
@@ -61,6 +57,9 @@ interface OpenWatch {
   readonly response: ServerResponse;
 }
 
+/** Kinds whose statuses only the operator writes. */
+const OURS = "/apis/resilver.io/";
+
 class Refusal extends Error {
   readonly status: number;
   readonly reason: string;
@@ -77,6 +76,8 @@ export class FakeApiServer {
   fault: (request: Seen) => Fault | undefined = () => undefined;
   /** Asked for each eviction; false: a disruption budget forbids it. */
   allowEviction: (pod: string) => boolean = () => true;
+  /** Told of each object that is deleted for good, and how what it owns is to be treated. */
+  deleted: (object: Stored, propagation: string) => void = () => undefined;
   /** Events go to nobody while true: a connection that has silently died. */
   muted = false;
   readonly #server: Server;
@@ -142,6 +143,12 @@ export class FakeApiServer {
       this.#listeners.add(check);
       check();
     });
+  }
+
+  /** Calls `changed` after each request and change. Returns the unsubscriber. */
+  onChange(changed: () => void): () => void {
+    this.#listeners.add(changed);
+    return () => this.#listeners.delete(changed);
   }
 
   /** Has `until` look again: something that it watches has changed elsewhere. */
@@ -294,12 +301,19 @@ export class FakeApiServer {
       return this.#store(place, patch, "put");
     }
     const merged = merge(known, patch) as Stored;
+    // A field that was applied before and is not now is removed; of ours all is applied at once.
+    const whole =
+      contentType.startsWith("application/apply-patch") && place.collection.startsWith(OURS);
+    if (whole && place.subresource === "status") merged["status"] = patch["status"];
     return this.#store(place, merged, place.subresource === "status" ? "status" : "spec");
   }
 
   #delete(place: Place, body: unknown): Stored {
     const known = this.#find(place);
-    const { preconditions } = (body ?? {}) as { preconditions?: Record<string, string> };
+    const { preconditions, propagationPolicy = "Background" } = (body ?? {}) as {
+      preconditions?: Record<string, string>;
+      propagationPolicy?: string;
+    };
     for (const field of ["uid", "resourceVersion"] as const) {
       const wanted = preconditions?.[field];
       if (wanted !== undefined && wanted !== known.metadata[field]) {
@@ -311,6 +325,7 @@ export class FakeApiServer {
       return this.#store(place, { ...known, metadata }, "spec");
     }
     this.#remove(place, known);
+    this.deleted(known, propagationPolicy);
     return known;
   }
 
@@ -435,36 +450,6 @@ function inScope(object: Stored, place: Place, query: URLSearchParams | null): b
     });
 }
 
-function misbehave(fault: Fault, response: ServerResponse): void {
-  switch (fault.kind) {
-    case "status":
-      for (const [key, value] of Object.entries(fault.headers ?? {})) {
-        response.setHeader(key, value);
-      }
-      reply(response, fault.status, {
-        kind: "Status",
-        code: fault.status,
-        reason: "Fault",
-        message: "as told",
-      });
-      break;
-    case "body":
-      response.writeHead(200, { "content-type": "application/json" });
-      response.end(fault.text);
-      break;
-    case "drop":
-      response.destroy();
-      break;
-    default:
-      break;
-  }
-}
-
-function reply(response: ServerResponse, status: number, value: unknown): void {
-  response.writeHead(status, { "content-type": "application/json" });
-  response.end(JSON.stringify(value));
-}
-
 function placeOf(path: string): Place {
   const match =
     /^(\/api\/v1|\/apis\/[^/]+\/[^/]+)(?:\/namespaces\/([^/]+))?\/([^/]+)(?:\/([^/]+))?(?:\/([^/]+))?$/u.exec(
@@ -482,19 +467,4 @@ function placeOf(path: string): Place {
 
 function keyOf({ collection, namespace, name }: Place): string {
   return `${collection} ${namespace ?? ""}/${name ?? ""}`;
-}
-
-/** Maps are merged, everything else is replaced; null removes. */
-function merge(target: unknown, patch: unknown): unknown {
-  if (!isMap(patch) || !isMap(target)) return patch;
-  const result: Record<string, unknown> = { ...target };
-  for (const [key, value] of Object.entries(patch)) {
-    if (value === null) delete result[key];
-    else result[key] = merge(result[key], value);
-  }
-  return result;
-}
-
-function isMap(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

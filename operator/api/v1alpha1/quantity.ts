@@ -14,7 +14,7 @@ const FACTORS: Readonly<Record<string, number>> = {
   Pi: 2 ** 50,
 };
 
-/** Whole numbers with an optional unit; what Kubernetes allows beyond that is of no use for sizes. */
+/** Whole numbers with an optional unit; what Kubernetes allows beyond that is no use for sizes. */
 export const QUANTITY_PATTERN = /^[1-9][0-9]{0,15}(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$/u;
 
 /** The number of bytes; null when the text is no quantity, or one beyond exact numbers. */

@@ -166,10 +166,6 @@ const recoveryField = fields("How replicas are rebuilt.", {
     lengthMax: BOUNDS.durationLengthMax,
     pattern: DURATION_PATTERN,
   }).default("10s"),
-  onNodeLoss: choice(
-    "What becomes of a volume that is bound to a node which is gone. Retain: it waits for the node. Replace: it is given up for an empty one, after all checks, one at a time.",
-    ["Retain", "Replace"],
-  ).default("Retain"),
 });
 
 const resourcesField = fields("Requests and limits of the sidecar.", {
