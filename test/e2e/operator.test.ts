@@ -219,9 +219,8 @@ describe("operator", () => {
     );
     assert.ok(made);
     const claim = server.get(`/api/v1${NS}/persistentvolumeclaims/data-demo-0`);
-    assert.deepEqual((claim?.["spec"] as { resources: { requests: object } }).resources.requests, {
-      storage: "20Gi",
-    });
+    const spec = claim?.["spec"] as { resources: { requests: object } } | undefined;
+    assert.deepEqual(spec?.resources.requests, { storage: "20Gi" });
     await whole(1);
     assert.equal(pod("demo-0")?.metadata.uid, before.pod);
   });
