@@ -1,6 +1,7 @@
 /**
- * `npm run gen`: generates sidecar/protocol/gen from the .proto files. With `--check` generates
- * into a scratch folder instead and exits 1 when the committed code differs.
+ * `npm run gen`: generates sidecar/protocol/gen from the .proto files and `crds` from
+ * operator/api. With `--check` generates into a scratch folder instead and exits 1 when what is
+ * committed differs.
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -9,17 +10,29 @@ import { root, run, tool } from "./bootstrap.mjs";
 
 const check = process.argv.includes("--check");
 const scratch = mkdtempSync(join(tmpdir(), "resilver-gen-"));
-const folder = join("sidecar", "protocol", "gen");
-// The template's `out` is relative to what is given with --output.
-generate(check ? scratch : root);
-const same = !check || equal(join(root, folder), join(scratch, folder));
-rmSync(scratch, { recursive: true, force: true });
-if (!same) {
-  process.stdout.write(`${folder} is not what the .proto files give: npm run gen\n`);
-  process.exitCode = 1;
+const output = check ? scratch : root;
+/** Folder -> what it is made from, and how. */
+const FOLDERS = [
+  {
+    folder: join("sidecar", "protocol", "gen"),
+    from: "the .proto files",
+    generate: generateProtocol,
+  },
+  { folder: "crds", from: "operator/api", generate: generateDefinitions },
+];
+try {
+  for (const { folder, from, generate } of FOLDERS) {
+    generate(output, folder);
+    if (!check || equal(join(root, folder), join(scratch, folder))) continue;
+    process.stdout.write(`${folder} is not what ${from} gives: npm run gen\n`);
+    process.exitCode = 1;
+  }
+} finally {
+  rmSync(scratch, { recursive: true, force: true });
 }
 
-function generate(output) {
+/** The template's `out` is relative to what is given with --output. */
+function generateProtocol(output) {
   // buf looks for protoc-gen-ts_proto on the PATH.
   const PATH = [join(root, "node_modules", ".bin"), process.env.PATH].join(delimiter);
   run(
@@ -34,6 +47,10 @@ function generate(output) {
     ],
     { env: { ...process.env, PATH } },
   );
+}
+
+function generateDefinitions(output, folder) {
+  run(process.execPath, ["--import", "tsx", ".scripts/crds.mjs", join(output, folder)]);
 }
 
 function equal(left, right) {

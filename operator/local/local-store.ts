@@ -24,7 +24,7 @@ import {
 } from "./settings.ts";
 import { isWhole, storeStatus, type StoreStatus } from "./store-status.ts";
 import { systemClock } from "./system-clock.ts";
-import { TransferRates } from "./transfer-rate.ts";
+import { TransferRates } from "../controller/transfer-rate.ts";
 
 /**
  * The store could not be started, or did not become what was waited for. The message is for people.

@@ -1,7 +1,7 @@
 import type { ReplicaView, ShardView } from "../core/status.ts";
 import type { PodStatus } from "./pod.ts";
 import type { ReplicaEndpoint } from "./settings.ts";
-import type { TransferRates } from "./transfer-rate.ts";
+import type { TransferRates } from "../controller/transfer-rate.ts";
 
 /** One replica of a shard as `status --json` prints it. */
 export interface ReplicaStatusView extends ReplicaView {

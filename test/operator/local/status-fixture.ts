@@ -1,7 +1,7 @@
 import type { ReplicaView, ShardView } from "../../../operator/core/status.ts";
 import type { StoreStatusParts } from "../../../operator/local/store-status.ts";
 import { replicaEndpoints } from "../../../operator/local/settings.ts";
-import { TransferRates } from "../../../operator/local/transfer-rate.ts";
+import { TransferRates } from "../../../operator/controller/transfer-rate.ts";
 
 /** A healthy voter, with changes. */
 export function replicaView(node: string, change: Partial<ReplicaView> = {}): ReplicaView {

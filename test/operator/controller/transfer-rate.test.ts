@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { TransferRates } from "../../../operator/local/transfer-rate.ts";
+import { TransferRates } from "../../../operator/controller/transfer-rate.ts";
 
 describe("TransferRates", () => {
   it("gives the rate of the last seconds and the time left", () => {

@@ -1,0 +1,274 @@
+/**
+ * ReplicaRecovery objects from what is seen: one per pod that has replicas to rebuild, from the
+ * first sight of them to their votes. Pure: what an object says now is concluded from what it said
+ * before and from the shards.
+ */
+import {
+  isFinished,
+  type ReplicaRecoveryPhase,
+  type ReplicaRecoveryStatus,
+} from "../api/v1alpha1/replica-recovery.ts";
+import { RECOVERY_REASONS, type RecoveryReason } from "../core/record.ts";
+import type { ReplicaView, ShardView } from "../core/status.ts";
+import { isRebuilding } from "./store-status.ts";
+
+/** Claims a pod's data was on when all its replicas voted, and is on now; null: not known. */
+export interface ClaimEvidence {
+  readonly old: { readonly data?: string | undefined; readonly wal?: string | undefined } | null;
+  readonly now: { readonly data?: string | undefined; readonly wal?: string | undefined } | null;
+}
+
+/** What there is to know of one pod's recovery. */
+export interface RecoveryInput {
+  readonly pod: string;
+  readonly views: readonly ShardView[];
+  readonly claims: ClaimEvidence;
+  /** Replica uids that voted before, by `namespace/shard`, where that was seen. */
+  readonly oldUids: ReadonlyMap<string, string>;
+  /** RFC 3339. */
+  readonly now: string;
+  /** Bytes per second; null when not known. */
+  readonly bytesPerSecond: number | null;
+}
+
+interface Row {
+  readonly view: ShardView;
+  readonly replica: ReplicaView;
+}
+
+type ShardStatus = NonNullable<ReplicaRecoveryStatus["shards"]>[number];
+
+/** Least far first. */
+const ORDER: readonly ReplicaRecoveryPhase[] = [
+  "Deferred",
+  "Detected",
+  "Enrolled",
+  "Transferring",
+  "CatchingUp",
+  "Promoting",
+  "Succeeded",
+];
+
+/** Shards of the pod that have to be rebuilt now: the node has said what it holds. */
+function rebuildingRows(views: readonly ShardView[], pod: string): readonly Row[] {
+  return views.flatMap((view) =>
+    view.replicas
+      .filter((replica) => replica.node === pod && isRebuilding(replica) && isReported(replica))
+      .map((replica) => ({ view, replica })),
+  );
+}
+
+/** A node that is here but has reported no replica yet shows under the recorded, old uid. */
+function isReported({ uid, role, status }: ReplicaView): boolean {
+  return uid !== "" && !(role === "wiped" && status === "unknown");
+}
+
+/**
+ * Name of the object for what the pod has to rebuild; null when it has nothing. The same for the
+ * same replica, so that an operator that was killed finds what it made.
+ */
+export function recoveryName(views: readonly ShardView[], pod: string): string | null {
+  const [first] = rebuildingRows(views, pod);
+  return first === undefined ? null : `${pod}-${first.replica.uid.slice(-8).toLowerCase()}`;
+}
+
+/** What the object says now. `before` is what it said; undefined for a new one. */
+export function recoveryStatus(
+  input: RecoveryInput,
+  before: ReplicaRecoveryStatus | undefined,
+): ReplicaRecoveryStatus {
+  const rows = rebuildingRows(input.views, input.pod);
+  const shards = shardStatuses(input, rows, before?.shards ?? []);
+  const phase = phaseOfAll(rows, shards);
+  const gate = gateOf(rows);
+  const evidence = { ...evidenceOf(input, rows), ...defined(before?.evidence) };
+  return {
+    phase,
+    ...defined({ reason: joinedReason(toldReason(rows) ?? before?.reason, evidence), gate }),
+    message: messageOf(phase, gate ?? null, input),
+    evidence,
+    ...sourceOf(rows, before),
+    ...progressOf(input, phase, shards),
+    attempts: Math.max(before?.attempts ?? 0, ...rows.map(({ replica }) => replica.attempts)),
+    lastErrors: rows.flatMap(({ replica }) => replica.lastErrors).slice(-5),
+    shards,
+    ...timesOf(input, phase, before),
+  };
+}
+
+/** Given up once nothing of the pod is being rebuilt any more. */
+function phaseOfAll(rows: readonly Row[], shards: readonly ShardStatus[]): ReplicaRecoveryPhase {
+  const failed = shards.some(({ phase }) => phase === "Failed");
+  return failed && rows.length === 0 ? "Failed" : leastFar(shards);
+}
+
+function timesOf(
+  { now }: RecoveryInput,
+  phase: ReplicaRecoveryPhase,
+  before: ReplicaRecoveryStatus | undefined,
+) {
+  const startedAt = before?.startedAt ?? now;
+  return isFinished(phase) ? { startedAt, finishedAt: before?.finishedAt ?? now } : { startedAt };
+}
+
+function progressOf(
+  input: RecoveryInput,
+  phase: ReplicaRecoveryPhase,
+  shards: readonly ShardStatus[],
+) {
+  const bytesDone = sum(shards, ({ bytesDone: done = 0 }) => done);
+  const bytesTotal = sum(shards, ({ bytesTotal: total = 0 }) => total);
+  return {
+    progress: phase === "Succeeded" ? "100%" : percent(bytesDone, bytesTotal),
+    bytesDone,
+    bytesTotal,
+    ...(isFinished(phase) ? {} : paceOf(input, bytesDone, bytesTotal)),
+  };
+}
+
+/** Those that are being rebuilt, and those that were: they vote by now, or another one is there. */
+function shardStatuses(
+  { pod, views }: RecoveryInput,
+  rows: readonly Row[],
+  before: readonly ShardStatus[],
+): ShardStatus[] {
+  const now = rows.map((row) => rowStatus(row));
+  const past = before
+    .filter(({ namespace, shard }) => {
+      return !now.some((other) => other.namespace === namespace && other.shard === shard);
+    })
+    .map((status): ShardStatus => {
+      const view = views.find(
+        ({ namespace, shard }) => namespace === status.namespace && shard === status.shard,
+      );
+      const replica = view?.replicas.find(({ node }) => node === pod);
+      if (replica === undefined) return { ...status, phase: "Failed" };
+      const same = status.newReplicaUid === undefined || replica.uid === status.newReplicaUid;
+      const votes = replica.role === "voter" || replica.role === "leader";
+      // Not heard of at the moment: nothing can be said beyond what was.
+      if (replica.uid === "" || (same && !votes)) return status;
+      return { ...status, phase: same ? "Succeeded" : "Failed" };
+    });
+  return [...now, ...past].toSorted((a, b) => a.shard - b.shard);
+}
+
+function rowStatus({ view, replica }: Row): ShardStatus {
+  return {
+    namespace: view.namespace,
+    shard: view.shard,
+    phase: phaseOf(replica),
+    newReplicaUid: replica.uid,
+    bytesDone: replica.bytesDone,
+    bytesTotal: replica.bytesTotal,
+  };
+}
+
+function phaseOf({ role, phase }: ReplicaView): ReplicaRecoveryPhase {
+  if (phase.startsWith("Deferred")) return "Deferred";
+  if (role === "wiped") return "Detected";
+  switch (phase) {
+    case "Transferring":
+    case "Installing":
+      return "Transferring";
+    case "CatchingUp":
+      return "CatchingUp";
+    default:
+      return "Enrolled";
+  }
+}
+
+function leastFar(shards: readonly ShardStatus[]): ReplicaRecoveryPhase {
+  const ranks = shards.map(({ phase }) => ORDER.indexOf(phase)).filter((rank) => rank >= 0);
+  return ORDER[Math.min(...ranks)] ?? "Detected";
+}
+
+function gateOf(rows: readonly Row[]): string | undefined {
+  const deferred = rows.find(({ replica }) => replica.phase.startsWith("Deferred"));
+  return /^Deferred\((\w+)\)$/u.exec(deferred?.replica.phase ?? "")?.[1];
+}
+
+function toldReason(rows: readonly Row[]): RecoveryReason | undefined {
+  return rows
+    .map(({ replica }) => RECOVERY_REASONS.find((reason) => reason === replica.reason))
+    .find((reason) => reason !== undefined);
+}
+
+/**
+ * The sidecar says that its directories are empty or another's; whether that is because its volume
+ * is another one, the claims say.
+ */
+function joinedReason(
+  told: RecoveryReason | undefined,
+  evidence: NonNullable<ReplicaRecoveryStatus["evidence"]>,
+): RecoveryReason | undefined {
+  const { oldDataClaimUid, newDataClaimUid, oldWalClaimUid, newWalClaimUid } = evidence;
+  const replaced =
+    differ(oldDataClaimUid, newDataClaimUid) || differ(oldWalClaimUid, newWalClaimUid);
+  const empty = told === undefined || told === "VolumeEmpty" || told === "IdentityMismatch";
+  return replaced && empty ? "PVCReplaced" : told;
+}
+
+/** False while either is not known. */
+function differ(before: string | undefined, now: string | undefined): boolean {
+  return before !== undefined && now !== undefined && before !== now;
+}
+
+function evidenceOf({ claims, oldUids, pod }: RecoveryInput, rows: readonly Row[]) {
+  const [first] = rows;
+  const key = first === undefined ? "" : `${first.view.namespace}/${first.view.shard}`;
+  return defined({
+    oldReplicaUid: oldUids.get(key),
+    newReplicaUid: first?.replica.uid,
+    oldDataClaimUid: claims.old?.data,
+    newDataClaimUid: claims.now?.data,
+    oldWalClaimUid: claims.old?.wal,
+    newWalClaimUid: claims.now?.wal,
+    reportedBy: first === undefined ? undefined : pod,
+  });
+}
+
+function sourceOf(rows: readonly Row[], before: ReplicaRecoveryStatus | undefined) {
+  const source = rows.find(({ view }) => view.leader !== null)?.view.leader ?? before?.source;
+  return source === undefined ? {} : { source };
+}
+
+function messageOf(
+  phase: ReplicaRecoveryPhase,
+  gate: string | null,
+  { pod }: RecoveryInput,
+): string {
+  if (gate !== null) return `waits for the gate ${gate}; \`kubectl describe pod ${pod}\` says more`;
+  switch (phase) {
+    case "Detected":
+      return "its replicas hold no data of this store; the rebuild begins by itself";
+    case "Succeeded":
+      return "votes again";
+    case "Failed":
+      return "given up: the replica is another one by now, or no longer wanted";
+    default:
+      return "is being rebuilt from the leader; it does not vote meanwhile";
+  }
+}
+
+function percent(done: number, total: number): string {
+  return total > 0 ? `${Math.floor((100 * done) / total)}%` : "0%";
+}
+
+function paceOf({ bytesPerSecond }: RecoveryInput, done: number, total: number) {
+  if (bytesPerSecond === null || bytesPerSecond <= 0) return {};
+  const seconds = Math.ceil(Math.max(0, total - done) / bytesPerSecond);
+  const eta = seconds < 120 ? `${seconds}s` : `${Math.ceil(seconds / 60)}m`;
+  return { rate: `${(bytesPerSecond / 2 ** 20).toFixed(1)} MiB/s`, eta };
+}
+
+function sum<T>(items: readonly T[], value: (item: T) => number): number {
+  return items.reduce((total, item) => total + value(item), 0);
+}
+
+/** Without what is undefined. */
+function defined<T extends object>(
+  object: T | undefined,
+): Partial<{ [K in keyof T]: NonNullable<T[K]> }> {
+  const entries = Object.entries(object ?? {}).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(entries) as Partial<{ [K in keyof T]: NonNullable<T[K]> }>;
+}

@@ -1,0 +1,158 @@
+/** What people see of a store, from its shards and pods. Pure. */
+import type { NewCondition } from "../api/v1alpha1/conditions.ts";
+import type { StoreShardStatus } from "../api/v1alpha1/store-shard.ts";
+import type { ReplicaView, ShardView } from "../core/status.ts";
+import { shardKeyText } from "../core/record.ts";
+
+/** A pod, as far as the status cares. */
+export interface StatusPod {
+  readonly name: string;
+  readonly ready: boolean;
+}
+
+/** What the status is concluded from. */
+export interface StatusInput {
+  readonly views: readonly ShardView[];
+  readonly pods: readonly StatusPod[];
+  readonly expectedPods: number;
+  /** What the rollout waits for or does; null: nothing. */
+  readonly rollout: string | null;
+}
+
+/** The columns and conditions of a store. */
+export interface StoreSummary {
+  readonly ready: string;
+  readonly quorate: string;
+  readonly rebuilding: number;
+  readonly leaders: string;
+  readonly state: string;
+  readonly conditions: readonly NewCondition[];
+}
+
+/** True for a replica that is being rebuilt, or has to be. */
+export function isRebuilding({ role, phase }: ReplicaView): boolean {
+  return role === "wiped" || role === "learner" || phase.startsWith("Deferred");
+}
+
+/** True when all of a pod's replicas vote; false while nothing is known of any shard. */
+export function isInSync(views: readonly ShardView[], pod: string): boolean {
+  if (views.length === 0) return false;
+  return views.every(({ ensemble, replicas }) => {
+    if (!ensemble.includes(pod)) return true;
+    return replicas.some(({ node, voting }) => node === pod && voting);
+  });
+}
+
+/** Pods that have a replica to be rebuilt. */
+export function rebuildingPods(views: readonly ShardView[]): readonly string[] {
+  const nodes = views.flatMap(({ replicas }) => replicas.filter(isRebuilding));
+  return [...new Set(nodes.map(({ node }) => node))].toSorted();
+}
+
+/** Puts everything together for people. */
+export function storeSummary(input: StatusInput): StoreSummary {
+  const { views, pods, expectedPods } = input;
+  const serving = views.filter((view) => view.serving).length;
+  const leaders = [...new Set(views.flatMap(({ leader }) => leader ?? []))].toSorted();
+  const conditions = [available(views), progressing(input), degraded(views)];
+  const state = conditions[0]?.status === true ? "Available" : (conditions[0]?.reason ?? "");
+  return {
+    ready: `${pods.filter(({ ready }) => ready).length}/${expectedPods}`,
+    quorate: `${serving}/${views.length}`,
+    rebuilding: rebuildingPods(views).length,
+    leaders: leaders.join(","),
+    state: state === "Available" && conditions[2]?.status === true ? "Degraded" : state,
+    conditions,
+  };
+}
+
+function available(views: readonly ShardView[]): NewCondition {
+  const type = "Available";
+  const stopped = views.find(({ stop }) => stop !== null);
+  if (stopped?.stop) {
+    const { reason, message } = stopped.stop;
+    return { type, status: false, reason, message: `${shardKeyText(stopped)}: ${message}` };
+  }
+  const down = views.filter(({ serving }) => !serving);
+  if (views.length === 0) {
+    return { type, status: "Unknown", reason: "Starting", message: "nothing is known yet" };
+  }
+  if (down.length === 0) {
+    return { type, status: true, reason: "AllShardsServe", message: "all shards serve" };
+  }
+  const [first] = down;
+  const why = first?.conditions.find((condition) => condition.type === type);
+  const names = down.map(shardKeyText).join(", ");
+  const message = `not serving: ${names}; ${why?.message ?? ""}`;
+  return { type, status: false, reason: why?.reason ?? "NoLeader", message };
+}
+
+function progressing({ views, pods, expectedPods, rollout }: StatusInput): NewCondition {
+  const type = "Progressing";
+  if (pods.length !== expectedPods) {
+    const message = `${pods.length} of ${expectedPods} pods are there`;
+    return { type, status: true, reason: "WaitingForPods", message };
+  }
+  if (rollout !== null) return { type, status: true, reason: "RollingOut", message: rollout };
+  const busy = views.find((view) => view.conditions.some((c) => c.type === type && c.status));
+  if (busy === undefined) {
+    return { type, status: false, reason: "Idle", message: "everything is as it ought to be" };
+  }
+  const condition = busy.conditions.find((c) => c.type === type);
+  const reason = capitalized(condition?.reason ?? "Working");
+  return { type, status: true, reason, message: `${shardKeyText(busy)}: ${condition?.message}` };
+}
+
+function degraded(views: readonly ShardView[]): NewCondition {
+  const type = "Degraded";
+  const behind = views.flatMap(({ ensemble, replicas }) =>
+    replicas.filter(({ node, voting }) => ensemble.includes(node) && !voting),
+  );
+  if (behind.length === 0) {
+    return { type, status: false, reason: "AllVoting", message: "all replicas vote" };
+  }
+  const nodes = [...new Set(behind.map(({ node }) => node))].toSorted();
+  const told = nodes.map((node) => `${node} (${replicaWord(behind.find((r) => r.node === node))})`);
+  return {
+    type,
+    status: true,
+    reason: "ReplicasNotVoting",
+    message: `not voting: ${told.join(", ")}; \`kubectl get rrec\` shows what is being rebuilt`,
+  };
+}
+
+function replicaWord(replica: ReplicaView | undefined): string {
+  if (replica === undefined) return "unknown";
+  if (replica.fault !== "") return `fault: ${replica.fault}`;
+  if (replica.phase !== "") return replica.phase;
+  return replica.reach === "up" ? replica.role : `not reached: ${replica.reach}`;
+}
+
+/** The status of a StoreShard. */
+export function shardStatus(view: ShardView): Omit<StoreShardStatus, "conditions"> {
+  const { ensemble, replicas } = view;
+  const voting = replicas.filter(({ node, voting: votes }) => votes && ensemble.includes(node));
+  const leader = replicas.find(({ node }) => node === view.leader);
+  const why = view.conditions.find(({ type }) => type === "Available");
+  return {
+    voters: `${voting.length}/${ensemble.length}`,
+    learners: replicas.filter(isRebuilding).length,
+    ...(leader === undefined ? {} : { commitOffset: leader.commitOffset }),
+    state: view.serving ? "Available" : (why?.reason ?? "NoLeader"),
+    replicas: replicas.map(({ node, uid, role, voting: votes, status, phase, reason, fault }) => ({
+      node,
+      uid,
+      role,
+      voting: votes,
+      status,
+      phase,
+      reason,
+      fault,
+    })),
+  };
+}
+
+/** Reasons of conditions begin with a capital. */
+function capitalized(word: string): string {
+  return word.slice(0, 1).toUpperCase() + word.slice(1);
+}

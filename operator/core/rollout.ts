@@ -1,0 +1,109 @@
+/**
+ * Which pod is made anew next, one at a time: those that do not serve anyway first, then followers,
+ * leaders last, after their shards have been handed over. Pure.
+ */
+import { majority } from "./quorum.ts";
+
+/** A pod, as far as a rollout cares. */
+export interface RolloutPod {
+  readonly name: string;
+  /** It is as it ought to be. */
+  readonly updated: boolean;
+  readonly ready: boolean;
+  /** Its process may run: what it holds may count. */
+  readonly running: boolean;
+  readonly terminating: boolean;
+  /** A claim of it is being deleted: its data goes with the pod. */
+  readonly claimTerminating: boolean;
+}
+
+/** A shard, as far as a rollout cares. */
+export interface RolloutShard {
+  readonly name: string;
+  readonly ensemble: readonly string[];
+  /** Nodes that vote right now. */
+  readonly voting: readonly string[];
+  readonly leader: string | null;
+}
+
+/** What to do next. */
+export type RolloutStep =
+  /** Every pod is as it ought to be. */
+  | { readonly kind: "done" }
+  | { readonly kind: "wait"; readonly why: string }
+  /** Have these shards led by somebody else, then ask again. */
+  | {
+      readonly kind: "handOver";
+      readonly pod: string;
+      readonly shards: readonly { readonly name: string; readonly to: string }[];
+    }
+  | { readonly kind: "evict"; readonly pod: string };
+
+/** The next step. `expected` is the number of pods there ought to be. */
+export function rolloutStep(
+  pods: readonly RolloutPod[],
+  shards: readonly RolloutShard[],
+  expected: number,
+): RolloutStep {
+  const outdated = pods.filter(({ updated }) => !updated);
+  if (outdated.length === 0) return { kind: "done" };
+  const leaving = pods.find(({ terminating }) => terminating);
+  if (leaving !== undefined) return wait(`${leaving.name} is being made anew`);
+  if (pods.length < expected) return wait(`${pods.length} of ${expected} pods are there`);
+  // One that does not work is not worked around by making the next one the same.
+  const unready = pods.find(({ updated, ready }) => updated && !ready);
+  if (unready !== undefined) return wait(`${unready.name} is not ready yet`);
+  const next = inOrder(outdated, shards)[0];
+  if (next === undefined) return { kind: "done" };
+  const why = mustStay(next, shards);
+  if (why !== null) return wait(why);
+  const led = shards.filter(({ leader }) => leader === next.name);
+  const shared = led.filter(({ ensemble }) => ensemble.length > 1);
+  if (shared.length === 0) return { kind: "evict", pod: next.name };
+  return {
+    kind: "handOver",
+    pod: next.name,
+    shards: shared.map(({ name, voting }) => ({ name, to: successor(next.name, voting, pods) })),
+  };
+}
+
+/** Those that are not ready, then followers, then leaders; the highest number first in each. */
+function inOrder(
+  pods: readonly RolloutPod[],
+  shards: readonly RolloutShard[],
+): readonly RolloutPod[] {
+  const rank = ({ name, ready }: RolloutPod): number => {
+    if (!ready) return 0;
+    return shards.some(({ leader }) => leader === name) ? 2 : 1;
+  };
+  return pods.toReversed().toSorted((a, b) => rank(a) - rank(b));
+}
+
+/** Why the pod may not go now; null when it may. */
+function mustStay(pod: RolloutPod, shards: readonly RolloutShard[]): string | null {
+  for (const { name, ensemble, voting } of shards) {
+    // The only copy: there is no other way than to do without it for a while.
+    if (!ensemble.includes(pod.name) || ensemble.length === 1) continue;
+    const others = voting.filter((node) => node !== pod.name && ensemble.includes(node));
+    if (pod.claimTerminating && others.length < ensemble.length - 1) {
+      return `${pod.name} would lose its data while another replica of ${name} does not vote`;
+    }
+    // What is not known to vote may do so all the same, unless it does not even run.
+    const counts = pod.running || voting.includes(pod.name);
+    if (counts && others.length < majority(ensemble.length)) {
+      return `${pod.name} is needed for a majority of ${name}`;
+    }
+  }
+  return null;
+}
+
+/** An updated pod if there is one: then the shard moves only once. */
+function successor(from: string, voting: readonly string[], pods: readonly RolloutPod[]): string {
+  const others = voting.filter((node) => node !== from);
+  const updated = others.find((node) => pods.some((pod) => pod.name === node && pod.updated));
+  return updated ?? others[0] ?? from;
+}
+
+function wait(why: string): RolloutStep {
+  return { kind: "wait", why };
+}

@@ -1,0 +1,81 @@
+/** What can go wrong with a call to the API server. */
+
+/** The API server answered that it will not, or cannot. */
+export class ApiError extends Error {
+  override readonly name = "ApiError";
+  /** HTTP status. */
+  readonly status: number;
+  /** One word, such as NotFound, AlreadyExists, Conflict, Expired; "" when it gave none. */
+  readonly reason: string;
+  /** How long it asks to be left alone; null when it does not. */
+  readonly retryAfterMs: number | null;
+  constructor(status: number, reason: string, message: string, retryAfterMs: number | null) {
+    super(message);
+    this.status = status;
+    this.reason = reason;
+    this.retryAfterMs = retryAfterMs;
+  }
+}
+
+/**
+ * There was no answer: refused, broken or too late. Whether the call was carried out is not known.
+ */
+export class ApiUnreachable extends Error {
+  override readonly name = "ApiUnreachable";
+  readonly timedOut: boolean;
+  constructor(message: string, timedOut: boolean, cause?: unknown) {
+    super(message, { cause });
+    this.timedOut = timedOut;
+  }
+}
+
+/** True for an ApiError with this status. */
+export function isStatus(error: unknown, status: number): boolean {
+  return error instanceof ApiError && error.status === status;
+}
+
+/** The resource version is too old to go on from: list anew. */
+export function isExpired(error: unknown): boolean {
+  return error instanceof ApiError && (error.status === 410 || error.reason === "Expired");
+}
+
+/** The error in an answer with a status of 400 or more, whatever its body is. */
+export function errorFromAnswer(
+  status: number,
+  body: string,
+  retryAfter: string | undefined,
+  what: string,
+): ApiError {
+  const { reason, message } = statusFields(body);
+  const text = message === "" ? body.slice(0, 300).trim() : message;
+  const seconds = Number(retryAfter);
+  const retryAfterMs =
+    retryAfter !== undefined && Number.isFinite(seconds) && seconds >= 0 ? seconds * 1_000 : null;
+  return new ApiError(status, reason, `${what}: ${status} ${text}`, retryAfterMs);
+}
+
+/** The error in an object of kind Status. */
+export function errorFromStatus(object: unknown, what: string): ApiError {
+  const { code, reason, message } = fieldsOf(object);
+  return new ApiError(code, reason, `${what}: ${code} ${message}`, null);
+}
+
+function statusFields(body: string) {
+  try {
+    return fieldsOf(JSON.parse(body));
+  } catch {
+    // A proxy or a broken server: not JSON.
+    return { code: 0, reason: "", message: "" };
+  }
+}
+
+function fieldsOf(object: unknown) {
+  const at = (key: string): unknown =>
+    typeof object === "object" && object !== null ? Reflect.get(object, key) : undefined;
+  const [code, reason, message] = [at("code"), at("reason"), at("message")];
+  return {
+    code: typeof code === "number" ? code : 0,
+    reason: typeof reason === "string" ? reason : "",
+    message: typeof message === "string" ? message : "",
+  };
+}

@@ -1,0 +1,51 @@
+/** What the coordinator asks Kubernetes. No decision is made here. */
+import { CallFailed, type Platform } from "../controller/ports.ts";
+import { IN_SYNC_GATE } from "../specs/labels.ts";
+import type { ApiClient } from "./api-client.ts";
+import { podFacts } from "./pods.ts";
+import { KINDS, type KubeObject } from "./resources.ts";
+
+/** The {@link Platform} of one store. */
+export class KubePlatform implements Platform {
+  readonly #client: ApiClient;
+  readonly #namespace: string;
+
+  constructor(client: ApiClient, namespace: string) {
+    this.#client = client;
+    this.#namespace = namespace;
+  }
+
+  /**
+   * Asked of the API server itself, not of a cache. True when there is no such pod, when it has
+   * ended for good, or when it has not started since it was made: a process that starts afterwards
+   * leads nothing until the coordinator says so. False while its end is not confirmed: a pod that
+   * is being deleted on a lost machine may still run.
+   */
+  async isStopped(node: string, signal: AbortSignal): Promise<boolean> {
+    const pod = await this.#client.get(KINDS.pod, this.#namespace, node, { signal });
+    if (pod === null) return true;
+    const { sidecar, terminating } = podFacts(pod, IN_SYNC_GATE);
+    if (sidecar === "ended for good") return true;
+    return sidecar === "never started" && !terminating;
+  }
+}
+
+/** Host and port of a pod's sidecar for the coordinator. Throws CallFailed while it has none. */
+export type ResolveAddress = (node: string) => string;
+
+/**
+ * By the pod's own address: its name is resolved by caches that know a new pod only after a while,
+ * and a recovery begins with a new pod. `pod` looks into the cache.
+ */
+export function podAddressResolver(
+  pod: (node: string) => KubeObject | undefined,
+  port: number,
+): ResolveAddress {
+  return (node) => {
+    const object = pod(node);
+    if (object === undefined) throw new CallFailed(node, "there is no such pod", false);
+    const { ip } = podFacts(object, IN_SYNC_GATE);
+    if (ip === "") throw new CallFailed(node, "the pod has no address yet", false);
+    return ip.includes(":") ? `[${ip}]:${port}` : `${ip}:${port}`;
+  };
+}

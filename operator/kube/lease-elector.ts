@@ -1,0 +1,239 @@
+/**
+ * One active process of several, by a Lease. A holder that does not renew in time stops acting
+ * before another may begin. How old a Lease is follows from when this process saw it change, by its
+ * own monotonic clock: clocks of different machines, and jumps of the wall clock, do not matter.
+ *
+ * A Lease is no lock: a process that slept may act for a moment beside its successor. What must not
+ * happen twice is guarded where it happens, by compare-and-swap of the record (R18).
+ */
+import type { Clock } from "../../sidecar/lib/ports/clock.ts";
+import type { Logger } from "../../sidecar/lib/ports/logger.ts";
+import { childAbort, pause } from "../controller/wake.ts";
+import type { ApiClient } from "./api-client.ts";
+import { isStatus } from "./api-error.ts";
+import { KUBE_LIMITS, type KubeLimits } from "./limits.ts";
+import { microTime } from "./micro-time.ts";
+import { KINDS, type KubeObject } from "./resources.ts";
+
+/** What an elector needs. */
+export interface LeaseElectorOptions {
+  readonly client: ApiClient;
+  readonly namespace: string;
+  /** Name of the Lease. */
+  readonly name: string;
+  /** Of this process; no other may ever have it. */
+  readonly identity: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Told when this process begins and ends to lead. */
+  readonly changed?: (leads: boolean) => void;
+  readonly limits?: Partial<KubeLimits>;
+}
+
+/** See the file's header. */
+export class LeaseElector {
+  readonly #options: LeaseElectorOptions;
+  readonly #limits: KubeLimits;
+  /** The Lease as last seen, and when it was first seen so. */
+  #seen: { readonly lease: KubeObject; readonly sinceMs: number } | null = null;
+  #leads = false;
+
+  constructor(options: LeaseElectorOptions) {
+    this.#options = options;
+    this.#limits = { ...KUBE_LIMITS, ...options.limits };
+  }
+
+  /** True while this process leads. */
+  get leads(): boolean {
+    return this.#leads;
+  }
+
+  /** Who held the Lease when it was last seen; "" when nobody did. */
+  get holder(): string {
+    return this.#seen === null ? "" : holderOf(this.#seen.lease);
+  }
+
+  /**
+   * Waits for the Lease, then does `work` until that ends, `signal` aborts, or the Lease is lost.
+   * `lost`: the process must end, since nobody can say what it still believes. The signal that
+   * `work` gets aborts when it has to stop; it is awaited. Rejects with what `work` throws.
+   */
+  async run(
+    signal: AbortSignal,
+    work: (signal: AbortSignal) => Promise<void>,
+  ): Promise<"stopped" | "lost"> {
+    const { clock, logger, identity } = this.#options;
+    while (!(await this.#try(signal, this.#limits.leaseRenewMs / 2))) {
+      if (signal.aborted) return "stopped";
+      await pause(clock, this.#limits.leaseRetryMs, signal);
+      if (signal.aborted) return "stopped";
+    }
+    logger.info("leads", { identity });
+    this.#setLeads(true);
+    const { controller, unlink } = childAbort(signal);
+    const worked = work(controller.signal);
+    // A failure of the work ends the renewal as well; it is thrown below.
+    const ended = worked.then(
+      () => controller.abort(new Error("the work has ended")),
+      (error: unknown) => controller.abort(error),
+    );
+    const lost = await this.#renew(controller.signal);
+    if (lost) controller.abort(new Error("the leader lease was lost"));
+    try {
+      await worked;
+    } catch (error) {
+      if (!signal.aborted && !lost) throw error;
+    } finally {
+      await ended;
+      unlink();
+      this.#setLeads(false);
+      if (!lost) await this.#release();
+    }
+    return lost ? "lost" : "stopped";
+  }
+
+  /** Renews until the signal aborts (false), or until it is too late (true). */
+  async #renew(signal: AbortSignal): Promise<boolean> {
+    const { clock, logger, identity } = this.#options;
+    const { leaseRenewMs, leaseRetryMs } = this.#limits;
+    let renewedAtMs = clock.monotonicMs();
+    for (;;) {
+      await pause(clock, leaseRetryMs, signal);
+      if (signal.aborted) return false;
+      const beganAtMs = clock.monotonicMs();
+      const leftMs = renewedAtMs + leaseRenewMs - beganAtMs;
+      const renewed = leftMs > 0 && (await this.#try(signal, Math.min(leftMs, leaseRenewMs / 2)));
+      if (signal.aborted) return false;
+      if (renewed) {
+        renewedAtMs = beganAtMs;
+      } else if (clock.monotonicMs() - renewedAtMs >= leaseRenewMs || this.#heldByOther()) {
+        logger.error("leader election lost", { identity, holder: this.holder });
+        return true;
+      }
+    }
+  }
+
+  #heldByOther(): boolean {
+    return this.holder !== "" && this.holder !== this.#options.identity;
+  }
+
+  /** One attempt to get or renew it; never rejects. */
+  async #try(signal: AbortSignal, deadlineMs: number): Promise<boolean> {
+    const { client, namespace, name, logger } = this.#options;
+    const call = { signal, deadlineMs: Math.max(1, deadlineMs) };
+    try {
+      const lease = await client.get(KINDS.lease, namespace, name, call);
+      if (lease === null) {
+        this.#see(await client.create(KINDS.lease, this.#leaseAfter(null), call));
+        return true;
+      }
+      this.#see(lease);
+      if (!this.#mayTake(lease)) return false;
+      this.#see(await client.replace(KINDS.lease, this.#leaseAfter(lease), call));
+      return true;
+    } catch (error) {
+      if (signal.aborted) return false;
+      // Somebody else was quicker: look again in a while.
+      if (isStatus(error, 409)) {
+        await this.#lookAgain(signal, deadlineMs);
+        return false;
+      }
+      const message = error instanceof Error ? error.message : String(error);
+      logger.warn("lease not reached", { error: message });
+      return false;
+    }
+  }
+
+  async #lookAgain(signal: AbortSignal, deadlineMs: number): Promise<void> {
+    const { client, namespace, name } = this.#options;
+    const call = { signal, deadlineMs: Math.max(1, deadlineMs) };
+    const lease = await client.get(KINDS.lease, namespace, name, call).catch(() => null);
+    if (lease !== null) this.#see(lease);
+  }
+
+  #see(lease: KubeObject): void {
+    const known = this.#seen?.lease.metadata.resourceVersion;
+    if (known !== undefined && known === lease.metadata.resourceVersion) return;
+    this.#seen = { lease, sinceMs: this.#options.clock.monotonicMs() };
+  }
+
+  /** Ours, nobody's, or unchanged for as long as its holder said it would hold. */
+  #mayTake(lease: KubeObject): boolean {
+    const holder = holderOf(lease);
+    if (holder === "" || holder === this.#options.identity) return true;
+    const seconds = specOf(lease)["leaseDurationSeconds"];
+    const holdsMs = typeof seconds === "number" ? seconds * 1_000 : this.#limits.leaseDurationMs;
+    const sinceMs = this.#seen?.sinceMs ?? this.#options.clock.monotonicMs();
+    return this.#options.clock.monotonicMs() - sinceMs >= holdsMs;
+  }
+
+  #leaseAfter(before: KubeObject | null): KubeObject {
+    const { namespace, name, identity, clock } = this.#options;
+    const now = microTime(clock.nowMs());
+    const spec = before === null ? {} : specOf(before);
+    const same = spec["holderIdentity"] === identity;
+    const transitions = typeof spec["leaseTransitions"] === "number" ? spec["leaseTransitions"] : 0;
+    return {
+      metadata: { ...(before?.metadata ?? { name, namespace }) },
+      spec: {
+        ...spec,
+        holderIdentity: identity,
+        leaseDurationSeconds: Math.ceil(this.#limits.leaseDurationMs / 1_000),
+        acquireTime: same ? (spec["acquireTime"] ?? now) : now,
+        renewTime: now,
+        leaseTransitions: same || before === null ? transitions : transitions + 1,
+      },
+    };
+  }
+
+  /** Lets the next one begin at once; what goes wrong only makes it wait. */
+  async #release(): Promise<void> {
+    const { logger } = this.#options;
+    try {
+      // A renewal that was cut short may have reached the server: then the first attempt meets it.
+      if (!(await this.#tryRelease())) await this.#tryRelease();
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      logger.warn("lease not released", { error: message });
+    }
+  }
+
+  /** False when the Lease changed in between. */
+  async #tryRelease(): Promise<boolean> {
+    const { client, clock, namespace, name, identity } = this.#options;
+    const { signal } = new AbortController();
+    const call = { signal, deadlineMs: this.#limits.leaseRetryMs };
+    const lease = await client.get(KINDS.lease, namespace, name, call);
+    if (lease === null || holderOf(lease) !== identity) return true;
+    const now = microTime(clock.nowMs());
+    const spec = {
+      ...specOf(lease),
+      holderIdentity: "",
+      leaseDurationSeconds: 1,
+      acquireTime: now,
+      renewTime: now,
+    };
+    try {
+      await client.replace(KINDS.lease, { metadata: lease.metadata, spec }, call);
+      return true;
+    } catch (error) {
+      if (isStatus(error, 409)) return false;
+      throw error;
+    }
+  }
+
+  #setLeads(leads: boolean): void {
+    this.#leads = leads;
+    this.#options.changed?.(leads);
+  }
+}
+
+function specOf(lease: KubeObject): Readonly<Record<string, unknown>> {
+  const spec = lease["spec"];
+  return typeof spec === "object" && spec !== null ? (spec as Record<string, unknown>) : {};
+}
+
+function holderOf(lease: KubeObject): string {
+  const holder = specOf(lease)["holderIdentity"];
+  return typeof holder === "string" ? holder : "";
+}

@@ -1,0 +1,79 @@
+/** Runs a reconciler over a queue of keys, as controllers do. */
+import type { Logger } from "../../sidecar/lib/ports/logger.ts";
+import type { Workqueue } from "./workqueue.ts";
+
+/** When a key is to be looked at again by itself; null: only when something changes. */
+export type ReconcileResult = { readonly requeueAfterMs: number } | null;
+
+/** Looks at what is and what ought to be of one key; told nothing of what happened to it. */
+export type Reconcile = (key: string, signal: AbortSignal) => Promise<ReconcileResult>;
+
+/** Trying again is of no use until the object changes: a person's mistake. */
+export class TerminalError extends Error {
+  override readonly name = "TerminalError";
+}
+
+/** How a reconcile ended, for the metric `controller_runtime_reconcile_total`. */
+export type ReconcileOutcome = "success" | "requeue_after" | "error" | "terminal_error";
+
+/** What a loop needs. */
+export interface ReconcileLoopOptions {
+  readonly queue: Workqueue;
+  readonly reconcile: Reconcile;
+  /** Keys worked on at the same time; each by one worker. */
+  readonly workers: number;
+  readonly logger: Logger;
+  readonly observe?: (outcome: ReconcileOutcome) => void;
+}
+
+/** Works until the signal aborts; a reconcile under way is awaited. */
+export async function runReconcileLoop(
+  options: ReconcileLoopOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const workers = Array.from({ length: options.workers }, () => work(options, signal));
+  await Promise.all(workers);
+}
+
+async function work(options: ReconcileLoopOptions, signal: AbortSignal): Promise<void> {
+  const { queue } = options;
+  for (;;) {
+    let key: string;
+    try {
+      key = await queue.take(signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      throw error;
+    }
+    try {
+      await reconcileOne(options, key, signal);
+    } finally {
+      queue.done(key);
+    }
+  }
+}
+
+async function reconcileOne(
+  { queue, reconcile, logger, observe }: ReconcileLoopOptions,
+  key: string,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    const result = await reconcile(key, signal);
+    queue.forget(key);
+    if (result !== null) queue.addAfter(key, result.requeueAfterMs);
+    observe?.(result === null ? "success" : "requeue_after");
+  } catch (error) {
+    if (signal.aborted) return;
+    const message = error instanceof Error ? error.message : String(error);
+    if (error instanceof TerminalError) {
+      queue.forget(key);
+      logger.warn("reconcile given up until the object changes", { key, error: message });
+      observe?.("terminal_error");
+      return;
+    }
+    queue.addFailed(key);
+    logger.warn("reconcile failed", { key, error: message });
+    observe?.("error");
+  }
+}

@@ -1,0 +1,178 @@
+/** ReplicaRecovery objects: those that the operator makes of what it sees, and people's orders. */
+import type { Clock } from "../../sidecar/lib/ports/clock.ts";
+import {
+  isFinished,
+  type ReplicaRecovery,
+  type ReplicaRecoveryStatus,
+} from "../api/v1alpha1/replica-recovery.ts";
+import type { ReplicatedStoreStatus } from "../api/v1alpha1/replicated-store.ts";
+import { parseReplicaRecovery, ResourceInvalid } from "../api/v1alpha1/validation.ts";
+import { recoveryName, recoveryStatus } from "../controller/recovery-status.ts";
+import { rebuildingPods } from "../controller/store-status.ts";
+import { TransferRates } from "../controller/transfer-rate.ts";
+import { POD_LABEL, storeLabels } from "../specs/labels.ts";
+import type { ApiClient } from "./api-client.ts";
+import { isStatus } from "./api-error.ts";
+import { KINDS, type KubeObject } from "./resources.ts";
+import { StatusWriter, timestamp } from "./status-writer.ts";
+import type { StoreRuntime } from "./store-runtime.ts";
+import { claimUids, type StoreSight } from "./store-view.ts";
+
+/** Keeps a store's ReplicaRecovery objects. */
+export class RecoveryObjects {
+  readonly #client: ApiClient;
+  readonly #clock: Clock;
+  readonly #statuses: StatusWriter;
+  readonly #rates = new TransferRates();
+
+  constructor(client: ApiClient, clock: Clock) {
+    this.#client = client;
+    this.#clock = clock;
+    this.#statuses = new StatusWriter(client, clock);
+  }
+
+  /** Makes, updates and ends what there is to say, carries out orders, removes what is old. */
+  async reconcile(sight: StoreSight, runtime: StoreRuntime, signal: AbortSignal): Promise<void> {
+    await this.#create(sight, runtime, signal);
+    for (const object of sight.recoveries) {
+      const recovery = parsed(object);
+      if (recovery === null || object.metadata.deletionTimestamp !== undefined) continue;
+      if (isFinished(recovery.status?.phase)) await this.#expire(object, recovery, signal);
+      else if (recovery.spec.trigger === "Detected") {
+        await this.#update(sight, runtime, object, recovery, signal);
+      } else await this.#order(runtime, object, recovery, signal);
+    }
+  }
+
+  /** One for each pod that has replicas to rebuild and none open yet. */
+  async #create(sight: StoreSight, runtime: StoreRuntime, signal: AbortSignal): Promise<void> {
+    const { name: storeName, namespace } = sight.store.metadata;
+    for (const pod of rebuildingPods(runtime.views())) {
+      const name = recoveryName(runtime.views(), pod);
+      if (name === null || sight.recoveries.some((object) => object.metadata.name === name)) {
+        continue;
+      }
+      const object: KubeObject = {
+        metadata: { name, namespace, labels: { ...storeLabels(storeName), [POD_LABEL]: pod } },
+        spec: { storeName, rebuild: { pod }, trigger: "Detected" },
+      };
+      try {
+        const made = await this.#client.create(KINDS.recovery, object, { signal });
+        const status = this.#status(sight, runtime, pod, undefined);
+        await this.#statuses.write(KINDS.recovery, made, status, signal);
+      } catch (error) {
+        // Made before this process began; its event is on the way.
+        if (!isStatus(error, 409)) throw error;
+      }
+    }
+  }
+
+  async #update(
+    sight: StoreSight,
+    runtime: StoreRuntime,
+    object: KubeObject,
+    { spec, status }: ReplicaRecovery,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const pod = spec.rebuild?.pod ?? "";
+    const current = recoveryName(runtime.views(), pod);
+    const superseded = current !== null && current !== object.metadata.name;
+    const next = superseded
+      ? this.#ended(status, "Failed", `wiped again before it voted; ${current} goes on`)
+      : this.#status(sight, runtime, pod, status);
+    await this.#statuses.write(KINDS.recovery, object, next, signal);
+  }
+
+  #status(
+    sight: StoreSight,
+    runtime: StoreRuntime,
+    pod: string,
+    before: ReplicaRecoveryStatus | undefined,
+  ): ReplicaRecoveryStatus {
+    const storeStatus = (sight.object["status"] ?? {}) as ReplicatedStoreStatus;
+    const facts = sight.pods.find(({ name }) => name === pod);
+    const input = {
+      pod,
+      views: runtime.views(),
+      claims: {
+        old: storeStatus.pods?.find(({ name }) => name === pod)?.claimUids ?? null,
+        now: facts === undefined ? null : claimUids(sight, facts),
+      },
+      oldUids: runtime.votedUids(pod),
+      now: timestamp(this.#clock),
+    };
+    const { bytesDone = 0, bytesTotal = 0 } = recoveryStatus(
+      { ...input, bytesPerSecond: null },
+      before,
+    );
+    const key = `${sight.store.metadata.uid ?? ""} ${pod}`;
+    const nowMs = this.#clock.monotonicMs();
+    const { bytesPerSecond } = this.#rates.observe(key, bytesDone, bytesTotal, nowMs);
+    return recoveryStatus({ ...input, bytesPerSecond }, before);
+  }
+
+  async #order(
+    runtime: StoreRuntime,
+    object: KubeObject,
+    { spec, status }: ReplicaRecovery,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const write = async (next: ReplicaRecoveryStatus): Promise<void> => {
+      await this.#statuses.write(KINDS.recovery, object, next, signal);
+    };
+    if (spec.forceQuorum === undefined) {
+      const message = "a rebuild cannot be ordered yet; delete the pod's claims, then the pod";
+      await write(this.#ended(status, "Rejected", message));
+      return;
+    }
+    const { shard, survivor, acknowledgeDataLoss } = spec.forceQuorum;
+    // An operator that was killed between the deed and its report finds the deed in the record.
+    const begun = status?.phase === "Enrolled";
+    const done = begun && runtime.isAlone(shard, survivor);
+    if (!begun) {
+      const message = "is being carried out";
+      await write({ phase: "Enrolled", message, startedAt: timestamp(this.#clock) });
+    }
+    try {
+      if (!done) await runtime.coordinator.forceQuorum(shard, { survivor, acknowledgeDataLoss });
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      await write(this.#ended(status, "Rejected", error.message));
+      return;
+    }
+    await write(this.#ended(status, "Succeeded", `goes on with ${survivor}`));
+  }
+
+  #ended(
+    before: ReplicaRecoveryStatus | undefined,
+    phase: "Succeeded" | "Failed" | "Rejected",
+    message: string,
+  ): ReplicaRecoveryStatus {
+    const now = timestamp(this.#clock);
+    const { gate: _gate, rate: _rate, eta: _eta, ...kept } = before ?? {};
+    return { ...kept, phase, message, startedAt: before?.startedAt ?? now, finishedAt: now };
+  }
+
+  async #expire(
+    object: KubeObject,
+    { spec, status }: ReplicaRecovery,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const endedMs = Date.parse(status?.finishedAt ?? "");
+    const ageMs = this.#clock.nowMs() - endedMs;
+    if (Number.isNaN(endedMs) || ageMs < spec.ttlSecondsAfterFinished * 1_000) return;
+    const { namespace, name, uid } = object.metadata;
+    const options = uid === undefined ? {} : { uid };
+    await this.#client.delete(KINDS.recovery, namespace, name, options, { signal });
+  }
+}
+
+/** The API server has checked it; one from an older definition is left alone. */
+function parsed(object: KubeObject): ReplicaRecovery | null {
+  try {
+    return parseReplicaRecovery(object);
+  } catch (error) {
+    if (error instanceof ResourceInvalid) return null;
+    throw error;
+  }
+}

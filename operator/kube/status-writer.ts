@@ -1,0 +1,184 @@
+/** Writes what people see: statuses, and the pods' readiness gate. Nothing that is so already. */
+import { isDeepStrictEqual } from "node:util";
+import type { Clock } from "../../sidecar/lib/ports/clock.ts";
+import { withConditions } from "../api/v1alpha1/conditions.ts";
+import type { StatusCondition } from "../api/v1alpha1/metadata.ts";
+import type { ReplicatedStoreStatus } from "../api/v1alpha1/replicated-store.ts";
+import { storeShardName } from "../api/v1alpha1/store-shard.ts";
+import { isInSync, shardStatus, storeSummary } from "../controller/store-status.ts";
+import type { ShardView } from "../core/status.ts";
+import { IN_SYNC_GATE, podOrdinal, selectorLabels, selectorText } from "../specs/labels.ts";
+import type { ApiClient } from "./api-client.ts";
+import type { PodFacts } from "./pods.ts";
+import { KINDS, type KubeObject, type ResourceKind } from "./resources.ts";
+import { claimUids, type StoreSight } from "./store-view.ts";
+
+/** A moment as Kubernetes writes it in most places: whole seconds. */
+export function timestamp(clock: Clock): string {
+  return new Date(clock.nowMs()).toISOString().replace(/\.\d+Z$/u, "Z");
+}
+
+/** See the file's header. */
+export class StatusWriter {
+  readonly #client: ApiClient;
+  readonly #clock: Clock;
+
+  constructor(client: ApiClient, clock: Clock) {
+    this.#client = client;
+    this.#clock = clock;
+  }
+
+  /** Replaces the operator's part of an object's status where it differs from `status`. */
+  async write(
+    kind: ResourceKind,
+    object: KubeObject,
+    status: object,
+    signal: AbortSignal,
+  ): Promise<void> {
+    // As it will come back: without what is undefined.
+    const plain: unknown = JSON.parse(JSON.stringify(status));
+    if (isDeepStrictEqual(plain, object["status"])) return;
+    const { name, namespace, uid } = object.metadata;
+    const { apiVersion, kind: word } = kind;
+    const applied = { apiVersion, kind: word, metadata: { name, namespace, uid }, status: plain };
+    await this.#client.apply(kind, applied, { signal }, "status");
+  }
+
+  /** A store that cannot be worked on: the reason is one word, the message says what to do. */
+  async refuse(
+    object: KubeObject,
+    reason: string,
+    message: string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const status = (object["status"] ?? {}) as ReplicatedStoreStatus;
+    const conditions = withConditions(
+      status.conditions ?? [],
+      [{ type: "Available", status: "Unknown", reason, message }],
+      object.metadata.generation ?? 0,
+      timestamp(this.#clock),
+    );
+    await this.write(KINDS.store, object, { ...status, state: reason, conditions }, signal);
+  }
+
+  /** The store's own status. */
+  async store(
+    sight: StoreSight,
+    views: readonly ShardView[],
+    expectedPods: number,
+    rollout: string | null,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { store, object, pods, storeId } = sight;
+    const summary = storeSummary({ views, pods, expectedPods, rollout });
+    const { conditions, ...columns } = summary;
+    const generation = store.metadata.generation ?? 0;
+    const before = (object["status"] ?? {}) as ReplicatedStoreStatus;
+    const status: ReplicatedStoreStatus = {
+      observedGeneration: generation,
+      replicas: pods.length,
+      selector: selectorText(selectorLabels(store.metadata.name)),
+      storeId,
+      ...columns,
+      pods: [
+        ...pods.map((pod) => podStatus(sight, views, pod, before)),
+        ...absentPods(sight, before, expectedPods),
+      ],
+      conditions: [
+        ...withConditions(before.conditions ?? [], conditions, generation, timestamp(this.#clock)),
+      ],
+    };
+    await this.write(KINDS.store, object, status, signal);
+  }
+
+  /** The statuses of the store's StoreShards, as far as there are any. */
+  async shards(sight: StoreSight, views: readonly ShardView[], signal: AbortSignal): Promise<void> {
+    for (const view of views) {
+      const name = storeShardName(sight.store.metadata.name, view.namespace, view.shard);
+      const object = sight.shards.find((shard) => shard.metadata.name === name);
+      if (object === undefined) continue;
+      const before = (object["status"] ?? {}) as { conditions?: readonly StatusCondition[] };
+      const conditions = withConditions(
+        before.conditions ?? [],
+        view.conditions.map((condition) => ({
+          ...condition,
+          reason: condition.reason.slice(0, 1).toUpperCase() + condition.reason.slice(1),
+        })),
+        object.metadata.generation ?? 0,
+        timestamp(this.#clock),
+      );
+      await this.write(KINDS.shard, object, { ...shardStatus(view), conditions }, signal);
+    }
+  }
+
+  /** The readiness gate of each pod: true when all its replicas vote. */
+  async gates(sight: StoreSight, views: readonly ShardView[], signal: AbortSignal): Promise<void> {
+    for (const pod of sight.pods) {
+      const inSync = podInSync(views, pod);
+      if (pod.inSync === inSync || pod.terminating) continue;
+      const condition = {
+        type: IN_SYNC_GATE,
+        status: inSync ? "True" : "False",
+        reason: inSync ? "AllReplicasVote" : "ReplicaNotVoting",
+        message: inSync ? "all replicas of this pod vote" : "a replica of this pod does not vote",
+        lastTransitionTime: timestamp(this.#clock),
+      };
+      const { namespace } = sight.store.metadata;
+      const metadata = { name: pod.name, namespace, uid: pod.uid };
+      const applied = {
+        apiVersion: "v1",
+        kind: "Pod",
+        metadata,
+        status: { conditions: [condition] },
+      };
+      await this.#client.apply(KINDS.pod, applied, { signal }, "status");
+    }
+  }
+}
+
+/**
+ * Both the coordinator and the pod itself say so: a pod that was just made again must not be taken
+ * for the one that the coordinator heard of last.
+ */
+function podInSync(views: readonly ShardView[], pod: PodFacts): boolean {
+  return pod.sidecarReady && isInSync(views, pod.name);
+}
+
+/** A pod that is being made again: what its claims were is wanted when it comes back. */
+function absentPods(
+  { store, pods }: StoreSight,
+  before: ReplicatedStoreStatus,
+  expectedPods: number,
+): NonNullable<ReplicatedStoreStatus["pods"]> {
+  return (before.pods ?? [])
+    .filter(({ name }) => {
+      const ordinal = podOrdinal(store.metadata.name, name);
+      const expected = ordinal !== null && ordinal < expectedPods;
+      return expected && !pods.some((pod) => pod.name === name);
+    })
+    .map(({ name, claimUids: uids }) => ({
+      name,
+      ready: false,
+      inSync: false,
+      ...(uids === undefined ? {} : { claimUids: uids }),
+    }));
+}
+
+/** Claims are noted while the pod's replicas vote: what they were is evidence afterwards. */
+function podStatus(
+  sight: StoreSight,
+  views: readonly ShardView[],
+  pod: PodFacts,
+  before: ReplicatedStoreStatus,
+): NonNullable<ReplicatedStoreStatus["pods"]>[number] {
+  const inSync = podInSync(views, pod);
+  const known = before.pods?.find(({ name }) => name === pod.name)?.claimUids;
+  const uids = inSync ? { ...known, ...claimUids(sight, pod) } : known;
+  return {
+    name: pod.name,
+    ready: pod.ready,
+    inSync,
+    ...(pod.nodeName === "" ? {} : { nodeName: pod.nodeName }),
+    ...(uids === undefined ? {} : { claimUids: uids }),
+  };
+}

@@ -1,0 +1,286 @@
+/**
+ * Brings one store to what its ReplicatedStore asks for, one look at a time: its objects, its
+ * coordinator, where its shards are, what people see, its rollout. Level-based: nothing depends on
+ * having seen what happened before.
+ */
+import type { Clock } from "../../sidecar/lib/ports/clock.ts";
+import type { Logger } from "../../sidecar/lib/ports/logger.ts";
+import type { ReplicatedStore } from "../api/v1alpha1/replicated-store.ts";
+import { parseReplicatedStore, ResourceInvalid } from "../api/v1alpha1/validation.ts";
+import type { NodeEndpoint, SidecarClient } from "../controller/ports.ts";
+import type { CoordinatorEvent } from "../core/events.ts";
+import { defaultReplicationFactor } from "../core/placement.ts";
+import { wantedEnsemble } from "../core/scale.ts";
+import { objectNames, podName, selectorText, STORE_LABEL } from "../specs/labels.ts";
+import { PORTS } from "../specs/ports.ts";
+import { podHost } from "../specs/services.ts";
+import { addressedSidecars } from "./addressed-sidecars.ts";
+import type { ApiClient } from "./api-client.ts";
+import { applyOwned } from "./applied-objects.ts";
+import { eventNote } from "./event-notes.ts";
+import type { EventRecorder } from "./event-recorder.ts";
+import { KubePlatform, podAddressResolver, type ResolveAddress } from "./kube-platform.ts";
+import { PersonNeeded } from "./person-needed.ts";
+import type { ReconcileResult } from "./reconcile-loop.ts";
+import { KubeRecordStore } from "./record-store.ts";
+import { RecoveryObjects } from "./recovery-objects.ts";
+import { KINDS, type KubeObject } from "./resources.ts";
+import { StatusWriter } from "./status-writer.ts";
+import { growStorage } from "./storage-growth.ts";
+import type { StoreCaches } from "./store-caches.ts";
+import { deleteData, DELETE_DATA_FINALIZER, settleFinalizer } from "./store-deletion.ts";
+import { rollOut } from "./store-rollout.ts";
+import {
+  coordinatorSpec,
+  recoveryPolicy,
+  runtimeSignature,
+  StoreRuntime,
+} from "./store-runtime.ts";
+import { podsNeeded, storeSight, type StoreSight } from "./store-view.ts";
+
+/** What the reconciler is made of. */
+export interface StoreReconcilerOptions {
+  readonly client: ApiClient;
+  readonly caches: StoreCaches;
+  readonly sidecars: SidecarClient;
+  readonly clock: Clock;
+  readonly events: EventRecorder;
+  readonly logger: Logger;
+  /** Image of the sidecar where a store names none. */
+  readonly image: string;
+  /** Has a store (`namespace/name`) looked at again soon. */
+  readonly touched: (key: string) => void;
+  /** An invariant broke in a store's coordinator: the process must end. */
+  readonly broken: (error: unknown) => void;
+  /** Where pods are reached, when that is not by their names and addresses in the cluster. */
+  readonly endpoint?: (namespace: string, node: string) => NodeEndpoint;
+}
+
+/** Looked at anew this often, even if nothing was seen to change. */
+const RESYNC_MS = 60_000;
+/** While something is under way. */
+const BUSY_MS = 1_000;
+
+/** See the file's header. */
+export class StoreReconciler {
+  readonly #options: StoreReconcilerOptions;
+  readonly #statuses: StatusWriter;
+  readonly #recoveries: RecoveryObjects;
+  readonly #runtimes = new Map<string, StoreRuntime>();
+
+  constructor(options: StoreReconcilerOptions) {
+    this.#options = options;
+    this.#statuses = new StatusWriter(options.client, options.clock);
+    this.#recoveries = new RecoveryObjects(options.client, options.clock);
+  }
+
+  /** One look at the store `namespace/name`. */
+  async reconcile(key: string, signal: AbortSignal): Promise<ReconcileResult> {
+    const [namespace = "", name = ""] = key.split("/");
+    const object = this.#options.caches.get(KINDS.store, namespace, name);
+    if (object === undefined) {
+      await this.#drop(key);
+      return null;
+    }
+    try {
+      return await this.#look(key, object, signal);
+    } catch (error) {
+      const refusal = refusalOf(error);
+      if (refusal === null) throw error;
+      await this.#statuses.refuse(object, refusal.reason, refusal.message, signal);
+      this.#note(object, "Warning", refusal.reason, refusal.message);
+      return { requeueAfterMs: RESYNC_MS };
+    }
+  }
+
+  /** Ends all coordinators; the stores serve on. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#runtimes.keys()].map((key) => this.#drop(key)));
+  }
+
+  async #look(key: string, object: KubeObject, signal: AbortSignal): Promise<ReconcileResult> {
+    const { client, caches } = this.#options;
+    if (object.metadata.deletionTimestamp !== undefined)
+      return await this.#end(key, object, signal);
+    const store = parseReplicatedStore(object);
+    if (await settleFinalizer(client, store, object, signal)) return null;
+    const storeId = await this.#storeId(store, signal);
+    const sight = storeSight(caches, store, object, storeId);
+    const replicas = podsNeeded(sight);
+    const input = { store, storeId, image: this.#options.image, replicas };
+    const cached = caches.get.bind(caches);
+    const immutable = await applyOwned(client, input, cached, signal);
+    if (immutable.length > 0) {
+      await growStorage(client, caches, sight, immutable, signal);
+      return { requeueAfterMs: BUSY_MS };
+    }
+    const runtime = await this.#runtime(key, sight, replicas);
+    await this.#steer(sight, runtime);
+    await this.#recoveries.reconcile(sight, runtime, signal);
+    await this.#statuses.gates(sight, runtime.views(), signal);
+    const rollout = await this.#roll(sight, runtime, replicas, signal);
+    await this.#statuses.shards(sight, runtime.views(), signal);
+    await this.#statuses.store(sight, runtime.views(), replicas, rollout, signal);
+    const whole = runtime.views().every(({ replicas: all }) => all.every(({ voting }) => voting));
+    return { requeueAfterMs: whole && rollout === null ? RESYNC_MS : BUSY_MS };
+  }
+
+  /** The coordinator goes before the pods do: what they report then means nothing. */
+  async #end(key: string, object: KubeObject, signal: AbortSignal): Promise<ReconcileResult> {
+    await this.#drop(key);
+    const finalizers = object.metadata.finalizers ?? [];
+    if (!finalizers.includes(DELETE_DATA_FINALIZER)) return null;
+    const done = await deleteData(this.#options.client, object, signal);
+    return done ? null : { requeueAfterMs: BUSY_MS };
+  }
+
+  /**
+   * That of the records, which outlive their store; else the store's own. Asked of the API server
+   * the first time: data must never be taken for another store's.
+   */
+  async #storeId(store: ReplicatedStore, signal: AbortSignal): Promise<string> {
+    const { client, caches } = this.#options;
+    const { namespace, name, uid } = store.metadata;
+    const cached = caches.ofStore(KINDS.shard, namespace, name).flatMap(storeIdOf)[0];
+    const known = cached ?? store.status?.storeId;
+    if (known !== undefined) return known;
+    const scope = { namespace, labelSelector: selectorText({ [STORE_LABEL]: name }) };
+    const { items } = await client.list(KINDS.shard, scope, { signal });
+    const kept = items.flatMap(storeIdOf)[0] ?? uid;
+    if (kept === undefined) throw new Error(`ReplicatedStore ${name} has no uid`);
+    return kept;
+  }
+
+  async #runtime(key: string, sight: StoreSight, replicas: number): Promise<StoreRuntime> {
+    const { sidecars, clock, touched, broken, client } = this.#options;
+    const { namespace, name } = sight.store.metadata;
+    const nodes = Array.from({ length: replicas }, (_, ordinal) =>
+      this.#endpoint(sight.store.metadata, ordinal),
+    );
+    const spec = coordinatorSpec(sight.store.spec, sight.storeId, nodes);
+    const policy = recoveryPolicy(sight.store.spec);
+    const running = this.#runtimes.get(key);
+    if (running?.signature === runtimeSignature(spec, policy)) return running;
+    await this.#drop(key);
+    const runtime = new StoreRuntime({
+      spec,
+      policy,
+      records: new KubeRecordStore(client, namespace, name),
+      sidecars: addressedSidecars(sidecars, this.#resolver(namespace)),
+      platform: new KubePlatform(client, namespace),
+      clock,
+      changed: () => touched(key),
+      told: (event) => this.#told(key, event),
+      broken,
+    });
+    this.#runtimes.set(key, runtime);
+    return runtime;
+  }
+
+  #endpoint({ namespace, name }: ReplicatedStore["metadata"], ordinal: number): NodeEndpoint {
+    const node = podName(name, ordinal);
+    const given = this.#options.endpoint?.(namespace, node);
+    if (given !== undefined) return given;
+    // By name: it stays when the pod is made again, so peers and clients find it by themselves.
+    const host = podHost(name, namespace, node);
+    return {
+      node,
+      publicAddress: `${host}:${PORTS.public}`,
+      internalAddress: `${host}:${PORTS.internal}`,
+    };
+  }
+
+  #resolver(namespace: string): ResolveAddress {
+    const { caches, endpoint } = this.#options;
+    if (endpoint !== undefined) return (node) => endpoint(namespace, node).internalAddress;
+    return podAddressResolver((node) => caches.get(KINDS.pod, namespace, node), PORTS.internal);
+  }
+
+  /** Asks for other ensembles where the number of pods or of copies has changed. */
+  async #steer({ store, records }: StoreSight, runtime: StoreRuntime): Promise<void> {
+    const { replicas, namespaces } = store.spec;
+    const nodes = Array.from({ length: replicas }, (_, ordinal) =>
+      podName(store.metadata.name, ordinal),
+    );
+    for (const { initialized, desired, shard, namespace } of records) {
+      const wish = namespaces.find(({ name }) => name === namespace);
+      if (!initialized || wish === undefined) continue;
+      const replicationFactor = wish.replicationFactor ?? defaultReplicationFactor(replicas);
+      const ensemble = wantedEnsemble({ desired, nodes, shard, replicationFactor });
+      if (ensemble !== null) {
+        await runtime.coordinator.changeEnsemble({ namespace, shard }, ensemble);
+      }
+    }
+  }
+
+  async #roll(
+    sight: StoreSight,
+    runtime: StoreRuntime,
+    expectedPods: number,
+    signal: AbortSignal,
+  ): Promise<string | null> {
+    const { client, caches } = this.#options;
+    const { namespace, name } = sight.store.metadata;
+    const parts = {
+      client,
+      sight,
+      expectedPods,
+      statefulSet: caches.get(KINDS.statefulSet, namespace, objectNames(name).statefulSet),
+      views: () => runtime.views(),
+      preferLeader: (shard: string, node: string) => runtime.handOver(shard, node),
+    };
+    return await rollOut(parts, signal);
+  }
+
+  #told(key: string, event: CoordinatorEvent): void {
+    const { caches, events, logger, touched } = this.#options;
+    const { kind, ...fields } = event;
+    logger.info(kind, { store: key, ...flat(fields) });
+    touched(key);
+    const note = eventNote(event);
+    if (note === null) return;
+    const [namespace = "", name = ""] = key.split("/");
+    const { pod, ...told } = note;
+    for (const regarding of [
+      caches.get(KINDS.store, namespace, name),
+      pod === undefined ? undefined : caches.get(KINDS.pod, namespace, pod),
+    ]) {
+      if (regarding === undefined) continue;
+      const about =
+        regarding.kind === "Pod" || pod === undefined ? told.note : `${pod}: ${told.note}`;
+      events.record({ ...told, note: about, regarding });
+    }
+  }
+
+  #note(regarding: KubeObject, type: "Normal" | "Warning", reason: string, note: string): void {
+    this.#options.events.record({ regarding, type, reason, action: "Reconcile", note });
+  }
+
+  async #drop(key: string): Promise<void> {
+    const runtime = this.#runtimes.get(key);
+    this.#runtimes.delete(key);
+    await runtime?.close();
+  }
+}
+
+function storeIdOf({ spec }: KubeObject): readonly string[] {
+  const id: unknown = typeof spec === "object" && spec !== null ? Reflect.get(spec, "storeId") : "";
+  return typeof id === "string" && id !== "" ? [id] : [];
+}
+
+/** What a person has to mend, rather than time. */
+function refusalOf(error: unknown): { readonly reason: string; readonly message: string } | null {
+  if (error instanceof ResourceInvalid) return { reason: "SpecInvalid", message: error.message };
+  if (error instanceof PersonNeeded) return { reason: error.reason, message: error.message };
+  return null;
+}
+
+/** Fields of a log line are flat. */
+function flat(fields: object): Record<string, string | number | boolean> {
+  const entries = Object.entries(fields).map(([key, value]: [string, unknown]) => {
+    const plain =
+      typeof value === "string" || typeof value === "number" || typeof value === "boolean";
+    return [key, plain ? value : JSON.stringify(value)] as const;
+  });
+  return Object.fromEntries(entries);
+}

@@ -1,0 +1,170 @@
+/** The coordinator of one store, while this process leads. */
+import type { Clock } from "../../sidecar/lib/ports/clock.ts";
+import type { ReplicatedStoreSpec } from "../api/v1alpha1/replicated-store.ts";
+import { parseDuration } from "../api/v1alpha1/duration.ts";
+import { Coordinator } from "../controller/coordinator.ts";
+import type {
+  NodeEndpoint,
+  Platform,
+  RecordStore,
+  SidecarClient,
+  StoreSpec,
+} from "../controller/ports.ts";
+import type { CoordinatorEvent } from "../core/events.ts";
+import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
+import { shardKeyText, type ShardKey } from "../core/record.ts";
+import type { ShardView } from "../core/status.ts";
+
+/** What a runtime is made of. */
+export interface StoreRuntimeOptions {
+  readonly spec: StoreSpec;
+  readonly policy: RecoveryPolicy;
+  readonly records: RecordStore;
+  readonly sidecars: SidecarClient;
+  readonly platform: Platform;
+  readonly clock: Clock;
+  /** Told after anything that people may see has changed. */
+  readonly changed: () => void;
+  readonly told: (event: CoordinatorEvent) => void;
+  /** Told when the coordinator must not go on: an invariant broke. */
+  readonly broken: (error: unknown) => void;
+}
+
+/** An election and what follows it are over by then. */
+const HAND_OVER_MS = 5_000;
+
+/** See the file's header. */
+export class StoreRuntime {
+  readonly coordinator: Coordinator;
+  /** What it was made for; another one needs another runtime. */
+  readonly signature: string;
+  /** Uids of voters, by node and shard, kept while another replica is there. */
+  readonly #votedUids = new Map<string, string>();
+  readonly #running: Promise<void>;
+  readonly #clock: Clock;
+  /** When each shard was last asked to be led by another node. */
+  readonly #handedOver = new Map<string, number>();
+  #seen = "";
+
+  constructor(options: StoreRuntimeOptions) {
+    this.signature = runtimeSignature(options.spec, options.policy);
+    this.#clock = options.clock;
+    this.coordinator = new Coordinator({
+      ...options,
+      events: { emit: (event) => options.told(event) },
+    });
+    this.coordinator.onChange(() => {
+      const seen = digest(this.coordinator.views());
+      if (seen === this.#seen) return;
+      this.#seen = seen;
+      this.#noteVoters();
+      options.changed();
+    });
+    this.#running = this.coordinator.run().catch((error: unknown) => options.broken(error));
+  }
+
+  views(): readonly ShardView[] {
+    return this.coordinator.views();
+  }
+
+  /** Uids of the replicas that voted on this node before, by `namespace/shard`. */
+  votedUids(node: string): ReadonlyMap<string, string> {
+    const uids = new Map<string, string>();
+    for (const [key, uid] of this.#votedUids) {
+      const [owner = "", shard = ""] = key.split(" ");
+      if (owner === node) uids.set(shard, uid);
+    }
+    return uids;
+  }
+
+  /** True when this node is all that the shard's ensemble is. */
+  isAlone(key: ShardKey, node: string): boolean {
+    const view = this.views().find((other) => shardKeyText(other) === shardKeyText(key));
+    return view?.ensemble.length === 1 && view.ensemble[0] === node;
+  }
+
+  /**
+   * Has the shard (`namespace/shard`) led by the node, if it may. An election of its own each time:
+   * it is not asked for again before the last one had its time.
+   */
+  handOver(shard: string, node: string): void {
+    const nowMs = this.#clock.monotonicMs();
+    const askedAtMs = this.#handedOver.get(shard) ?? Number.NEGATIVE_INFINITY;
+    if (nowMs - askedAtMs < HAND_OVER_MS) return;
+    const key = this.views().find((view) => shardKeyText(view) === shard);
+    if (key === undefined) return;
+    this.#handedOver.set(shard, nowMs);
+    this.coordinator.preferLeader(key, node);
+  }
+
+  /** Stops deciding; the store serves on. */
+  async close(): Promise<void> {
+    await this.coordinator.close();
+    await this.#running;
+  }
+
+  #noteVoters(): void {
+    for (const view of this.views()) {
+      for (const { node, uid, voting } of view.replicas) {
+        if (voting) this.#votedUids.set(`${node} ${shardKeyText(view)}`, uid);
+      }
+    }
+  }
+}
+
+/** Differs when a coordinator has to be made anew. */
+export function runtimeSignature(spec: StoreSpec, policy: RecoveryPolicy): string {
+  return JSON.stringify([spec, policy]);
+}
+
+/** The part of a coordinator's spec that follows from a store's. */
+export function coordinatorSpec(
+  spec: ReplicatedStoreSpec,
+  storeId: string,
+  nodes: readonly NodeEndpoint[],
+): StoreSpec {
+  return {
+    storeId,
+    nodes,
+    namespaces: spec.namespaces.map(
+      ({ name, shards, replicationFactor, keySorting, notifications }) => ({
+        name,
+        shards,
+        keySorting,
+        notifications,
+        ...(replicationFactor === undefined ? {} : { replicationFactor }),
+      }),
+    ),
+  };
+}
+
+/** How recoveries of a store are paced. */
+export function recoveryPolicy({ recovery }: ReplicatedStoreSpec): RecoveryPolicy {
+  return {
+    ...DEFAULT_RECOVERY_POLICY,
+    mode: recovery.mode,
+    maxConcurrent: recovery.maxConcurrent,
+    cooldownMs: parseDuration(recovery.cooldown) ?? DEFAULT_RECOVERY_POLICY.cooldownMs,
+  };
+}
+
+/** What people see of the shards, without what moves all the time. */
+function digest(views: readonly ShardView[]): string {
+  return JSON.stringify(
+    views.map(({ term, leader, serving, stop, replicas, ensemble }) => [
+      term,
+      leader,
+      serving,
+      stop?.reason,
+      ensemble,
+      replicas.map(({ node, uid, reach, role, voting, phase }) => [
+        node,
+        uid,
+        reach,
+        role,
+        voting,
+        phase,
+      ]),
+    ]),
+  );
+}

@@ -1,0 +1,92 @@
+/** Everything that one look at a store goes by. */
+import { podOrdinal } from "../specs/labels.ts";
+import type { ReplicatedStore } from "../api/v1alpha1/replicated-store.ts";
+import type { ShardRecord } from "../core/record.ts";
+import { DATA_VOLUMES } from "../api/v1alpha1/pod-template.ts";
+import { IN_SYNC_GATE } from "../specs/labels.ts";
+import { claimName } from "../specs/stateful-set.ts";
+import { claimFacts, type ClaimFacts, claimUidUnder, podFacts, type PodFacts } from "./pods.ts";
+import { recordIn } from "./record-store.ts";
+import { KINDS, type KubeObject } from "./resources.ts";
+import type { StoreCaches } from "./store-caches.ts";
+
+/** See the file's header. From the caches: older than the truth, if only by a moment. */
+export interface StoreSight {
+  readonly store: ReplicatedStore;
+  readonly object: KubeObject;
+  readonly storeId: string;
+  /** Records that can be believed. */
+  readonly records: readonly ShardRecord[];
+  readonly shards: readonly KubeObject[];
+  readonly recoveries: readonly KubeObject[];
+  readonly pods: readonly PodFacts[];
+  readonly podObjects: readonly KubeObject[];
+  readonly claims: ReadonlyMap<string, ClaimFacts>;
+}
+
+/** Gathers a store's objects. */
+export function storeSight(
+  caches: StoreCaches,
+  store: ReplicatedStore,
+  object: KubeObject,
+  storeId: string,
+): StoreSight {
+  const { namespace, name } = store.metadata;
+  const of = (kind: (typeof KINDS)[keyof typeof KINDS]) => caches.ofStore(kind, namespace, name);
+  const podObjects = of(KINDS.pod).filter((pod) => podOrdinal(name, pod.metadata.name) !== null);
+  const shards = of(KINDS.shard);
+  return {
+    store,
+    object,
+    storeId,
+    shards,
+    records: shards.flatMap((shard) => believed(shard, name)),
+    recoveries: of(KINDS.recovery),
+    podObjects,
+    pods: podObjects
+      .map((pod) => podFacts(pod, IN_SYNC_GATE))
+      .toSorted((a, b) => (podOrdinal(name, a.name) ?? 0) - (podOrdinal(name, b.name) ?? 0)),
+    claims: new Map(of(KINDS.claim).map((claim) => [claim.metadata.name, claimFacts(claim)])),
+  };
+}
+
+/** The coordinator says what is wrong with the others. */
+function believed(shard: KubeObject, storeName: string): readonly ShardRecord[] {
+  try {
+    return [recordIn(shard, storeName)];
+  } catch {
+    return [];
+  }
+}
+
+/** Pods there have to be: those asked for, and those that still hold replicas. */
+export function podsNeeded({ store, records }: Pick<StoreSight, "store" | "records">): number {
+  const holders = records.flatMap((record) => [
+    ...record.ensemble,
+    ...record.desired,
+    ...(record.next?.ensemble ?? []),
+    ...record.members.map(({ node }) => node),
+  ]);
+  const ordinals = holders.map((node) => podOrdinal(store.metadata.name, node) ?? -1);
+  return Math.max(store.spec.replicas, ...ordinals.map((ordinal) => ordinal + 1));
+}
+
+/** Uids of the claims under a pod, where they can be said. */
+export function claimUids(
+  { claims }: Pick<StoreSight, "claims">,
+  pod: PodFacts,
+): { readonly data?: string; readonly wal?: string } {
+  const uids: { data?: string; wal?: string } = {};
+  for (const volume of ["data", "wal"] as const) {
+    const uid = claimUidUnder(pod, claims.get(claimName(volume, pod.name)) ?? null);
+    if (uid !== null) uids[volume] = uid;
+  }
+  return uids;
+}
+
+/** True when a claim of the pod is being deleted. */
+export function isClaimTerminating({ claims }: Pick<StoreSight, "claims">, pod: string): boolean {
+  return (Object.keys(DATA_VOLUMES) as (keyof typeof DATA_VOLUMES)[]).some(
+    (volume) => claims.get(claimName(volume, pod))?.terminating === true,
+  );
+}

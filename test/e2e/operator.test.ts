@@ -1,0 +1,255 @@
+/**
+ * The whole operator with real sidecars: what it makes of a five-line store, of a replaced volume,
+ * of another image, another size, a deletion. The API server and the kubelet are stand-ins; the
+ * test on a real cluster is in test/cluster.
+ */
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { ReplicaRecoveryStatus } from "../../operator/api/v1alpha1/replica-recovery.ts";
+import { Operator } from "../../operator/kube/operator.ts";
+import { findFreePorts } from "../../operator/local/free-ports.ts";
+import { systemClock } from "../../operator/local/system-clock.ts";
+import { CoordinationClient } from "../../operator/sidecar-client/coordination-client.ts";
+import { StoreClient } from "../../operator/sidecar-client/store-client.ts";
+import { SILENT_LOGGER } from "../../sidecar/lib/ports/logger.ts";
+import { FakeApiServer, type Stored } from "../support/fake-api-server.ts";
+import { FakeKubelet } from "../support/fake-kubelet.ts";
+
+const NS = "/namespaces/prod";
+const STORE = `/apis/resilver.io/v1alpha1${NS}/replicatedstores/demo`;
+const RECOVERIES = `/apis/resilver.io/v1alpha1${NS}/replicarecoveries`;
+const WAIT_MS = 60_000;
+
+interface Running {
+  readonly operator: Operator;
+  readonly stop: AbortController;
+  readonly ended: Promise<string>;
+}
+
+describe("operator", () => {
+  let server: FakeApiServer;
+  let kubelet: FakeKubelet;
+  let root: string;
+  let operators: Running[];
+  let sidecars: CoordinationClient;
+
+  beforeEach(async () => {
+    root = mkdtempSync(join(tmpdir(), "resilver-operator-"));
+    server = await FakeApiServer.start();
+    kubelet = new FakeKubelet(server, root, await findFreePorts(15, Math.random));
+    sidecars = new CoordinationClient();
+    operators = [];
+  });
+  afterEach(async () => {
+    await Promise.all(operators.map(end));
+    await kubelet.close();
+    await sidecars.close();
+    await server.close();
+    rmSync(root, { recursive: true, force: true });
+  });
+
+  function start(identity: string): Running {
+    const operator = new Operator({
+      config: server.config(),
+      clock: systemClock,
+      logger: SILENT_LOGGER,
+      random: Math.random,
+      sidecars,
+      version: "test",
+      identity,
+      namespace: null,
+      leaseNamespace: "system",
+      image: "resilver:test",
+      healthPort: 0,
+      metricsPort: 0,
+      workers: 2,
+      endpoint: (_namespace, node) => kubelet.endpoint(node),
+    });
+    const stop = new AbortController();
+    const running = { operator, stop, ended: operator.run(stop.signal) };
+    operators.push(running);
+    return running;
+  }
+
+  async function end({ stop, ended }: Running): Promise<void> {
+    stop.abort(new Error("the test is over"));
+    await ended;
+  }
+
+  function apply(spec: object): void {
+    const before = server.get(STORE) ?? { metadata: {} };
+    server.put(STORE, { ...before, spec });
+  }
+
+  const store = (): Stored => server.get(STORE) as Stored;
+  const column = (name: string): unknown => (store()["status"] as Record<string, unknown>)?.[name];
+  const recoveries = () =>
+    server.list(RECOVERIES).map((object) => ({
+      name: object.metadata.name,
+      ...(object["status"] as ReplicaRecoveryStatus | undefined),
+    }));
+  const pod = (name: string): Stored | undefined => server.get(`/api/v1${NS}/pods/${name}`);
+
+  async function whole(pods: number): Promise<void> {
+    await server.until(
+      `${pods} pods ready: ${JSON.stringify(store()["status"])}`,
+      () => column("ready") === `${pods}/${pods}` && column("state") === "Available",
+      WAIT_MS,
+    );
+  }
+
+  async function write(count: number): Promise<void> {
+    const client = new StoreClient({
+      servers: ["demo-0", "demo-1", "demo-2"].map((n) => kubelet.endpoint(n).publicAddress),
+      namespace: "default",
+    });
+    try {
+      for (let i = 0; i < count; i += 1) await client.put(`key-${i}`, Buffer.alloc(1_000, i));
+    } finally {
+      await client.close();
+    }
+  }
+
+  it("a five-line store; a replaced volume heals and says why", async () => {
+    start("one");
+    apply({});
+    await whole(3);
+    assert.equal(column("quorate"), "1/1");
+    await write(50);
+    const [follower = ""] = ["demo-0", "demo-1", "demo-2"].filter((n) => n !== column("leaders"));
+    const old = server.get(`/api/v1${NS}/persistentvolumeclaims/data-${follower}`)?.metadata.uid;
+    for (const volume of ["data", "wal"]) {
+      server.remove(`/api/v1${NS}/persistentvolumeclaims/${volume}-${follower}`);
+    }
+    server.remove(`/api/v1${NS}/pods/${follower}`);
+    const done = await server.until(
+      "the recovery succeeded",
+      () => recoveries().find(({ phase }) => phase === "Succeeded"),
+      WAIT_MS,
+    );
+    assert.ok(done.name.startsWith(`${follower}-`));
+    assert.equal(done.reason, "PVCReplaced", JSON.stringify(done));
+    assert.equal(done.evidence?.oldDataClaimUid, old);
+    assert.notEqual(done.evidence?.newDataClaimUid, old);
+    assert.notEqual(done.evidence?.oldReplicaUid, done.evidence?.newReplicaUid);
+    assert.equal(done.progress, "100%");
+    await whole(3);
+    assert.equal(recoveries().length, 1, "one object per recovery");
+    const reasons = server
+      .list("/apis/events.k8s.io/v1/events")
+      .map((event) => String(event["reason"]));
+    for (const reason of ["RecoveryStarted", "RecoveryCompleted", "LeaderElected"]) {
+      assert.ok(reasons.includes(reason), `${reason} is not in ${reasons.join()}`);
+    }
+  });
+
+  it("a killed operator's successor goes on", async () => {
+    const first = start("one");
+    apply({});
+    await whole(3);
+    const second = start("two");
+    await end(first);
+    await server.until("the second leads", () => second.operator.leads, WAIT_MS);
+    server.remove(`/api/v1${NS}/persistentvolumeclaims/data-demo-1`);
+    server.remove(`/api/v1${NS}/pods/demo-1`);
+    await server.until(
+      "the recovery succeeded",
+      () => recoveries().some(({ phase }) => phase === "Succeeded"),
+      WAIT_MS,
+    );
+    await whole(3);
+  });
+
+  it("another image: every pod is made anew, the leader last", async () => {
+    start("one");
+    apply({});
+    await whole(3);
+    const leader = String(column("leaders"));
+    const evicted: string[] = [];
+    server.allowEviction = (name) => {
+      evicted.push(name);
+      return true;
+    };
+    apply({ image: "resilver:next" });
+    await server.until("three evictions", () => evicted.length === 3, WAIT_MS);
+    assert.equal(evicted[2], leader);
+    assert.equal(new Set(evicted).size, 3);
+    await server.until("the last one is back", () => pod(leader) !== undefined, WAIT_MS);
+    await whole(3);
+    assert.equal(recoveries().length, 0, "nothing was copied");
+  });
+
+  it("scales up and down: shards move before pods go", async () => {
+    start("one");
+    apply({ replicas: 1, namespaces: [{ name: "default", shards: 1 }] });
+    await whole(1);
+    apply({ replicas: 3, namespaces: [{ name: "default", shards: 1 }] });
+    await whole(3);
+    const shard = () =>
+      server.get(`/apis/resilver.io/v1alpha1${NS}/storeshards/demo.default.0`)?.["spec"] as {
+        ensemble: readonly string[];
+      };
+    await server.until("three voters", () => shard().ensemble.length === 3, WAIT_MS);
+    apply({ replicas: 1, namespaces: [{ name: "default", shards: 1 }] });
+    await server.until("one voter", () => shard().ensemble.length === 1, WAIT_MS);
+    await server.until(
+      "one pod",
+      () => pod("demo-2") === undefined && pod("demo-1") === undefined,
+      WAIT_MS,
+    );
+    await whole(1);
+  });
+
+  it("larger volumes: claims grow, and the pods go on", async () => {
+    start("one");
+    apply({ replicas: 1 });
+    await whole(1);
+    const set = `/apis/apps/v1${NS}/statefulsets/demo`;
+    const before = { pod: pod("demo-0")?.metadata.uid, set: server.get(set)?.metadata.uid };
+    apply({ replicas: 1, storage: { data: { size: "20Gi" } } });
+    const made = await server.until(
+      "the StatefulSet is another one",
+      () => {
+        const uid = server.get(set)?.metadata.uid;
+        return uid !== undefined && uid !== before.set;
+      },
+      WAIT_MS,
+    );
+    assert.ok(made);
+    const claim = server.get(`/api/v1${NS}/persistentvolumeclaims/data-demo-0`);
+    const spec = claim?.["spec"] as { resources: { requests: object } } | undefined;
+    assert.deepEqual(spec?.resources.requests, { storage: "20Gi" });
+    await whole(1);
+    assert.equal(pod("demo-0")?.metadata.uid, before.pod);
+  });
+
+  it("deletion keeps data unless told otherwise", async () => {
+    start("one");
+    apply({ replicas: 1, storage: { deletionPolicy: "Delete" } });
+    await whole(1);
+    assert.deepEqual(store().metadata.finalizers, ["resilver.io/delete-data"]);
+    const { metadata } = store();
+    server.put(STORE, {
+      ...store(),
+      metadata: { ...metadata, deletionTimestamp: "2026-01-01T00:00:00Z" },
+    });
+    const left = () =>
+      [
+        ...server.list(`/api/v1${NS}/persistentvolumeclaims`),
+        ...server.list(`/apis/resilver.io/v1alpha1${NS}/storeshards`),
+        ...server.list(`/api/v1${NS}/pods`),
+      ].map((object) => object.metadata.name);
+    await server.until(`nothing is left: ${left().join()}`, () => left().length === 0, WAIT_MS);
+    await server.until("let go", () => store().metadata.finalizers?.length === 0, WAIT_MS);
+  });
+
+  it("a store that cannot be right says what is wrong with it", async () => {
+    start("one");
+    apply({ replicas: 1, namespaces: [{ name: "default", replicationFactor: 3 }] });
+    await server.until("it is refused", () => column("state") === "SpecInvalid", WAIT_MS);
+    const [condition] = column("conditions") as readonly { message: string }[];
+    assert.match(condition?.message ?? "", /spec\.replicas is 1; allowed: at least the largest/);
+  });
+});

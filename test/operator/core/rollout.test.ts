@@ -1,0 +1,109 @@
+import assert from "node:assert/strict";
+import { rolloutStep, type RolloutPod } from "../../../operator/core/rollout.ts";
+import { wantedEnsemble } from "../../../operator/core/scale.ts";
+
+const NAMES = ["s-0", "s-1", "s-2"];
+
+function pods(changes: Readonly<Record<string, Partial<RolloutPod>>>): readonly RolloutPod[] {
+  return NAMES.map((name) => ({
+    name,
+    updated: false,
+    ready: true,
+    running: true,
+    terminating: false,
+    claimTerminating: false,
+    ...changes[name],
+  }));
+}
+
+const shard = (leader: string | null, voting = NAMES) => [
+  { name: "default/0", ensemble: NAMES, voting, leader },
+];
+
+function step(
+  changes: Readonly<Record<string, Partial<RolloutPod>>>,
+  leader: string | null = "s-2",
+  voting = NAMES,
+): string {
+  const next = rolloutStep(pods(changes), shard(leader, voting), 3);
+  switch (next.kind) {
+    case "done":
+      return "done";
+    case "wait":
+      return `wait: ${next.why}`;
+    case "handOver":
+      return `hand over ${next.pod} to ${next.shards.map(({ to }) => to).join()}`;
+    case "evict":
+      return `evict ${next.pod}`;
+  }
+}
+
+const UPDATED = { updated: true };
+
+describe("rollout", () => {
+  it("followers first, the highest first, the leader last", () => {
+    assert.equal(step({}), "evict s-1");
+    assert.equal(step({ "s-1": UPDATED }), "evict s-0");
+    assert.equal(step({ "s-0": UPDATED, "s-1": UPDATED }), "hand over s-2 to s-0");
+    assert.equal(step({ "s-0": UPDATED, "s-1": UPDATED }, "s-0"), "evict s-2");
+    assert.equal(step({ "s-0": UPDATED, "s-1": UPDATED, "s-2": UPDATED }), "done");
+  });
+
+  it("what does not serve goes before what does", () => {
+    assert.equal(step({ "s-0": { ready: false } }, "s-2", ["s-1", "s-2"]), "evict s-0");
+  });
+
+  it("never two at a time", () => {
+    const waits = [
+      step({ "s-0": { terminating: true } }),
+      step({ "s-0": { updated: true, ready: false } }),
+    ];
+    assert.deepEqual(waits, ["wait: s-0 is being made anew", "wait: s-0 is not ready yet"]);
+    assert.deepEqual(rolloutStep(pods({}).slice(1), shard("s-2"), 3), {
+      kind: "wait",
+      why: "2 of 3 pods are there",
+    });
+  });
+
+  it("never one that a majority needs, nor one of which nothing is known", () => {
+    assert.equal(
+      step({}, "s-2", ["s-1", "s-2"]),
+      "wait: s-1 is needed for a majority of default/0",
+    );
+    assert.equal(step({}, null, []), "wait: s-2 is needed for a majority of default/0");
+  });
+
+  it("pods that do not run at all can all be made anew: a broken image is mended so", () => {
+    const down = { ready: false, running: false };
+    assert.equal(step({ "s-0": down, "s-1": down, "s-2": down }, null, []), "evict s-2");
+  });
+
+  it("never one whose data goes with it while another replica does not vote", () => {
+    const leaving = { "s-1": { ready: false, running: false, claimTerminating: true } };
+    assert.match(step(leaving, "s-2", ["s-2"]), /^wait: s-1 would lose its data/);
+    assert.equal(step(leaving, "s-2", ["s-0", "s-2"]), "evict s-1");
+  });
+
+  it("the only copy of a shard is done without for a while", () => {
+    const alone = [{ name: "a/0", ensemble: ["s-0"], voting: ["s-0"], leader: "s-0" }];
+    const [first] = pods({});
+    assert.ok(first);
+    assert.deepEqual(rolloutStep([first], alone, 1), { kind: "evict", pod: "s-0" });
+  });
+});
+
+describe("wanted ensemble", () => {
+  const cases: readonly (readonly [string, readonly string[], number, number, string | null])[] = [
+    ["nothing to do", ["s-0", "s-1", "s-2"], 5, 3, null],
+    ["more copies: those there are stay", ["s-1"], 3, 3, "s-1,s-0,s-2"],
+    ["fewer copies", ["s-1", "s-0", "s-2"], 3, 1, "s-1"],
+    ["a node that goes is replaced", ["s-3", "s-0", "s-4"], 3, 3, "s-0,s-1,s-2"],
+  ];
+  for (const [what, desired, count, replicationFactor, wanted] of cases) {
+    it(what, () => {
+      const nodes = Array.from({ length: count }, (_, i) => `s-${i}`);
+      const ensemble = wantedEnsemble({ desired, nodes, shard: 0, replicationFactor });
+      assert.equal(ensemble?.join() ?? null, wanted);
+    });
+  }
+});

@@ -1,0 +1,145 @@
+import assert from "node:assert/strict";
+import { runReconcileLoop, TerminalError } from "../../../operator/kube/reconcile-loop.ts";
+import { Workqueue } from "../../../operator/kube/workqueue.ts";
+import { SILENT_LOGGER } from "../../../sidecar/lib/ports/logger.ts";
+import { VirtualClock } from "../controller/virtual-clock.ts";
+
+const NEVER = new AbortController().signal;
+
+describe("workqueue", () => {
+  const counted: string[] = [];
+  const observer = {
+    added: (depth: number) => counted.push(`added ${depth}`),
+    taken: (depth: number, waitedMs: number) => counted.push(`taken ${depth} ${waitedMs}`),
+    done: (workedMs: number) => counted.push(`done ${workedMs}`),
+    retried: () => counted.push("retried"),
+  };
+  let clock: VirtualClock;
+  let queue: Workqueue;
+  beforeEach(() => {
+    counted.length = 0;
+    clock = new VirtualClock();
+    queue = new Workqueue(clock, observer);
+  });
+
+  it("holds a key once, in the order of adding", async () => {
+    for (const key of ["a", "b", "a"]) queue.add(key);
+    assert.equal(queue.depth, 2);
+    assert.equal(await queue.take(NEVER), "a");
+    assert.equal(await queue.take(NEVER), "b");
+    assert.deepEqual(counted, ["added 1", "added 2", "taken 1 0", "taken 0 0"]);
+  });
+
+  it("never gives a key to two workers; what came meanwhile comes afterwards, once", async () => {
+    queue.add("a");
+    await queue.take(NEVER);
+    queue.add("a");
+    queue.add("a");
+    assert.equal(queue.depth, 0);
+    queue.done("a");
+    assert.equal(queue.depth, 1);
+    assert.equal(await queue.take(NEVER), "a");
+    queue.done("a");
+    assert.equal(queue.depth, 0);
+    assert.throws(() => queue.done("a"), /not being worked on/);
+  });
+
+  it("a taker waits for a key, and ends with its signal", async () => {
+    const first = queue.take(NEVER);
+    queue.add("a");
+    assert.equal(await first, "a");
+    const stop = new AbortController();
+    const second = queue.take(stop.signal);
+    stop.abort(new Error("stopped"));
+    await assert.rejects(second, { message: "stopped" });
+  });
+
+  it("waits longer after each failure: 5 ms to 1,000 s; a success begins anew", async () => {
+    const waits: number[] = [];
+    for (let i = 0; i < 20; i += 1) {
+      const beforeMs = clock.monotonicMs();
+      queue.addFailed("a");
+      await clock.until("a key", 2_000_000, () => queue.depth === 1);
+      waits.push(clock.monotonicMs() - beforeMs);
+      await queue.take(NEVER);
+      queue.done("a");
+    }
+    assert.deepEqual(waits.slice(0, 5), [5, 10, 20, 40, 80]);
+    assert.deepEqual(waits.slice(-2), [1_000_000, 1_000_000]);
+    queue.forget("a");
+    const beforeMs = clock.monotonicMs();
+    queue.addFailed("a");
+    await clock.until("a key", 2_000_000, () => queue.depth === 1);
+    assert.equal(clock.monotonicMs() - beforeMs, 5);
+  });
+
+  it("an earlier wish replaces a later one, not the other way round", async () => {
+    const beginMs = clock.monotonicMs();
+    queue.addAfter("a", 1_000);
+    queue.addAfter("a", 100);
+    queue.addAfter("a", 500);
+    await clock.until("a key", 2_000_000, () => queue.depth === 1);
+    assert.equal(clock.monotonicMs() - beginMs, 100);
+    queue.add("b");
+    queue.addAfter("b", 5);
+    assert.equal(queue.depth, 2);
+  });
+
+  it("says how long work takes", async () => {
+    queue.add("a");
+    await queue.take(NEVER);
+    queue.addAfter("tick", 700);
+    await clock.until("a key", 2_000_000, () => queue.depth === 1);
+    assert.equal(queue.longestWorkMs, 700);
+    queue.done("a");
+    assert.equal(counted.at(-1), "done 700");
+  });
+
+  it("closed, it takes nothing more", () => {
+    queue.add("a");
+    queue.addAfter("b", 10);
+    queue.close();
+    queue.add("c");
+    assert.equal(queue.depth, 0);
+  });
+});
+
+describe("reconcile loop", () => {
+  it("requeues, backs off, and gives up on a person's mistake", async () => {
+    const clock = new VirtualClock();
+    const queue = new Workqueue(clock);
+    const stop = new AbortController();
+    const outcomes: string[] = [];
+    const calls: string[] = [];
+    const loop = runReconcileLoop(
+      {
+        queue,
+        workers: 2,
+        logger: SILENT_LOGGER,
+        observe: (outcome) => outcomes.push(outcome),
+        reconcile: async (key) => {
+          await Promise.resolve();
+          calls.push(key);
+          const times = calls.filter((other) => other === key).length;
+          if (key === "mistake") throw new TerminalError("spec.replicas is 0");
+          if (key === "flaky" && times < 3) throw new Error("try again");
+          return key === "steady" && times < 2 ? { requeueAfterMs: 60_000 } : null;
+        },
+      },
+      stop.signal,
+    );
+    for (const key of ["mistake", "flaky", "steady"]) queue.add(key);
+    await clock.until("six calls", 100_000, () => calls.length === 6);
+    stop.abort(new Error("done"));
+    await loop;
+    assert.deepEqual(calls.toSorted(), ["flaky", "flaky", "flaky", "mistake", "steady", "steady"]);
+    assert.deepEqual(outcomes.toSorted(), [
+      "error",
+      "error",
+      "requeue_after",
+      "success",
+      "success",
+      "terminal_error",
+    ]);
+  });
+});

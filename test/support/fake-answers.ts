@@ -1,0 +1,39 @@
+import type { ServerResponse } from "node:http";
+
+/** What to do instead of an answer. `afterwards`: carry it out, then lose the answer. */
+export type Fault =
+  | { readonly kind: "status"; readonly status: number; readonly headers?: Record<string, string> }
+  | { readonly kind: "body"; readonly text: string }
+  | { readonly kind: "drop" | "stall" | "afterwards" };
+
+/** Does what the fault says. */
+export function misbehave(fault: Fault, response: ServerResponse): void {
+  switch (fault.kind) {
+    case "status":
+      for (const [key, value] of Object.entries(fault.headers ?? {})) {
+        response.setHeader(key, value);
+      }
+      reply(response, fault.status, {
+        kind: "Status",
+        code: fault.status,
+        reason: "Fault",
+        message: "as told",
+      });
+      break;
+    case "body":
+      response.writeHead(200, { "content-type": "application/json" });
+      response.end(fault.text);
+      break;
+    case "drop":
+      response.destroy();
+      break;
+    default:
+      break;
+  }
+}
+
+/** Sends JSON. */
+export function reply(response: ServerResponse, status: number, value: unknown): void {
+  response.writeHead(status, { "content-type": "application/json" });
+  response.end(JSON.stringify(value));
+}
