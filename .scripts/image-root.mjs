@@ -25,9 +25,12 @@ const NODE_VERSION = "24.21.0";
 export const RUN_AS = 65_532;
 const CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt";
 
-/** What is left out of packages: nothing of it is read when a program runs. */
+/**
+ * What is left out of packages: nothing of it is read when a program runs. Builds for one version of
+ * Node stand beside one for all of them.
+ */
 const NOT_RUN =
-  /(\.(map|md|markdown|ts|cts|mts|c|cc|cpp|h|hpp|gyp|gypi|yml)|\.musl\.node|\/(docs?|tests?|examples?|benchmarks?|\.github))$/i;
+  /(\.(map|md|markdown|ts|cts|mts|c|cc|cpp|h|hpp|gyp|gypi|yml)|\.musl\.node|\/node\.abi\d+\.glibc\.node|\/(docs?|tests?|examples?|benchmarks?|\.github))$/i;
 
 /** Names of architectures: Node's -> Docker's. */
 export const ARCHITECTURES = { x64: "amd64", arm64: "arm64" };
@@ -50,8 +53,11 @@ function cachedPackages(cache, key, prepare, args) {
   return folder;
 }
 
-/** Fills `folder` with what changes rarely: Node, libraries, certificates, users. */
-export function fillBase(folder, { cache, arch }) {
+/**
+ * Fills `folder` with what changes rarely: Node, libraries, certificates, users. `program` is the
+ * filled folder of the program: its native packages need libraries too.
+ */
+export function fillBase(folder, { cache, arch, program }) {
   const name = `node-linux-${arch}`;
   const packages = cachedPackages(cache, `${name}-${NODE_VERSION}`, () => {}, [
     "install",
@@ -63,7 +69,10 @@ export function fillBase(folder, { cache, arch }) {
   const node = join(packages, "node_modules", name, "bin", "node");
   put(folder, "/usr/local/bin/node", readFileSync(node), 0o755);
   put(folder, "/usr/share/doc/node/LICENSE", nodeLicense(join(node, "..", "..")));
-  for (const library of sharedLibraries(node)) {
+  const native = readdirSync(program, { recursive: true })
+    .filter((path) => path.endsWith(".node"))
+    .map((path) => join(program, path));
+  for (const library of sharedLibraries([node, ...native])) {
     put(folder, library, readFileSync(realpathSync(library)), 0o755);
     const notice = copyright(library);
     if (notice !== null) put(folder, notice, readFileSync(notice));
@@ -140,15 +149,19 @@ function nodeLicense(packageFolder) {
 }
 
 /**
- * Absolute paths of the libraries a program is linked with and of its interpreter, as this machine
- * has them: the dynamic linker says so. Native packages need no others, says the image's test.
+ * Absolute paths of the libraries that programs are linked with and of their interpreter, as this
+ * machine has them: the dynamic linker says so.
  */
-function sharedLibraries(program) {
-  const { status, stdout, error } = spawnSync("ldd", [program], { encoding: "utf8" });
-  if (status !== 0) throw new Error(`ldd ${program}: ${error?.message ?? "failed"}`);
-  const missing = /(\S+) => not found/.exec(stdout);
-  if (missing !== null) throw new Error(`${missing[1]} is not installed on this machine`);
-  const paths = [...stdout.matchAll(/(?:=> )?(\/\S+) \(0x/g)].map(([, path]) => path);
+function sharedLibraries(programs) {
+  const paths = programs.flatMap((program) => {
+    const { status, stdout, error } = spawnSync("ldd", [program], { encoding: "utf8" });
+    if (status !== 0) throw new Error(`ldd ${program}: ${error?.message ?? "failed"}`);
+    const missing = /(\S+) => not found/.exec(stdout);
+    if (missing !== null) {
+      throw new Error(`${missing[1]}, which ${program} needs, is not installed on this machine`);
+    }
+    return [...stdout.matchAll(/(?:=> |^\s*)(\/\S+) \(0x/gm)].map(([, path]) => path);
+  });
   return [...new Set(paths)].sort();
 }
 

@@ -49,8 +49,8 @@ function build({ output, tag, keepRoot }) {
   try {
     mkdirSync(base);
     mkdirSync(program);
-    fillBase(base, { cache, arch: process.arch });
     fillProgram(program, { cache, lockDigest });
+    fillBase(base, { cache, arch: process.arch, program });
     if (keepRoot !== undefined) {
       mkdirSync(keepRoot, { recursive: true });
       copyTree(base, keepRoot);

@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 
 const OCI = "application/vnd.oci.image";
-const GZIP_LEVEL = 9;
+const GZIP_LEVEL = 6;
 /** Every time there is. Pages of images say "56 years ago", and that is the price. */
 const EPOCH = "1970-01-01T00:00:00Z";
 
