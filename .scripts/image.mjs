@@ -30,7 +30,9 @@ Then one of:
 
 const options = readOptions();
 if (process.platform !== "linux" || !(process.arch in ARCHITECTURES)) {
-  fail(`this machine is ${process.platform}/${process.arch}; an image is made on linux, x64 or arm64`);
+  fail(
+    `this machine is ${process.platform}/${process.arch}; an image is made on linux, x64 or arm64`,
+  );
 }
 installDependencies();
 compile();

@@ -5,7 +5,7 @@
  */
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -33,7 +33,7 @@ export function writeArchive({ file, reference, layers, config, architecture, la
     const putJson = (mediaType, value) => put(mediaType, Buffer.from(JSON.stringify(value)));
 
     const packed = layers.map(({ folder, comment }) => {
-      const plain = tar(folder, ["."]);
+      const plain = tar(folder, ["."], []);
       const blob = put(`${OCI}.layer.v1.tar+gzip`, gzipSync(plain, { level: GZIP_LEVEL }));
       return { comment, diffId: `sha256:${sha256(plain)}`, blob };
     });
@@ -78,10 +78,10 @@ export function writeArchive({ file, reference, layers, config, architecture, la
     for (const [name, value] of Object.entries(files)) {
       writeFileSync(join(scratch, name), JSON.stringify(value));
     }
-    const bytes = tar(scratch, [...Object.keys(files), "blobs"]);
-    const done = join(scratch, "archive.tar");
-    writeFileSync(done, bytes);
-    copyFileSync(done, file);
+    // Whatever the umask is.
+    const modes = ["--mode=u=rwX,go=rX"];
+    const bytes = tar(scratch, [...Object.keys(files), "blobs"], modes);
+    writeFileSync(file, bytes);
     return { digest: manifest.digest, bytes: bytes.length };
   } finally {
     rmSync(scratch, { recursive: true, force: true });
@@ -92,7 +92,7 @@ export function writeArchive({ file, reference, layers, config, architecture, la
 const TAR_BYTES_MAX = 1024 * 1024 * 1024;
 
 /** A folder's contents as a tar; owner, times and order say nothing of who packed it. */
-function tar(folder, names) {
+function tar(folder, names, options) {
   const done = spawnSync(
     "tar",
     [
@@ -103,6 +103,7 @@ function tar(folder, names) {
       "--owner=0",
       "--group=0",
       "--numeric-owner",
+      ...options,
       "--directory",
       folder,
       ...names,

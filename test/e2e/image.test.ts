@@ -10,6 +10,8 @@ import { RUN_AS } from "../../operator/specs/sidecar-container.ts";
 import { skip } from "../support/skip.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
+/** Where chroot is. */
+const PATH = "/usr/sbin:/usr/bin:/sbin:/bin";
 const MIB = 1024 * 1024;
 /** It is 52 MiB; what makes it much larger is to be looked at. */
 const ARCHIVE_BYTES_MAX = 64 * MIB;
@@ -39,10 +41,14 @@ describe("image", function () {
       if (index === 0) args.push("--keep-root", rootfs);
       // As somebody else would, elsewhere: neither may show.
       const command = `umask ${index === 0 ? "022" : "077"}; exec "$0" "$@"`;
-      const { status, stdout, stderr } = spawnSync("sh", ["-c", command, process.execPath, ...args], {
-        encoding: "utf8",
-        env: { ...process.env, TMPDIR: temporary },
-      });
+      const { status, stdout, stderr } = spawnSync(
+        "sh",
+        ["-c", command, process.execPath, ...args],
+        {
+          encoding: "utf8",
+          env: { ...process.env, TMPDIR: temporary },
+        },
+      );
       assert.equal(status, 0, stdout + stderr);
     });
     layout = join(scratch, "layout");
@@ -69,7 +75,10 @@ describe("image", function () {
 
   function inside(command: string, ...args: readonly string[]) {
     const all = [`--userspec=${RUN_AS}:${RUN_AS}`, rootfs, command, ...args];
-    const { status, stdout, stderr } = spawnSync("chroot", all, { encoding: "utf8", env: {} });
+    const { status, stdout, stderr } = spawnSync("chroot", all, {
+      encoding: "utf8",
+      env: { PATH },
+    });
     return { status, stdout, text: stdout + stderr };
   }
 
