@@ -124,7 +124,7 @@ function blobPath({ digest }) {
 }
 
 /** As containerd stores names: `resilver:1` is short for docker.io/library/resilver:1. */
-export function fullReference(reference) {
+function fullReference(reference) {
   const [first, ...rest] = reference.split("/");
   if (rest.length === 0) return `docker.io/library/${reference}`;
   return /[.:]|^localhost$/.test(first ?? "") ? reference : `docker.io/${reference}`;

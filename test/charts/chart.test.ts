@@ -3,8 +3,12 @@
  * the files; look at what changed before it is committed.
  */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { execFile, spawnSync } from "node:child_process";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseAllDocuments } from "yaml";
 import { KINDS } from "../../operator/kube/resources.ts";
@@ -156,5 +160,60 @@ describe("chart", function () {
     const { text } = render([]);
     // By this label the operator's caches and the PodMonitor select.
     assert.doesNotMatch(text, /app\.kubernetes\.io\/name: resilver\n/);
+  });
+
+  it("says what to type next, in a watched namespace, and what an uninstall leaves alone", () => {
+    const copy = mkdtempSync(join(tmpdir(), "resilver-chart-"));
+    try {
+      cpSync(CHART, copy, { recursive: true });
+      // `helm template` leaves the notes out: here they are a manifest.
+      const notes = readFileSync(join(CHART, "templates", "NOTES.txt"), "utf8");
+      const wrapped = `{{- define "notes" }}\n${notes}{{ end }}text: {{ include "notes" . | quote }}\n`;
+      writeFileSync(join(copy, "templates", "notes.yaml"), wrapped);
+      const args = ["--show-only", "templates/notes.yaml", "--set", "watchNamespaces={team-a}"];
+      const { status, stdout, text } = run(["template", "resilver", copy, ...KUBE, ...args]);
+      assert.equal(status, 0, text);
+      const [document] = parseAllDocuments(stdout);
+      const told = String(document?.get("text"));
+      assert.match(told, /^ {2}kubectl apply --server-side -f crds\/$/m);
+      assert.match(told, /^ {2}kubectl apply --namespace team-a -f - <<EOF$/m);
+      assert.match(told, /^ {2}kubectl get rstore,rshard,rrec --namespace team-a$/m);
+      assert.match(told, /No volume, store or record is deleted/);
+    } finally {
+      rmSync(copy, { recursive: true, force: true });
+    }
+  });
+
+  it("helm test passes for an operator that is ready, and says why where it tells too little", async () => {
+    const pages: Record<string, string> = {
+      "/readyz": "ok",
+      "/metrics": 'leader_election_master_status{name="resilver"} 1',
+    };
+    const server = createServer((request, response) => response.end(pages[request.url ?? ""]));
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as AddressInfo;
+    const script = join(CHART, "tests", "ready.mjs");
+    const tried = () =>
+      new Promise<{ failed: boolean; text: string }>((resolve) => {
+        const env = {
+          OPERATOR_HOST: "127.0.0.1",
+          HEALTH_PORT: String(port),
+          METRICS_PORT: String(port),
+        };
+        execFile(process.execPath, [script], { env }, (error, stdout, stderr) =>
+          resolve({ failed: error !== null, text: stdout + stderr }),
+        );
+      });
+    try {
+      const passed = await tried();
+      assert.ok(!passed.failed, passed.text);
+      assert.match(passed.text, /the operator is ready/);
+      pages["/metrics"] = "nothing 1";
+      const refused = await tried();
+      assert.ok(refused.failed);
+      assert.match(refused.text, /says nothing of leader election/);
+    } finally {
+      server.close();
+    }
   });
 });
