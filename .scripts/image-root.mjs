@@ -26,8 +26,8 @@ export const RUN_AS = 65_532;
 const CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt";
 
 /**
- * What is left out of packages: nothing of it is read when a program runs. Builds for one version of
- * Node stand beside one for all of them.
+ * What is left out of packages: nothing of it is read when a program runs. Builds for one version
+ * of Node stand beside one for all of them.
  */
 const NOT_RUN =
   /(\.(map|md|markdown|ts|cts|mts|c|cc|cpp|h|hpp|gyp|gypi|yml)|\.musl\.node|\/node\.abi\d+\.glibc\.node|\/(docs?|tests?|examples?|benchmarks?|\.github))$/i;

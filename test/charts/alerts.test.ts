@@ -1,4 +1,4 @@
-/** The alerts and the dashboard of the chart: that they fire when they should, and ask for what is there. */
+/** Alerts and dashboard of the chart: they fire when they should, and ask for what there is. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
