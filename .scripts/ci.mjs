@@ -9,6 +9,7 @@ import { homedir, tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { compile, installDependencies, npmCommand, root } from "./bootstrap.mjs";
 import { closingLine, runLanes } from "./lanes.mjs";
+import { installTools } from "./tools.mjs";
 
 const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "resilver");
 const SMOKE_SIZE = "16MiB";
@@ -17,6 +18,8 @@ installDependencies();
 const totals = { passed: 0, failed: 0, skipped: 0 };
 step("check", () => runNode(process.execPath, [".scripts/check.mjs"]));
 compile();
+// What could not be installed fails the tests that need it, and they say how to get it.
+installTools();
 add(runLanes());
 step("main job", () => smoke(process.execPath));
 step("main job on Node 24", () => {

@@ -17,7 +17,7 @@ const COLUMNS_MAX = 100;
 const MODULES_MIN = 40;
 
 /** Folders of the project that hold what people wrote. */
-const FOLDERS = ["sidecar", "operator", "test", ".scripts", ".ci"];
+const FOLDERS = ["sidecar", "operator", "charts", "test", ".scripts", ".ci"];
 const TOP_FILES = ["README.md", "CHANGELOG.md", "package.json", ".dependency-cruiser.cjs"];
 const NOT_OURS = /(^|\/)(gen|golden|testdata|target|node_modules)\//;
 

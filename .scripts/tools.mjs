@@ -1,0 +1,92 @@
+/**
+ * `npm run tools`: programs that the tests of the chart use and npm does not have, into the user's
+ * cache folder. What is on the PATH already is left alone. Names of tools run for these only.
+ */
+import { spawnSync } from "node:child_process";
+import {
+  accessSync,
+  constants,
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+} from "node:fs";
+import { homedir, tmpdir } from "node:os";
+import { delimiter, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const HELM = "helm.sh/helm/v3/cmd/helm@v3.22.0";
+
+/** Where they are put; test/support/outside-tool.ts looks here too. */
+const folder = join(
+  process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"),
+  "resilver",
+  "tools",
+  "bin",
+);
+
+const TOOLS = { helm: installHelm, promtool: installPromtool };
+
+/** Installs what is missing; returns the names of those that are still not there. */
+export function installTools(names = Object.keys(TOOLS)) {
+  mkdirSync(folder, { recursive: true });
+  return names.filter((name) => {
+    if (found(name)) return false;
+    process.stdout.write(`installing ${name} into ${folder} ...\n`);
+    TOOLS[name]();
+    return !found(name);
+  });
+}
+
+function found(name) {
+  return [folder, ...(process.env.PATH ?? "").split(delimiter)].some((directory) => {
+    try {
+      accessSync(join(directory, name), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** Compiled from its module: no release archive has to be trusted beside Go's checksums. */
+function installHelm() {
+  run("go", ["install", HELM], { env: { ...process.env, GOBIN: folder } });
+}
+
+/** Out of Debian's package, which needs no root and starts no service. */
+function installPromtool() {
+  const scratch = mkdtempSync(join(tmpdir(), "resilver-tools-"));
+  try {
+    if (!run("apt-get", ["download", "prometheus"], { cwd: scratch })) return;
+    const archive = readdirSync(scratch).find((name) => name.endsWith(".deb"));
+    if (archive === undefined || !run("dpkg-deb", ["-x", archive, "."], { cwd: scratch })) return;
+    copyFileSync(join(scratch, "usr", "bin", "promtool"), join(folder, "promtool"));
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+function run(command, args, options) {
+  const done = spawnSync(command, args, {
+    stdio: ["ignore", "inherit", "inherit"],
+    timeout: 10 * 60_000,
+    ...options,
+  });
+  if (done.error !== undefined) process.stderr.write(`${command}: ${done.error.message}\n`);
+  return done.status === 0;
+}
+
+if (process.argv[1] !== undefined && resolve(process.argv[1]) === fileURLToPath(import.meta.url)) {
+  const wanted = process.argv.slice(2);
+  const unknown = wanted.filter((name) => !(name in TOOLS));
+  if (unknown.length > 0) {
+    const there = Object.keys(TOOLS).join(", ");
+    process.stderr.write(`no tool ${unknown.join(", ")}; tools: ${there}\n`);
+    process.exit(2);
+  }
+  const missing = installTools(wanted.length > 0 ? wanted : undefined);
+  for (const name of missing) process.stderr.write(`${name} could not be installed\n`);
+  process.exitCode = missing.length === 0 ? 0 : 1;
+}

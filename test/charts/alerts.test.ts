@@ -1,0 +1,194 @@
+/** Alerts and dashboard of the chart: they fire when they should, and ask for what there is. */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parse, stringify } from "yaml";
+import { GATE_NAMES } from "../../operator/core/gates.ts";
+import { CoordinatorMetrics } from "../../operator/local/metrics.ts";
+import { openMetrics } from "../../sidecar/observability/metrics.ts";
+import { outsideTool } from "../support/outside-tool.ts";
+
+const chart = fileURLToPath(new URL("../../charts/resilver", import.meta.url));
+const cases = fileURLToPath(new URL("../testdata/alerts.yaml", import.meta.url));
+
+interface Rule {
+  readonly alert?: string;
+  readonly record?: string;
+  readonly expr: string;
+  annotations?: Readonly<Record<string, string>>;
+}
+
+interface RuleFile {
+  readonly groups: readonly { readonly name: string; readonly rules: readonly Rule[] }[];
+}
+
+interface CaseFile {
+  readonly tests: readonly {
+    readonly alert_rule_test: readonly {
+      readonly alertname: string;
+      readonly exp_alerts: readonly unknown[];
+    }[];
+  }[];
+}
+
+interface Dashboard {
+  readonly panels: readonly {
+    readonly title: string;
+    readonly targets?: readonly { expr: string }[];
+  }[];
+}
+
+/** Of others: kubelets, the operator's process under the names that controllers use. */
+const OTHERS = [
+  "controller_runtime_reconcile_errors_total",
+  "controller_runtime_reconcile_time_seconds",
+  "controller_runtime_reconcile_total",
+  "kubelet_volume_stats_available_bytes",
+  "kubelet_volume_stats_capacity_bytes",
+  "leader_election_master_status",
+  "rest_client_requests_total",
+  "workqueue_depth",
+  "workqueue_queue_duration_seconds",
+];
+
+function ruleFile(): RuleFile {
+  return parse(readFileSync(join(chart, "rules", "resilver.yaml"), "utf8")) as RuleFile;
+}
+
+function rules(): readonly Rule[] {
+  return ruleFile().groups.flatMap((group) => group.rules);
+}
+
+function alertNames(): readonly string[] {
+  return rules().flatMap(({ alert }) => alert ?? []);
+}
+
+function dashboardQueries(): readonly string[] {
+  const file = readFileSync(join(chart, "dashboards", "resilver.json"), "utf8");
+  const { panels } = JSON.parse(file) as Dashboard;
+  return panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr));
+}
+
+/** Names of metrics in a query: what looks like one of ours or of those we know. */
+function metricsIn(query: string): readonly string[] {
+  const withoutText = query.replaceAll(/"[^"]*"/g, '""');
+  const prefixes =
+    "resilver|kubelet|controller_runtime|workqueue|leader_election|rest_client|process|nodejs";
+  return withoutText.match(new RegExp(`\\b(${prefixes})[_:][a-z0-9_:]+`, "g")) ?? [];
+}
+
+/** Names of all metrics that the sidecar and the coordinator tell. */
+async function toldMetrics(): Promise<ReadonlySet<string>> {
+  const sidecar = openMetrics({ node: "a", statuses: () => [], anonymousMemoryBytes: () => 1 });
+  const coordinator = new CoordinatorMetrics("s", () => []);
+  const pages = [await sidecar.page(), await coordinator.registry.metrics()];
+  const told = pages.flatMap((page) =>
+    [...page.matchAll(/^# TYPE (\S+) /gm)].map(([, name]) => name ?? ""),
+  );
+  return new Set([...told, ...OTHERS]);
+}
+
+describe("alerts", function () {
+  this.timeout(60_000);
+
+  it("ask only for metrics that there are, and so does the dashboard", async () => {
+    const told = await toldMetrics();
+    const recorded = new Set(rules().flatMap(({ record }) => record ?? []));
+    const queries = [...rules().map(({ expr }) => expr), ...dashboardQueries()];
+    const unknown = queries.flatMap(metricsIn).filter((name) => {
+      const base = name.replace(/_(bucket|count|sum)$/, "");
+      return !told.has(name) && !told.has(base) && !recorded.has(name);
+    });
+    assert.deepEqual([...new Set(unknown)], []);
+    assert.ok(queries.flatMap(metricsIn).length > 50, "the queries were not understood");
+  });
+
+  it("have a page each, and every gate has one", () => {
+    for (const { alert, annotations } of rules()) {
+      if (alert === undefined) continue;
+      assert.equal(annotations?.["runbook"], `runbooks/${alert}.md`);
+      assert.ok(existsSync(join(chart, "runbooks", `${alert}.md`)), alert);
+    }
+    const pages = readdirSync(join(chart, "runbooks", "gates")).toSorted();
+    assert.deepEqual(pages, GATE_NAMES.map((name) => `${name}.md`).toSorted());
+  });
+
+  it("pages link to pages that there are", () => {
+    const folder = join(chart, "runbooks");
+    const pages = readdirSync(folder, { recursive: true, encoding: "utf8" });
+    const broken = pages
+      .filter((page) => page.endsWith(".md"))
+      .flatMap((page) => {
+        const text = readFileSync(join(folder, page), "utf8");
+        const links = [...text.matchAll(/\]\(([^)]+)\)/g)].map(([, link]) => link ?? "");
+        return links.filter((link) => !existsSync(join(folder, page, "..", link)));
+      });
+    assert.deepEqual(broken, []);
+  });
+
+  it("are each seen to fire and not to fire", () => {
+    const { tests } = parse(readFileSync(cases, "utf8")) as CaseFile;
+    const seen = tests.flatMap((test) => test.alert_rule_test);
+    for (const alert of alertNames()) {
+      const own = seen.filter(({ alertname }) => alertname === alert);
+      assert.ok(
+        own.some(({ exp_alerts }) => exp_alerts.length > 0),
+        `${alert} never fires`,
+      );
+      assert.ok(
+        own.some(({ exp_alerts }) => exp_alerts.length === 0),
+        `${alert} always fires`,
+      );
+    }
+  });
+
+  describe("in Prometheus", () => {
+    let promtool: string;
+    let scratch: string;
+
+    before(function () {
+      promtool = outsideTool(this, "promtool");
+      scratch = mkdtempSync(join(tmpdir(), "resilver-alerts-"));
+    });
+    after(() => {
+      if (scratch !== undefined) rmSync(scratch, { recursive: true, force: true });
+    });
+
+    function run(...args: readonly string[]): void {
+      const { status, stdout, stderr, error } = spawnSync(promtool, args, {
+        cwd: scratch,
+        encoding: "utf8",
+      });
+      if (error !== undefined) throw error;
+      assert.equal(status, 0, stdout + stderr);
+    }
+
+    it("the rules are valid", () => {
+      run("check", "rules", join(chart, "rules", "resilver.yaml"));
+    });
+
+    it("the alerts fire when they should", () => {
+      const file = ruleFile();
+      // Their words are not repeated in every case; `check rules` has read them.
+      for (const { rules: all } of file.groups) for (const rule of all) delete rule.annotations;
+      writeFileSync(join(scratch, "rules.yaml"), stringify(file));
+      writeFileSync(join(scratch, "alerts.yaml"), readFileSync(cases));
+      run("test", "rules", "alerts.yaml");
+    });
+
+    it("the dashboard's queries are valid", () => {
+      const filled = dashboardQueries().map((query) =>
+        query
+          .replaceAll(/\$__(rate_interval|range)/g, "5m")
+          .replaceAll(/\$(store|namespace)/g, ".*"),
+      );
+      const queries = filled.map((expr, index) => ({ record: `dashboard:query:${index}`, expr }));
+      const groups = [{ name: "dashboard", rules: queries }];
+      writeFileSync(join(scratch, "dashboard.yaml"), stringify({ groups }));
+      run("check", "rules", "dashboard.yaml");
+    });
+  });
+});
