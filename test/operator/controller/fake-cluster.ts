@@ -30,6 +30,7 @@ export class FakeNode {
   readonly endpoint: NodeEndpoint;
   up = true;
   frozen = false;
+  volumeTerminating = false;
   bootId = 1;
   replica: FakeReplica | null = null;
   /** Ends open streams. */
@@ -111,7 +112,10 @@ export class FakeCluster implements SidecarClient {
       },
       records: this.records,
       sidecars: this,
-      platform: { isStopped: (node) => Promise.resolve(!this.node(node).up) },
+      platform: {
+        isStopped: (node) => Promise.resolve(!this.node(node).up),
+        isVolumeTerminating: (node) => this.node(node).volumeTerminating,
+      },
       clock: this.clock,
       events: { emit: (event) => void this.events.push(event) },
       policy: this.policy,
