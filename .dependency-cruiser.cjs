@@ -32,6 +32,8 @@ const operator = {
   controller: ["specs", "api", "core"],
   kube: ["controller", "specs", "api", "core"],
   local: ["sidecar-client", "controller", "core"],
+  // The command that puts Kubernetes and the sidecars' client together.
+  cli: ["local", "kube", "sidecar-client", "controller", "specs", "api", "core"],
 };
 
 const layer = (top, folder, below, extra) => ({
@@ -53,7 +55,8 @@ const outside = (name, path, packages, comment) => ({
   to: { path: packages },
 });
 
-const wire = ["^sidecar/protocol/", "^sidecar/lib/"];
+/** Of the sidecar's code: what both sides speak, and what they log with. */
+const wire = ["^sidecar/protocol/", "^sidecar/lib/", "^sidecar/observability/logger\\.ts$"];
 
 module.exports = {
   forbidden: [

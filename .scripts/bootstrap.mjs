@@ -86,8 +86,8 @@ export function compile() {
 
 /**
  * Joins the sidecar's modules into one file, `main.cjs`, and puts the loader in place of `main.js`:
- * a wiped replica's recovery begins with a start of this program, and hundreds of small modules were
- * most of that start. Native packages stay apart.
+ * a wiped replica's recovery begins with a start of this program, and hundreds of small modules
+ * were most of that start. Native packages stay apart.
  */
 function bundleSidecar() {
   const { buildSync } = createRequire(import.meta.url)("esbuild");

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 /** The command `resilver`: the only reader of arguments and environment of the operator's side. */
+import { addOperatorCommand } from "./cli/operator-command.ts";
 import type { Terminal } from "./local/cli/exit.ts";
 import { runCommandLine } from "./local/cli/program.ts";
 
@@ -29,6 +30,8 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
-const status = await runCommandLine(process.argv.slice(2), terminal, VERSION);
+const status = await runCommandLine(process.argv.slice(2), terminal, VERSION, [
+  (program) => addOperatorCommand(program, terminal, VERSION),
+]);
 // Not process.exit: what was printed must get out first. Nothing may be left running by now.
 process.exitCode = status;

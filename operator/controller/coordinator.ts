@@ -223,7 +223,7 @@ export class Coordinator {
         reach: watch.reach,
         replica: watch.replica(key),
         openRefusal: this.#refusals.get(`${node} ${shardKeyText(key)}`) ?? null,
-        volumeTerminating: false,
+        volumeTerminating: this.#options.platform.isVolumeTerminating?.(node) ?? false,
         freeBytes: null,
       });
     }

@@ -139,4 +139,9 @@ export interface SidecarClient {
 export interface Platform {
   /** True when the node's process is confirmed to be gone and will not come back by itself. */
   isStopped(node: string, signal: AbortSignal): Promise<boolean>;
+  /**
+   * True while a volume of the node is being deleted: what would be rebuilt on it would go with it.
+   * Absent: volumes of this platform are never deleted so.
+   */
+  isVolumeTerminating?(node: string): boolean;
 }

@@ -53,7 +53,7 @@ interface Order {
   readonly run: () => Promise<void>;
 }
 
-/** A person's order that took too long: RangeError, so that it is said and not logged as a fault. */
+/** A person's order took too long: a RangeError, so that it is said and not logged as a fault. */
 class OrderTimeout extends RangeError {
   override readonly name = "OrderTimeout";
   constructor(deadlineMs: number, waited: boolean) {

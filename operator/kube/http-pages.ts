@@ -21,7 +21,7 @@ export interface PageServer {
 const REQUEST_MS_MAX = 10_000;
 const CONNECTIONS_MAX = 64;
 
-/** Listens on all addresses; port 0 takes any free one. Rejects with the system's error. */
+/** Listens on all addresses; port 0 takes any free one. Rejects when it cannot. */
 export async function servePages(port: number, pages: Pages): Promise<PageServer> {
   const server = createServer((request, response) => {
     const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
@@ -34,9 +34,11 @@ export async function servePages(port: number, pages: Pages): Promise<PageServer
   server.maxConnections = CONNECTIONS_MAX;
   server.on("clientError", (_error, socket) => socket.destroy());
   await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
+    server.once("error", (error) => {
+      reject(new Error(`port ${port} cannot be listened on: ${error.message}`, { cause: error }));
+    });
     server.listen(port, () => {
-      server.removeListener("error", reject);
+      server.removeAllListeners("error");
       // A failed accept (no file handles left) must not end the process; the kubelet asks again.
       server.on("error", () => {});
       resolve();

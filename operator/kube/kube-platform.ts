@@ -1,18 +1,35 @@
 /** What the coordinator asks Kubernetes. No decision is made here. */
 import { CallFailed, type Platform } from "../controller/ports.ts";
+import { DATA_VOLUMES } from "../api/v1alpha1/pod-template.ts";
 import { IN_SYNC_GATE } from "../specs/labels.ts";
+import { claimName } from "../specs/stateful-set.ts";
 import type { ApiClient } from "./api-client.ts";
-import { podFacts } from "./pods.ts";
+import { claimFacts, podFacts } from "./pods.ts";
 import { KINDS, type KubeObject } from "./resources.ts";
 
 /** The {@link Platform} of one store. */
 export class KubePlatform implements Platform {
   readonly #client: ApiClient;
   readonly #namespace: string;
+  readonly #claim: (name: string) => KubeObject | undefined;
 
-  constructor(client: ApiClient, namespace: string) {
+  /** `claim` looks into the cache of the namespace's volume claims. */
+  constructor(
+    client: ApiClient,
+    namespace: string,
+    claim: (name: string) => KubeObject | undefined,
+  ) {
     this.#client = client;
     this.#namespace = namespace;
+    this.#claim = claim;
+  }
+
+  /** By the cache: it only delays a rebuild, and one that began a moment too early begins again. */
+  isVolumeTerminating(node: string): boolean {
+    return (Object.keys(DATA_VOLUMES) as (keyof typeof DATA_VOLUMES)[]).some((volume) => {
+      const claim = this.#claim(claimName(volume, node));
+      return claim !== undefined && claimFacts(claim).terminating;
+    });
   }
 
   /**

@@ -1,8 +1,8 @@
 /** Where the API server is, and who we are there. */
-import { KubeConfig } from "@kubernetes/client-node";
+import { type Cluster, KubeConfig } from "@kubernetes/client-node";
 
 /** No usable credentials. The message says what was tried. */
-class KubeConfigError extends Error {
+export class KubeConfigError extends Error {
   override readonly name = "KubeConfigError";
 }
 
@@ -41,10 +41,16 @@ export function loadKubeConfig(options: KubeConfigOptions): KubeConfig {
     }
     config.setCurrentContext(context);
   }
-  if (config.getCurrentCluster() === null) {
+  const cluster = config.getCurrentCluster();
+  if (cluster === null || (kubeconfig === undefined && isLastResort(cluster))) {
     throw new KubeConfigError(
       "kubeconfig: no cluster is chosen; set KUBECONFIG, or pass --kubeconfig and --context",
     );
   }
   return config;
+}
+
+/** What the client makes up where there is no kubeconfig at all; nobody has chosen that. */
+function isLastResort({ name, server }: Cluster): boolean {
+  return name === "cluster" && server === "http://localhost:8080";
 }

@@ -16,7 +16,7 @@ import { StoreCaches } from "./store-caches.ts";
 import { StoreReconciler } from "./store-reconciler.ts";
 import { Workqueue } from "./workqueue.ts";
 
-/** Who the operator's fields, Events and Lease belong to. */
+/** Who the operator's fields and Events belong to. */
 const OPERATOR_NAME = "resilver-operator";
 
 /** What an operator is made of. */
@@ -29,10 +29,11 @@ export interface OperatorOptions {
   readonly version: string;
   /** Of this process, unique. */
   readonly identity: string;
-  /** Stores of this namespace only; null: of all. */
-  readonly namespace: string | null;
-  /** Where the Lease is. */
+  /** Stores of these namespaces only; null: of all. */
+  readonly namespaces: readonly string[] | null;
+  /** Where the Lease is, and its name: processes with the same one take turns. */
   readonly leaseNamespace: string;
+  readonly leaseName: string;
   /** Image of the sidecar where a store names none. */
   readonly image: string;
   readonly healthPort: number;
@@ -61,7 +62,7 @@ export class Operator {
   readonly #broken = new AbortController();
 
   constructor(options: OperatorOptions) {
-    const { config, clock, logger, version, identity, namespace, random, limits } = options;
+    const { config, clock, logger, version, identity, namespaces, random, limits } = options;
     this.#options = options;
     this.#transport = new ApiTransport({
       config,
@@ -75,7 +76,7 @@ export class Operator {
     const given = limits === undefined ? {} : { limits };
     this.#caches = new StoreCaches({
       client,
-      namespace,
+      namespaces,
       clock,
       random,
       logger,
@@ -93,7 +94,7 @@ export class Operator {
     this.#elector = new LeaseElector({
       client,
       namespace: options.leaseNamespace,
-      name: OPERATOR_NAME,
+      name: options.leaseName,
       identity,
       clock,
       logger,
@@ -174,7 +175,7 @@ export class Operator {
   }
 
   async #serve(): Promise<readonly PageServer[]> {
-    const { healthPort, metricsPort } = this.#options;
+    const { healthPort, metricsPort, logger } = this.#options;
     const { registry } = this.#metrics;
     const health = await servePages(healthPort, {
       "/healthz": () => ({ status: 200, body: "ok\n" }),
@@ -188,6 +189,8 @@ export class Operator {
           contentType: registry.contentType,
         }),
       });
+      // With port 0 nobody would know else.
+      logger.info("serving", { healthPort: health.port, metricsPort: metrics.port });
       return [health, metrics];
     } catch (error) {
       await health.close();
@@ -197,8 +200,10 @@ export class Operator {
 
   /** Ready to lead: everything was listed, and is followed. */
   #ready(): Page {
-    if (!this.#caches.synced) return { status: 503, body: "not ready: caches are being filled\n" };
-    const { interrupted } = this.#caches;
+    const { unlisted, interrupted } = this.#caches;
+    if (unlisted.length > 0) {
+      return { status: 503, body: `not ready: not listed yet: ${unlisted.join(", ")}\n` };
+    }
     if (interrupted.length === 0) return { status: 200, body: "ok\n" };
     return { status: 503, body: `not ready: not followed: ${interrupted.join(", ")}\n` };
   }

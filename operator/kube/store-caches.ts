@@ -11,7 +11,7 @@ import { KINDS, type KubeObject, type ResourceKind } from "./resources.ts";
 export interface StoreCachesOptions {
   readonly client: ApiClient;
   /** Null: all namespaces. */
-  readonly namespace: string | null;
+  readonly namespaces: readonly string[] | null;
   readonly clock: Clock;
   readonly random: () => number;
   readonly logger: Logger;
@@ -21,6 +21,9 @@ export interface StoreCachesOptions {
 }
 
 const OWNED = selectorText({ "app.kubernetes.io/name": "resilver" });
+
+/** No namespace is called so. */
+const ALL = "";
 
 /** Kinds that are watched, and by which labels. */
 const WATCHED: readonly (readonly [ResourceKind, string | undefined])[] = [
@@ -38,36 +41,26 @@ const WATCHED: readonly (readonly [ResourceKind, string | undefined])[] = [
 
 /** See the file's header. */
 export class StoreCaches {
-  readonly #watches = new Map<ResourceKind, ListWatch>();
+  /** By kind, then by namespace; the one under ALL holds every namespace. */
+  readonly #watches = new Map<ResourceKind, ReadonlyMap<string, ListWatch>>();
   /** Kind and store -> keys of objects. */
   readonly #index = new Map<string, Set<string>>();
 
   constructor(options: StoreCachesOptions) {
-    const { client, namespace, clock, random, logger, limits } = options;
+    const places = options.namespaces ?? [ALL];
     for (const [kind, labelSelector] of WATCHED) {
-      const watch = new ListWatch({
-        client,
-        kind,
-        scope: { namespace, ...(labelSelector === undefined ? {} : { labelSelector }) },
-        clock,
-        random,
-        logger,
-        changed: (change) => {
-          const silent = isOwnReport(kind, change);
-          for (const storeKey of storesOf(kind, change)) {
-            this.#note(kind, storeKey, change);
-            if (!silent) options.touched(storeKey);
-          }
-        },
-        ...(limits === undefined ? {} : { limits }),
-      });
-      this.#watches.set(kind, watch);
+      const watches = places.map(
+        (place) => [place, this.#open(options, kind, place, labelSelector)] as const,
+      );
+      this.#watches.set(kind, new Map(watches));
     }
   }
 
   /** The cached object. */
   get(kind: ResourceKind, namespace: string, name: string): KubeObject | undefined {
-    return this.#watch(kind).get(namespace, name);
+    const watches = this.#watches.get(kind);
+    if (watches === undefined) throw new Error(`${kind.plural} are not watched`);
+    return (watches.get(namespace) ?? watches.get(ALL))?.get(namespace, name);
   }
 
   /** Cached objects of a kind that belong to a store. */
@@ -82,23 +75,28 @@ export class StoreCaches {
 
   /** True once everything was listed. */
   get synced(): boolean {
-    return [...this.#watches.values()].every((watch) => watch.synced);
+    return this.unlisted.length === 0;
+  }
+
+  /** Names of kinds that were not listed yet. */
+  get unlisted(): readonly string[] {
+    return this.#kindsWhere((watch) => !watch.synced);
   }
 
   /** Names of kinds that are not followed at the moment. */
   get interrupted(): readonly string[] {
-    return [...this.#watches].filter(([, watch]) => !watch.healthy).map(([kind]) => kind.plural);
+    return this.#kindsWhere((watch) => !watch.healthy);
   }
 
   /** Resolves when everything was listed; rejects with the signal's reason. */
   async whenSynced(signal: AbortSignal): Promise<void> {
-    for (const watch of this.#watches.values()) await watch.whenSynced(signal);
+    for (const watch of this.#all()) await watch.whenSynced(signal);
   }
 
   /** Runs until the signal aborts. */
   async run(signal: AbortSignal): Promise<void> {
     // One signal for all would gather the listeners of all.
-    const parts = [...this.#watches.values()].map((watch) => {
+    const parts = this.#all().map((watch) => {
       const part = new AbortController();
       return { part, run: watch.run(part.signal) };
     });
@@ -128,10 +126,40 @@ export class StoreCaches {
     else this.#index.delete(at);
   }
 
-  #watch(kind: ResourceKind): ListWatch {
-    const watch = this.#watches.get(kind);
-    if (watch === undefined) throw new Error(`${kind.plural} are not watched`);
-    return watch;
+  #all(): readonly ListWatch[] {
+    return [...this.#watches.values()].flatMap((watches) => [...watches.values()]);
+  }
+
+  #kindsWhere(predicate: (watch: ListWatch) => boolean): readonly string[] {
+    return [...this.#watches].flatMap(([kind, watches]) =>
+      [...watches.values()].some(predicate) ? [kind.plural] : [],
+    );
+  }
+
+  #open(
+    options: StoreCachesOptions,
+    kind: ResourceKind,
+    place: string,
+    labelSelector: string | undefined,
+  ): ListWatch {
+    const { client, clock, random, logger, limits } = options;
+    const namespace = place === ALL ? null : place;
+    return new ListWatch({
+      client,
+      kind,
+      scope: { namespace, ...(labelSelector === undefined ? {} : { labelSelector }) },
+      clock,
+      random,
+      logger,
+      changed: (change) => {
+        const silent = isOwnReport(kind, change);
+        for (const storeKey of storesOf(kind, change)) {
+          this.#note(kind, storeKey, change);
+          if (!silent) options.touched(storeKey);
+        }
+      },
+      ...(limits === undefined ? {} : { limits }),
+    });
   }
 }
 

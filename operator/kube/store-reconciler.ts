@@ -152,7 +152,7 @@ export class StoreReconciler {
   }
 
   async #runtime(key: string, sight: StoreSight, replicas: number): Promise<StoreRuntime> {
-    const { sidecars, clock, touched, broken, client } = this.#options;
+    const { sidecars, clock, touched, broken, client, caches } = this.#options;
     const { namespace, name } = sight.store.metadata;
     const nodes = Array.from({ length: replicas }, (_, ordinal) =>
       this.#endpoint(sight.store.metadata, ordinal),
@@ -167,7 +167,9 @@ export class StoreReconciler {
       policy,
       records: new KubeRecordStore(client, namespace, name),
       sidecars: addressedSidecars(sidecars, this.#resolver(namespace)),
-      platform: new KubePlatform(client, namespace),
+      platform: new KubePlatform(client, namespace, (claim) =>
+        caches.get(KINDS.claim, namespace, claim),
+      ),
       clock,
       changed: () => touched(key),
       told: (event) => this.#told(key, event),

@@ -57,7 +57,7 @@ export class ReadRounds {
     return (this.#confirmed.get(node) ?? 0) >= this.#round;
   }
 
-  /** The reads of the round on its way, now that a quorum confirmed it; null when there are none. */
+  /** The reads of the round on its way, now that a quorum confirmed it; null: there are none. */
   finish(): ReleasedReads | null {
     const released = this.#inFlight;
     this.#inFlight = null;

@@ -1,9 +1,9 @@
 /**
- * Bidirectional streams, gRPC's or of bulk-stream.ts, as {@link DuplexCall}. What it guarantees (part five of the seed):
- * the receiving side always ends: by the other side's end, by its error, or by cancel(), whatever
- * the sending side is doing; the error that the other side answered with wins over one of writing
- * to it; a cancellation is no error. Messages are pulled one by one, so that a slow reader slows
- * the sender.
+ * Bidirectional streams, gRPC's or of bulk-stream.ts, as {@link DuplexCall}. What it guarantees
+ * (part five of the seed): the receiving side always ends: by the other side's end, by its error,
+ * or by cancel(), whatever the sending side is doing; the error that the other side answered with
+ * wins over one of writing to it; a cancellation is no error. Messages are pulled one by one, so
+ * that a slow reader slows the sender.
  */
 import type { StatusObject } from "@grpc/grpc-js";
 import type { DuplexCall } from "../lib/ports/duplex-call.ts";

@@ -145,7 +145,7 @@ function widenSessionWindows(server: Server): void {
   }
 }
 
-/** Without a taker, or where the library keeps its servers elsewhere, peers use gRPC for bulk too. */
+/** Without a taker, or where the library keeps its servers elsewhere, bulk goes by gRPC too. */
 function serveBulk(server: Server, { serveBulk: serve, clock }: RpcServerOptions): () => void {
   if (serve === undefined) return () => undefined;
   const ends = listeningServers(server).map((one) => serveBulkStreams(one, clock, serve));

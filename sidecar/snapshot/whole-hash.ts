@@ -7,8 +7,8 @@ const WHOLE_HASH_BYTES = 8;
  * Hash over all chunks in order: after each chunk XXH64 of (hash before it, XXH64 of the chunk).
  * Its whole state is those 8 bytes, so a receiver saves it and goes on after a restart without
  * reading back what it has. Guards against damage and mix-ups, not against forgery. XXH64, not
- * XXH3 or CRC-32C: measured with these libraries, XXH3 of either width took 0.42 s of processor time
- * per GiB and side, CRC-32C 0.19 s, XXH64 0.05 s.
+ * XXH3 or CRC-32C: measured with these libraries, XXH3 of either width took 0.42 s of processor
+ * time per GiB and side, CRC-32C 0.19 s, XXH64 0.05 s.
  */
 export class WholeHash {
   readonly #pair = new Uint8Array(2 * WHOLE_HASH_BYTES);

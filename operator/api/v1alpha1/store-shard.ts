@@ -29,6 +29,7 @@ const memberItem = fields("One replica that was ever let in and has not left.", 
     "leaving",
   ]),
   ackedTerm: term("Highest term it is known to have promised; -1: none."),
+  ackedBoot: integer("Which start of it answered with that promise.", 0).optional(),
   enrolTerm: term("Learners: the term they were enrolled in.").optional(),
   target: fields("Learners: what they must hold durably to be promoted.", {
     term: term("Term of the entry."),

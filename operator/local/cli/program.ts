@@ -6,8 +6,11 @@ import { EXIT, ExitRequest, type Terminal, UsageError } from "./exit.ts";
 import { addLocalCommands } from "./local-commands.ts";
 import { addSidecarCommand } from "./sidecar-command.ts";
 
+/** Adds commands that live elsewhere. */
+export type AddCommands = (program: Command, terminal: Terminal) => void;
+
 /** The whole command line. */
-function buildProgram(terminal: Terminal, version: string): Command {
+function buildProgram(terminal: Terminal, version: string, more: readonly AddCommands[]): Command {
   const program = new Command("resilver")
     .description("A replicated store that rebuilds replicas whose disks were lost.")
     .version(version, "-V, --version", "print the version")
@@ -18,20 +21,22 @@ function buildProgram(terminal: Terminal, version: string): Command {
   addLocalCommands(program, terminal);
   addDataCommands(program, terminal);
   addSidecarCommand(program, terminal);
+  for (const add of more) add(program, terminal);
   configure(program, terminal);
   return program;
 }
 
 /**
  * Runs one command line (without interpreter and script). Resolves with the exit status; never
- * rejects.
+ * rejects. `more` adds commands beside those of a local store.
  */
 export async function runCommandLine(
   args: readonly string[],
   terminal: Terminal,
   version: string,
+  more: readonly AddCommands[] = [],
 ): Promise<number> {
-  const program = buildProgram(terminal, version);
+  const program = buildProgram(terminal, version, more);
   try {
     await program.parseAsync([...args], { from: "user" });
     return EXIT.done;

@@ -215,6 +215,30 @@ describe("Coordinator", () => {
     });
   });
 
+  it("rebuilds nothing on a volume that is being deleted, and says so", async () => {
+    await withCluster(NODES, async (cluster) => {
+      await cluster.untilSteady();
+      const victim = NODES.find((name) => name !== cluster.leader()) ?? "";
+      cluster.node(victim).volumeTerminating = true;
+      const doomed = cluster.wipe(victim);
+      await cluster.clock.until("the deferral", 20_000, () =>
+        cluster.events.some(
+          (event) =>
+            event.kind === "recoveryDeferred" &&
+            event.node === victim &&
+            event.gate === "VolumeTerminating",
+        ),
+      );
+      assert.ok(!cluster.record.members.some(({ replicaUid }) => replicaUid === doomed));
+      // Its pod is made again, on a new claim.
+      cluster.node(victim).volumeTerminating = false;
+      const uid = cluster.wipe(victim);
+      await cluster.clock.until("the new uid votes", 20_000, () =>
+        cluster.record.members.some((m) => m.replicaUid === uid && m.role === "voter"),
+      );
+    });
+  });
+
   it("rebuilds two wiped followers under a leader that never restarted (R16)", async () => {
     await withCluster(NODES, async (cluster) => {
       await cluster.untilSteady();

@@ -30,6 +30,7 @@ export class FakeNode {
   readonly endpoint: NodeEndpoint;
   up = true;
   frozen = false;
+  volumeTerminating = false;
   bootId = 1;
   replica: FakeReplica | null = null;
   /** Ends open streams. */
@@ -115,7 +116,14 @@ export class FakeCluster implements SidecarClient {
       },
       records: this.records,
       sidecars: this,
+<<<<<<< HEAD
       platform: { isStopped: (node, signal) => this.isStopped(node, signal) },
+=======
+      platform: {
+        isStopped: (node) => Promise.resolve(!this.node(node).up),
+        isVolumeTerminating: (node) => this.node(node).volumeTerminating,
+      },
+>>>>>>> kube
       clock: this.clock,
       events: { emit: (event) => void this.events.push(event) },
       policy: this.policy,

@@ -1,6 +1,6 @@
 /**
- * A leader whose process dies and is back within its term, before anybody saw it gone: R16 ends with
- * the process (it may have lost what it had not synced), with and without learners.
+ * A leader whose process dies and is back within its term, before anybody saw it gone: R16 ends
+ * with the process (it may have lost what it had not synced), with and without learners.
  */
 import assert from "node:assert/strict";
 import { FakeCluster } from "./fake-cluster.ts";

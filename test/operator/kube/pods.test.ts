@@ -58,12 +58,27 @@ describe("pods", () => {
       assert.equal(podFacts(object, IN_SYNC_GATE).sidecar, state);
       server.put("/api/v1/namespaces/ns/pods/demo-1", { ...object });
       const { client, transport } = clientOf(server);
-      const platform = new KubePlatform(client, "ns");
+      const platform = new KubePlatform(client, "ns", () => undefined);
       assert.equal(await platform.isStopped("demo-1", call().signal), stopped);
       assert.equal(await platform.isStopped("demo-2", call().signal), true);
       transport.close();
     });
   }
+
+  it("a volume is terminating while either claim of its pod is being deleted", () => {
+    const { client, transport } = clientOf(server);
+    const deletionTimestamp = "2026-01-01T00:00:00Z";
+    for (const claim of ["data-demo-1", "wal-demo-1"]) {
+      const platform = new KubePlatform(client, "ns", (name) => ({
+        metadata: { name, namespace: "ns", ...(name === claim ? { deletionTimestamp } : {}) },
+      }));
+      assert.equal(platform.isVolumeTerminating("demo-1"), true, claim);
+      assert.equal(platform.isVolumeTerminating("demo-2"), false);
+    }
+    const none = new KubePlatform(client, "ns", () => undefined);
+    assert.equal(none.isVolumeTerminating("demo-1"), false, "nothing is there to be deleted");
+    transport.close();
+  });
 
   it("a pod that is on no machine has never started", () => {
     const object = { ...pod({ phase: "Pending" }), spec: {} };

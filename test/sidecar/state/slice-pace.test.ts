@@ -23,11 +23,11 @@ class HandClock implements Clock {
     return this.#now;
   }
 
-  async sleep(delayMs: number, signal: AbortSignal): Promise<void> {
+  readonly sleep = async (delayMs: number, signal: AbortSignal): Promise<void> => {
     signal.throwIfAborted();
     this.rests.push(delayMs);
     this.#now += delayMs;
-  }
+  };
 
   timer(): never {
     throw new Error("no timer is expected");
