@@ -12,8 +12,8 @@ export interface ReplicaChecksum {
 const TIMEOUT_MS = 30_000;
 
 /**
- * Checksums of all replicas of a shard, at or after its leader's head. They are comparable only
- * while nothing is written. Throws when a replica does not answer.
+ * Checksums of all replicas of a shard, at or after what its leader has applied. They are comparable
+ * only while nothing is written. Throws when a replica does not answer.
  */
 export async function shardChecksums(
   store: LocalStore,
@@ -22,16 +22,15 @@ export async function shardChecksums(
 ): Promise<readonly ReplicaChecksum[]> {
   const view = store.views().find((v) => v.namespace === namespace && v.shard === shard);
   if (view === undefined) throw new RangeError(`shard: no ${namespace}/${shard}`);
-  const leader = view.replicas.find(({ node }) => node === view.leader);
-  const atLeastOffset = leader?.commitOffset ?? -1;
-  return await Promise.all(
-    view.replicas.map(async ({ node }) => {
-      const { internalAddress } = store.endpoint(node);
-      const query = { internalAddress, namespace, shard, atLeastOffset, timeoutMs: TIMEOUT_MS };
-      const { appliedOffset, records, checksum } = await replicaChecksum(query);
-      return { node, appliedOffset, records, checksum };
-    }),
-  );
+  const ask = async (node: string, atLeastOffset: number): Promise<ReplicaChecksum> => {
+    const { internalAddress } = store.endpoint(node);
+    const query = { internalAddress, namespace, shard, atLeastOffset, timeoutMs: TIMEOUT_MS };
+    const { appliedOffset, records, checksum } = await replicaChecksum(query);
+    return { node, appliedOffset, records, checksum };
+  };
+  // From the leader itself: what the view says of it may be a moment old.
+  const head = view.leader === null ? -1 : (await ask(view.leader, -1)).appliedOffset;
+  return await Promise.all(view.replicas.map(({ node }) => ask(node, head)));
 }
 
 /** True when all replicas hold the same. Pure. */

@@ -116,14 +116,10 @@ export class FakeCluster implements SidecarClient {
       },
       records: this.records,
       sidecars: this,
-<<<<<<< HEAD
-      platform: { isStopped: (node, signal) => this.isStopped(node, signal) },
-=======
       platform: {
-        isStopped: (node) => Promise.resolve(!this.node(node).up),
+        isStopped: (node, signal) => this.isStopped(node, signal),
         isVolumeTerminating: (node) => this.node(node).volumeTerminating,
       },
->>>>>>> kube
       clock: this.clock,
       events: { emit: (event) => void this.events.push(event) },
       policy: this.policy,
