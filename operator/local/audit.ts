@@ -12,8 +12,8 @@ export interface ReplicaChecksum {
 const TIMEOUT_MS = 30_000;
 
 /**
- * Checksums of all replicas of a shard, at or after what its leader has applied. They are comparable
- * only while nothing is written. Throws when a replica does not answer.
+ * Checksums of all replicas of a shard, at or after what its leader has applied. They are
+ * comparable only while nothing is written. Throws when a replica does not answer.
  */
 export async function shardChecksums(
   store: LocalStore,

@@ -59,9 +59,6 @@ export async function sendSnapshot(options: SendOptions): Promise<LogPosition> {
   }
 }
 
-/** Sending goes on for so long before other work of this process gets a turn. */
-const TURN_MS = 2;
-
 interface HashedChunk {
   readonly content: Uint8Array;
   readonly hash: Uint8Array;
@@ -155,17 +152,12 @@ class Transfer {
     const hash = new WholeHash();
     let held: HashedChunk | null = null;
     let index = 0;
-    let turnMs = clock.monotonicMs();
     for await (const chunk of rechunk(source.chunks(this.#form.format, chunkBytes), chunkBytes)) {
       // One chunk is held back: the last one goes with the whole hash.
       if (held !== null) await this.#sendChunk(held, index++, resume, null);
       held = { content: chunk, hash: chunkHash(chunk) };
       hash.add(held.hash);
-      // Reads and writes give way by themselves where they wait; where they never do, this does.
-      if (clock.monotonicMs() - turnMs >= TURN_MS) {
-        await clock.yield();
-        turnMs = clock.monotonicMs();
-      }
+      await clock.yield();
       this.#stop.signal.throwIfAborted();
     }
     const count = index + 1;
