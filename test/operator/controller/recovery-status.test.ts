@@ -1,0 +1,120 @@
+import assert from "node:assert/strict";
+import type { ReplicaRecoveryStatus } from "../../../operator/api/v1alpha1/replica-recovery.ts";
+import {
+  recoveryName,
+  recoveryStatus,
+  type RecoveryInput,
+} from "../../../operator/controller/recovery-status.ts";
+import type { ReplicaView, ShardView } from "../../../operator/core/status.ts";
+import { replicaView, shardViewOf } from "../local/status-fixture.ts";
+
+const POD = "resilver-1";
+const UID = "0000-NEWREPLICA";
+
+function views(change: Partial<ReplicaView>, shard = 0): readonly ShardView[] {
+  return [shardViewOf([replicaView(POD, { uid: UID, ...change })], { shard })];
+}
+
+const WIPED = { role: "wiped", voting: false, status: "NOT_MEMBER" } as const;
+const LEARNER = { role: "learner", voting: false } as const;
+
+function status(
+  seen: readonly ShardView[],
+  before?: ReplicaRecoveryStatus,
+  input: Partial<RecoveryInput> = {},
+): ReplicaRecoveryStatus {
+  const known = {
+    pod: POD,
+    claims: { old: null, now: null },
+    oldUids: new Map([["default/0", "old-uid"]]),
+    now: "2026-01-01T00:00:00Z",
+    bytesPerSecond: null,
+  };
+  return recoveryStatus({ ...known, views: seen, ...input }, before);
+}
+
+describe("status of a recovery", () => {
+  it("is named after the new replica, the same each time; not before the node has said so", () => {
+    assert.equal(recoveryName(views(WIPED), POD), "resilver-1-wreplica");
+    assert.equal(recoveryName(views(WIPED), POD), recoveryName(views(LEARNER), POD));
+    assert.equal(recoveryName(views({}), POD), null, "it votes");
+    assert.equal(recoveryName(views(WIPED), "resilver-2"), null, "another pod");
+    assert.equal(recoveryName(views({ ...WIPED, uid: "" }), POD), null);
+    assert.equal(recoveryName(views({ ...WIPED, status: "unknown" }), POD), null);
+  });
+
+  const phases: readonly (readonly [Partial<ReplicaView>, string])[] = [
+    [WIPED, "Detected"],
+    [{ ...WIPED, phase: "Deferred(Cooldown)" }, "Deferred"],
+    [{ ...LEARNER, phase: "Enrolled" }, "Enrolled"],
+    [{ ...LEARNER, phase: "Transferring" }, "Transferring"],
+    [{ ...LEARNER, phase: "Installing" }, "Transferring"],
+    [{ ...LEARNER, phase: "CatchingUp" }, "CatchingUp"],
+  ];
+  for (const [change, phase] of phases) {
+    it(`${change.role} ${change.phase ?? ""}: ${phase}`, () => {
+      assert.equal(status(views(change)).phase, phase);
+    });
+  }
+
+  it("a closed gate is named", () => {
+    const { gate, message } = status(views({ ...WIPED, phase: "Deferred(RecoveryLimit)" }));
+    assert.equal(gate, "RecoveryLimit");
+    assert.match(message ?? "", /waits for the gate RecoveryLimit/u);
+  });
+
+  it("the shard that is least far says how far the pod is; bytes add up", () => {
+    const seen = [
+      ...views({ ...LEARNER, phase: "CatchingUp", bytesDone: 100, bytesTotal: 100 }),
+      ...views({ ...LEARNER, phase: "Transferring", bytesDone: 20, bytesTotal: 300 }, 1),
+    ];
+    const told = status(seen, undefined, { bytesPerSecond: 2 ** 20 });
+    assert.equal(told.phase, "Transferring");
+    assert.deepEqual([told.bytesDone, told.bytesTotal, told.progress], [120, 400, "30%"]);
+    assert.deepEqual([told.rate, told.eta], ["1.0 MiB/s", "1s"]);
+    assert.equal(status(seen).eta, undefined, "no rate, no guess");
+    const slow = status(seen, undefined, { bytesPerSecond: 1 });
+    assert.equal(slow.eta, "5m");
+  });
+
+  it("votes again: succeeded, once and for all, with what was known before", () => {
+    const before = status(views({ ...WIPED, reason: "VolumeEmpty" }));
+    const later = { now: "2026-01-01T00:01:00Z" };
+    const done = status(views({}), before, later);
+    assert.deepEqual(
+      [done.phase, done.progress, done.reason],
+      ["Succeeded", "100%", "VolumeEmpty"],
+    );
+    assert.deepEqual(
+      [done.startedAt, done.finishedAt],
+      ["2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"],
+    );
+    assert.equal(done.evidence?.oldReplicaUid, "old-uid");
+    const again = status(views({}), done, { now: "2026-01-01T00:02:00Z" });
+    assert.equal(again.finishedAt, "2026-01-01T00:01:00Z", "the time does not move");
+  });
+
+  it("another replica by now, or none wanted any more: failed", () => {
+    const before = status(views(LEARNER));
+    assert.equal(status(views({ uid: "another" }), before).phase, "Failed");
+    assert.equal(status([shardViewOf([])], before).phase, "Failed");
+  });
+
+  it("a node that is away for a moment changes nothing", () => {
+    const before = status(views({ ...LEARNER, phase: "Transferring" }));
+    assert.equal(status(views({ uid: "", role: "wiped" }), before).phase, "Transferring");
+  });
+
+  it("empty on another claim: PVCReplaced; on the same, or an unknown one: as the node says", () => {
+    const reason = (told: string, old: string | undefined, now: string | undefined) =>
+      status(views({ ...WIPED, reason: told }), undefined, {
+        claims: { old: { data: old, wal: "w" }, now: { data: now, wal: "w" } },
+      }).reason;
+    assert.equal(reason("VolumeEmpty", "c1", "c2"), "PVCReplaced");
+    assert.equal(reason("IdentityMismatch", "c1", "c2"), "PVCReplaced");
+    assert.equal(reason("Corrupt", "c1", "c2"), "Corrupt");
+    assert.equal(reason("VolumeEmpty", "c1", "c1"), "VolumeEmpty");
+    assert.equal(reason("VolumeEmpty", undefined, "c2"), "VolumeEmpty");
+    assert.equal(reason("", undefined, undefined), undefined);
+  });
+});

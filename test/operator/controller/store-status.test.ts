@@ -1,0 +1,128 @@
+import assert from "node:assert/strict";
+import {
+  isInSync,
+  rebuildingPods,
+  shardStatus,
+  storeSummary,
+} from "../../../operator/controller/store-status.ts";
+import type { ShardView } from "../../../operator/core/status.ts";
+import { replicaView, shardViewOf, wholeShard } from "../local/status-fixture.ts";
+
+const PODS = ["resilver-0", "resilver-1", "resilver-2"];
+
+function summary(views: readonly ShardView[], rollout: string | null = null, there = 3) {
+  const pods = PODS.slice(0, there).map((name) => ({ name, ready: name !== "resilver-2" }));
+  const { conditions, ...columns } = storeSummary({ views, pods, expectedPods: 3, rollout });
+  const told = conditions.map(({ type, status, reason }) => `${type}=${status} ${reason}`);
+  return { columns, told, messages: conditions.map(({ message }) => message) };
+}
+
+/** The last of three is being rebuilt. */
+function rebuilding(shard = 0): ShardView {
+  const learner = { role: "learner", voting: false, phase: "Transferring" } as const;
+  const [first, second] = wholeShard().replicas;
+  assert.ok(first !== undefined && second !== undefined);
+  return shardViewOf([first, second, replicaView("resilver-2", learner)], { shard });
+}
+
+describe("status of a store", () => {
+  it("whole", () => {
+    const { columns, told } = summary([wholeShard()]);
+    assert.deepEqual(columns, {
+      ready: "2/3",
+      quorate: "1/1",
+      rebuilding: 0,
+      leaders: "resilver-0",
+      state: "Available",
+    });
+    assert.deepEqual(told, [
+      "Available=true AllShardsServe",
+      "Progressing=false Idle",
+      "Degraded=false AllVoting",
+    ]);
+  });
+
+  it("a pod with two replicas being rebuilt counts once; the store serves, degraded", () => {
+    const { columns, told, messages } = summary([rebuilding(0), rebuilding(1)]);
+    assert.equal(columns.rebuilding, 1);
+    assert.equal(columns.state, "Degraded");
+    assert.equal(told[2], "Degraded=true ReplicasNotVoting");
+    assert.match(messages[2] ?? "", /^not voting: resilver-2 \(Transferring\);/u);
+  });
+
+  it("a stop comes before everything, by its own reason", () => {
+    const stop = { reason: "QuorumLost", message: "two of three are gone" };
+    const stopped = { ...wholeShard(), shard: 1, serving: false, stop };
+    const { columns, told, messages } = summary([wholeShard(), stopped]);
+    assert.equal(columns.state, "QuorumLost");
+    assert.equal(columns.quorate, "1/2");
+    assert.equal(told[0], "Available=false QuorumLost");
+    assert.equal(messages[0], "default/1: two of three are gone");
+  });
+
+  it("without a leader: which shards, and why", () => {
+    const why = {
+      type: "Available",
+      status: false,
+      reason: "Electing",
+      message: "an election is under way",
+    } as const;
+    const { columns, messages } = summary([
+      { ...wholeShard(), leader: null, serving: false, conditions: [why] },
+    ]);
+    assert.deepEqual([columns.state, columns.leaders], ["Electing", ""]);
+    assert.equal(messages[0], "not serving: default/0; an election is under way");
+  });
+
+  it("nothing is known yet: neither available nor not", () => {
+    const { columns, told } = summary([]);
+    assert.equal(columns.state, "Starting");
+    assert.equal(told[0], "Available=Unknown Starting");
+  });
+
+  it("missing pods are told before the rollout, the rollout before shards", () => {
+    assert.equal(summary([wholeShard()], "waits", 2).told[1], "Progressing=true WaitingForPods");
+    assert.equal(summary([wholeShard()], "waits").told[1], "Progressing=true RollingOut");
+    const busy = { type: "Progressing", status: true, reason: "rebuild", message: "" } as const;
+    const { told } = summary([{ ...wholeShard(), conditions: [busy] }]);
+    assert.equal(told[1], "Progressing=true Rebuild");
+  });
+
+  it("a replica that does not vote is told by its fault, its phase, or that it is away", () => {
+    const word = (change: object) => {
+      const behind = replicaView("resilver-2", { voting: false, ...change });
+      return summary([shardViewOf([behind])]).messages[2]?.split(";")[0];
+    };
+    assert.equal(word({ fault: "EIO" }), "not voting: resilver-2 (fault: EIO)");
+    assert.equal(word({ phase: "Deferred(Paused)" }), "not voting: resilver-2 (Deferred(Paused))");
+    assert.equal(word({ reach: "silent" }), "not voting: resilver-2 (not reached: silent)");
+    assert.equal(word({ role: "wiped" }), "not voting: resilver-2 (wiped)");
+  });
+
+  it("in sync: all of the pod's replicas vote, and something is known", () => {
+    assert.equal(isInSync([], "resilver-0"), false);
+    assert.equal(isInSync([wholeShard(), rebuilding(1)], "resilver-0"), true);
+    assert.equal(isInSync([wholeShard(), rebuilding(1)], "resilver-2"), false);
+    assert.equal(isInSync([wholeShard()], "resilver-3"), true, "it holds no replica");
+  });
+
+  it("to be rebuilt: wiped, learning, or held back", () => {
+    const views = [
+      shardViewOf([
+        replicaView("c", { role: "wiped" }),
+        replicaView("b", { phase: "Deferred(Cooldown)" }),
+        replicaView("a", { role: "learner" }),
+        replicaView("d", { role: "leaving" }),
+      ]),
+    ];
+    assert.deepEqual(rebuildingPods(views), ["a", "b", "c"]);
+  });
+
+  it("of a shard: votes of its ensemble, and the leader's commit offset", () => {
+    const { voters, learners, commitOffset, state, replicas } = shardStatus(rebuilding());
+    assert.deepEqual([voters, learners, commitOffset, state], ["2/3", 1, 1_000, "Available"]);
+    assert.equal(replicas?.length, 3);
+    const headless = shardStatus({ ...rebuilding(), leader: null, serving: false });
+    assert.deepEqual([headless.commitOffset, headless.state], [undefined, "NoLeader"]);
+  });
+});
