@@ -1,8 +1,8 @@
 /**
  * Becomes dist/sidecar/main.js: runs the bundle beside it with the code that V8 compiled of it
  * before. A recovery begins with a start of this program, and parsing was most of that start. What
- * V8 compiled is kept beside the bundle once, where that may be written; it is bound to Node's
- * version and flags, which its name tells, and V8 itself refuses what does not fit.
+ * V8 compiled is kept beside the bundle once, where that may be written. Its name is a hash of the
+ * bundle and of Node's version and flags: V8 itself compares no more of a source than its length.
  */
 import { createHash } from "node:crypto";
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
@@ -17,7 +17,8 @@ const KEEP_AFTER_MS = 3_000;
 const file = fileURLToPath(new URL("main.cjs", import.meta.url));
 const source = readFileSync(file, "utf8");
 const build = createHash("sha256")
-  .update([process.version, process.arch, ...process.execArgv, source.length].join(" "))
+  .update([process.version, process.arch, ...process.execArgv, ""].join(" "))
+  .update(source)
   .digest("hex")
   .slice(0, 16);
 const cacheFile = `${file}.${build}.cache`;

@@ -14,7 +14,8 @@ export interface DuplexCall<Out, In> {
   /**
    * Messages of the other side. Ends normally when that side ended or this side cancelled;
    * otherwise throws: ProtocolError for a refusal by name, TransportError for anything else. The
-   * error of the receiving side wins over one of the sending side; a cancellation is no error.
+   * error of the receiving side wins over one of the sending side; a cancellation is no error. A
+   * snapshot chunk's content may be used until the next message is asked for, and is then reused.
    */
   readonly messages: AsyncIterable<In>;
   /** Ends this side normally (half close). */
