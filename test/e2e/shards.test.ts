@@ -43,7 +43,9 @@ describe("Many shards", function () {
   });
 
   it("4 shards: a node is wiped again while it is being filled", async () => {
-    await start({ shards: 4, sidecar: { snapshotBytesPerSecond: 2 * 1024 * 1024 } });
+    await start({ shards: 4, sidecar: { snapshotBytesPerSecond: 1024 * 1024 } });
+    // Several chunks a shard: with one only, the transfer is over once its bytes are seen.
+    await test.load(200, 64 * 1024, "more");
     const node = "resilver-2";
     await test.store.platform.wipe(node, "all");
     await test.until("bytes arrive", () =>
