@@ -148,7 +148,8 @@ class NodeFile implements DiskFile {
     const direct = this.#direct;
     const [only] = parts;
     if (direct === null || only === undefined || parts.length > 1) return null;
-    if (only.byteLength % MEMORY_PAGE_BYTES !== 0 || position % MEMORY_PAGE_BYTES !== 0) return null;
+    if (only.byteLength % MEMORY_PAGE_BYTES !== 0 || position % MEMORY_PAGE_BYTES !== 0)
+      return null;
     try {
       return await this.#transfer((finish) => writeSome(direct, parts, position, finish));
     } catch (error) {

@@ -153,7 +153,11 @@ class Transfer {
     let held: HashedChunk | null = null;
     let index = 0;
     const pieces = source.chunks(this.#form.format, chunkBytes);
-    const send = async (chunk: HashedChunk, at: number, whole: Uint8Array | null): Promise<void> => {
+    const send = async (
+      chunk: HashedChunk,
+      at: number,
+      whole: Uint8Array | null,
+    ): Promise<void> => {
       const sent = (): void => pieces.recycle?.(chunk.content);
       if (at < resume) sent();
       else await this.#sendChunk(chunk, at, whole, sent);
