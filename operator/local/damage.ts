@@ -1,4 +1,4 @@
-import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { open, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { ReplicaPaths } from "./directory.ts";
 
@@ -11,22 +11,6 @@ export const WIPE_WHAT: readonly WipeWhat[] = ["all", "wal", "state"];
 export async function wipeDirectories(paths: ReplicaPaths, what: WipeWhat): Promise<void> {
   if (what !== "state") await rm(paths.wal, { recursive: true, force: true });
   if (what !== "wal") await rm(paths.state, { recursive: true, force: true });
-}
-
-/**
- * Moves a stopped replica's directories into `to`, whose contents it replaces, as a volume goes
- * that was unplugged: at once. Removing gigabytes keeps the device busy for seconds, in which every
- * sync of the others waits.
- */
-export async function takeDirectories(
-  paths: ReplicaPaths,
-  what: WipeWhat,
-  to: string,
-): Promise<void> {
-  await rm(to, { recursive: true, force: true });
-  await mkdir(to, { recursive: true });
-  if (what !== "state") await rename(paths.wal, join(to, "wal"));
-  if (what !== "wal") await rename(paths.state, join(to, "state"));
 }
 
 /** What {@link corruptLog} did. */

@@ -1,13 +1,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import type { Platform } from "../controller/ports.ts";
-import {
-  corruptLog,
-  type Corruption,
-  takeDirectories,
-  wipeDirectories,
-  type WipeWhat,
-} from "./damage.ts";
+import { corruptLog, type Corruption, wipeDirectories, type WipeWhat } from "./damage.ts";
 import { readJson, type ReplicaPaths, replicaPaths } from "./directory.ts";
 import { isProcessOf, Pod, type PodStatus } from "./pod.ts";
 import type { ReplicaEndpoint } from "./settings.ts";
@@ -87,15 +81,13 @@ export class LocalPlatform implements Platform {
   }
 
   /**
-   * Kills the process, removes the directories (or moves them to `takeTo`), starts it again.
-   * Returns when it was started (wall clock, ms).
+   * Kills the process, removes the directories, starts it again. Returns when it was started (wall
+   * clock, ms).
    */
-  async wipe(name: string, what: WipeWhat, takeTo?: string): Promise<number> {
+  async wipe(name: string, what: WipeWhat): Promise<number> {
     const pod = this.pod(name);
     await pod.kill();
-    const paths = this.paths(name);
-    if (takeTo === undefined) await wipeDirectories(paths, what);
-    else await takeDirectories(paths, what, takeTo);
+    await wipeDirectories(this.paths(name), what);
     return pod.start();
   }
 

@@ -1,6 +1,5 @@
 import type { Disk, DiskFile } from "../lib/ports/disk.ts";
-import { pageAlignedBuffer } from "../lib/page-aligned-buffer.ts";
-import type { PieceStream, SnapshotWriter } from "./engine.ts";
+import type { PieceStream } from "./engine.ts";
 import { StateCorrupt } from "./record.ts";
 
 /**
@@ -20,9 +19,8 @@ const PAGE_SIZE_AT = 24;
 const LAST_PAGE_AT = 120;
 const TRANSACTION_AT = 128;
 const META_PAGES = 2;
-/** A sender's reads ahead of what is being sent, and a receiver's writes at once. */
+/** A sender's reads ahead of what is being sent. */
 const READ_AHEAD_CHUNKS = 2;
-const WRITES_AT_ONCE = 2;
 
 interface MetaPage {
   readonly page: Buffer;
@@ -204,82 +202,5 @@ export class PinReleased extends Error {
   override readonly name = "PinReleased";
   constructor() {
     super("the snapshot's pin was released");
-  }
-}
-
-/**
- * Writes a PAGES stream as an engine file, past the page cache: of what a transfer leaves there,
- * every sync of the log would wait for a share (ARCHITECTURE.md, D12).
- */
-export class PageWriter implements SnapshotWriter {
-  readonly #disk: Disk;
-  readonly #dir: string;
-  readonly #file: DiskFile;
-  readonly #free: Buffer[] = [];
-  readonly #writing = new Set<Promise<void>>();
-  #buffers = 0;
-  #error: Error | null = null;
-  #bytes = 0;
-
-  private constructor(disk: Disk, dir: string, file: DiskFile) {
-    this.#disk = disk;
-    this.#dir = dir;
-    this.#file = file;
-  }
-
-  static async create(disk: Disk, dir: string, fileName: string): Promise<PageWriter> {
-    const file = await disk.open(`${dir}/${fileName}`, { create: true, uncached: true });
-    await file.truncate(0);
-    return new PageWriter(disk, dir, file);
-  }
-
-  /** Resolves once the bytes are copied; they are being written while the next ones come in. */
-  async append(bytes: Uint8Array): Promise<void> {
-    const buffer = await this.#buffer(bytes.byteLength);
-    buffer.set(bytes);
-    const position = this.#bytes;
-    this.#bytes += bytes.byteLength;
-    const writing = this.#file
-      .write([buffer.subarray(0, bytes.byteLength)], position)
-      .then(() => void this.#free.push(buffer))
-      .catch((error: unknown) => {
-        this.#error ??= error as Error;
-      })
-      .finally(() => this.#writing.delete(writing));
-    this.#writing.add(writing);
-  }
-
-  async sync(): Promise<void> {
-    await this.#written();
-    await this.#file.sync();
-  }
-
-  async finish(): Promise<void> {
-    await this.sync();
-    await this.#file.close();
-    await this.#disk.syncDir(this.#dir);
-  }
-
-  async abort(): Promise<void> {
-    await Promise.all(this.#writing);
-    await this.#file.close();
-  }
-
-  /** Waits for what is being written now, and rejects when any write failed. */
-  async #written(): Promise<void> {
-    await Promise.all(this.#writing);
-    if (this.#error !== null) throw this.#error;
-  }
-
-  async #buffer(bytes: number): Promise<Buffer> {
-    while (this.#free.length === 0 && this.#buffers === WRITES_AT_ONCE) {
-      await Promise.race(this.#writing);
-      if (this.#error !== null) throw this.#error;
-    }
-    if (this.#error !== null) throw this.#error;
-    const spare = this.#free.pop();
-    if (spare !== undefined && spare.length >= bytes) return spare;
-    if (spare === undefined) this.#buffers++;
-    return pageAlignedBuffer(bytes);
   }
 }

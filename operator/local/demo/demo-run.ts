@@ -1,5 +1,3 @@
-import { rm } from "node:fs/promises";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Histogram } from "hdr-histogram-js";
 import { StoreClient } from "../../sidecar-client/store-client.ts";
@@ -147,7 +145,6 @@ export class DemoRun {
     const { quiet, what } = this.options;
     if (quiet) await this.writers.stop();
     const oldUid = this.replica(victim)?.uid ?? "";
-    const taken = join(this.store.dir, "taken-volumes");
     const timing = new RecoveryTiming(victim, oldUid);
     const offEvent = this.store.onEvent((event) => timing.event(event, Date.now()));
     const offChange = this.store.onChange(() => {
@@ -157,15 +154,16 @@ export class DemoRun {
       this.say(
         `wiping ${victim} (${this.options.victim}, ${what})${quiet ? ", no writes from now on" : ""}`,
       );
+      timing.started(await this.store.platform.wipe(victim, what));
+      // From here on, as all times of a recovery: removing gigabytes keeps a device busy that the
+      // others share here, and a volume that is lost does not.
       const during = this.writers.measure();
-      timing.started(await this.store.platform.wipe(victim, what, taken));
       await this.waitForVote(victim, timing);
       this.recoveries.push(timing.times());
       if (timing.done) this.say(`${victim} votes again`);
       // Writes due until now, and no others.
       this.writers.measure();
       await this.writers.stop();
-      await rm(taken, { recursive: true, force: true });
       return during;
     } finally {
       offEvent();
