@@ -8,12 +8,12 @@ const WASM_PAGE_BYTES = 64 * 1024;
  * page, since it is mapped. Where none is to be had, a buffer of any alignment, which is written
  * through the page cache.
  */
-export function pageAlignedBuffer(bytes: number): Buffer {
+export function pageAlignedBuffer(bytes: number): Uint8Array {
   const pages = Math.ceil(bytes / WASM_PAGE_BYTES);
   try {
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
-    return Buffer.from(memory.buffer, 0, bytes);
+    return new Uint8Array(memory.buffer, 0, bytes);
   } catch {
-    return Buffer.alloc(bytes);
+    return new Uint8Array(bytes);
   }
 }

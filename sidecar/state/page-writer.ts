@@ -11,11 +11,11 @@ export class PageWriter implements SnapshotWriter {
   readonly #disk: Disk;
   readonly #dir: string;
   readonly #file: DiskFile;
-  readonly #free: Buffer[] = [];
+  readonly #free: Uint8Array[] = [];
   readonly #writing = new Set<Promise<void>>();
   #buffers = 0;
   /** What is being filled, and how far; its bytes belong at the end of what is written. */
-  #current: Buffer | null = null;
+  #current: Uint8Array | null = null;
   #filled = 0;
   #writtenBytes = 0;
   #error: Error | null = null;
@@ -79,7 +79,7 @@ export class PageWriter implements SnapshotWriter {
   }
 
   /** Never rejects: the failure is for the next call to tell, which nobody may be in now. */
-  async #write(bytes: Buffer, position: number): Promise<void> {
+  async #write(bytes: Uint8Array, position: number): Promise<void> {
     try {
       await this.#file.write([bytes], position);
     } catch (error) {
@@ -87,7 +87,7 @@ export class PageWriter implements SnapshotWriter {
     }
   }
 
-  async #buffer(): Promise<Buffer> {
+  async #buffer(): Promise<Uint8Array> {
     for (;;) {
       this.#throwIfFailed();
       const spare = this.#free.pop();
