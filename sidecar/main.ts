@@ -125,6 +125,7 @@ function replicaOptions(config: SidecarConfig): Partial<typeof DEFAULT_REPLICA_O
     walRetentionBytes,
     checkpointIntervalMs: config.checkpointIntervalMs,
     // Room for the segment in use and the next one.
+    clientFreeBytesMin: 3 * segmentBytes,
     freeBytesMin: 2 * segmentBytes,
   };
 }

@@ -39,11 +39,25 @@ export interface LogKeeperOptions {
 export class LogKeeper {
   readonly #o: LogKeeperOptions;
   #spaceAtMs = 0;
-  /** Why writes are refused; null while there is room. */
-  noSpace: { readonly path: string; readonly freeBytes: number } | null = null;
+  /** Free bytes when it last looked, and what was appended since: much fits between two looks. */
+  #freeBytes = Number.POSITIVE_INFINITY;
+  #appendedBytes = 0;
+  #refusing = false;
+  #short = false;
 
   constructor(options: LogKeeperOptions) {
     this.#o = options;
+  }
+
+  /** Why writes are refused; null while there is room. */
+  get noSpace(): { readonly path: string; readonly freeBytes: number } | null {
+    const freeBytes = Math.max(0, this.#freeBytes - this.#appendedBytes);
+    return freeBytes < this.#o.options.clientFreeBytesMin ? { path: this.#o.dir, freeBytes } : null;
+  }
+
+  /** So many bytes will be written to the log. */
+  appended(bytes: number): void {
+    this.#appendedBytes += bytes;
   }
 
   async run(): Promise<void> {
@@ -89,14 +103,23 @@ export class LogKeeper {
     if (nowMs < this.#spaceAtMs) return;
     this.#spaceAtMs = nowMs + SPACE_PERIOD_MS;
     const freeBytes = await disk.freeBytes(dir);
-    const short = freeBytes < options.freeBytesMin;
-    if (short !== (this.noSpace !== null)) {
-      const fields = { path: dir, freeBytes, needed: options.freeBytesMin };
-      if (short) logger.error("volume nearly full, writes are refused", fields);
+    this.#freeBytes = freeBytes;
+    this.#appendedBytes = 0;
+    const refusing = freeBytes < options.clientFreeBytesMin;
+    if (refusing !== this.#refusing) {
+      this.#refusing = refusing;
+      const fields = { path: dir, freeBytes, needed: options.clientFreeBytesMin };
+      if (refusing) logger.error("volume nearly full, writes are refused", fields);
       else logger.info("volume has room again, writes are accepted", fields);
+    }
+    const short = freeBytes < options.freeBytesMin;
+    if (short !== this.#short) {
+      this.#short = short;
+      const fields = { path: dir, freeBytes, needed: options.freeBytesMin };
+      if (short) logger.error("volume full, entries wait for room", fields);
+      else logger.info("volume has room for entries again", fields);
       space(short);
     }
-    this.noSpace = short ? { path: dir, freeBytes } : null;
     if (!short) await reserve.keep();
   }
 

@@ -21,7 +21,13 @@ export interface ReplicaOptions {
   readonly checkpointIntervalMs: number;
   /** An empty follower gets the tail, not a snapshot, up to this many entries (R10). */
   readonly tailEntriesMax: number;
-  /** Below this much free space on a volume, writes are refused and entries put off (R17). */
+  /**
+   * Below this much free space on a leader's volume, clients' writes are refused (R17): more than
+   * `freeBytesMin`, since volumes of equal size fill up alike, and a write that was accepted while
+   * the followers put entries off could not be answered before there is room.
+   */
+  readonly clientFreeBytesMin: number;
+  /** Below this much free space, a follower puts entries off (R17). */
   readonly freeBytesMin: number;
 }
 
@@ -35,6 +41,7 @@ export const DEFAULT_REPLICA_OPTIONS: ReplicaOptions = Object.freeze({
   snapshotChunkBytes: LIMITS.snapshotChunkBytes,
   checkpointIntervalMs: LIMITS.checkpointIntervalMs,
   tailEntriesMax: 64,
+  clientFreeBytesMin: 3 * LIMITS.segmentBytes,
   freeBytesMin: 2 * LIMITS.segmentBytes,
 });
 

@@ -70,7 +70,7 @@ export class StorageWork {
     const noSpace = this.#keeper?.noSpace ?? null;
     if (noSpace === null) return null;
     const { path, freeBytes } = noSpace;
-    const allowed = `>= ${this.#o.env.options.freeBytesMin}`;
+    const allowed = `>= ${this.#o.env.options.clientFreeBytesMin}`;
     const text = `the volume of ${path} has ${freeBytes} bytes free, writes need ${allowed}`;
     const metadata = { field: "free bytes", value: String(freeBytes), allowed };
     return new ProtocolError("NO_SPACE", text, metadata);
@@ -124,6 +124,7 @@ export class StorageWork {
     storage.wal.append([entry]);
     storage.cache.add(entry);
     this.#unsyncedBytes += entry.value.length;
+    this.#keeper?.appended(entry.value.length);
   }
 
   /**

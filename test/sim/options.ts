@@ -80,6 +80,7 @@ export function drawOptions(chance: Chance): SimOptions {
       checkpointIntervalMs: one(100, 500, 2_000),
       entryCacheBytes: one(2048, 1 << 20),
       tailEntriesMax: one(8, 64, 100_000),
+      clientFreeBytesMin: 0,
       freeBytesMin: 0,
     },
     snapshotBytesPerSecond: one(0, 0, 2_000, 10_000),

@@ -78,6 +78,7 @@ export class TestCluster {
       replica: {
         ...DEFAULT_REPLICA_OPTIONS,
         heartbeatMs: 20,
+        clientFreeBytesMin: 0,
         freeBytesMin: 0,
         checkpointIntervalMs: 100,
         ...this.#options,
