@@ -14,7 +14,7 @@ export const LIMITS = Object.freeze({
   /** HTTP/2 stream and session windows for bulk streams. */
   http2WindowBytes: 8 * 1024 * 1024,
   /** Entries kept decoded for followers that are nearly caught up. */
-  entryCacheBytesMax: 16 * 1024 * 1024,
+  entryCacheBytesMax: 8 * 1024 * 1024,
   /** Writes accepted and not yet committed, per shard; beyond: RESOURCE_UNAVAILABLE. */
   pendingWritesMax: 50_000,
   pendingWriteBytesMax: 128 * 1024 * 1024,
