@@ -1,6 +1,7 @@
 /** One store on a real cluster, in a namespace of its own, with writers that note every write. */
 import assert from "node:assert/strict";
-import { rmSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import type { ReplicaRecovery } from "../../operator/api/v1alpha1/replica-recovery.ts";
 import type { StoreShard } from "../../operator/api/v1alpha1/store-shard.ts";
 import type { ReplicatedStore } from "../../operator/api/v1alpha1/replicated-store.ts";
@@ -177,7 +178,7 @@ export class KubeStore {
   /** Empties the volumes of a pod under its claims, and makes the pod anew. */
   emptyVolumes(pod: string): void {
     for (const folder of this.volumeFolders(pod)) {
-      rmSync(`${folder}/default`, { recursive: true, force: true });
+      for (const name of readdirSync(folder)) rmSync(join(folder, name), { recursive: true });
     }
     this.kubectl("delete", "pod", pod, "--grace-period=0", "--force");
   }
