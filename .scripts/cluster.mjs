@@ -21,10 +21,13 @@ export const LACKING = 3;
 /** Containers are ended one after the other, and a build of an image may be under way. */
 const SCRIPT_MINUTES = 5;
 
-const HELP = `Usage: npm run cluster -- up | down [--keep] | status
+const HELP = `Usage: npm run cluster -- up | env | image | down [--keep] | status
 
-  up             a single-node Kubernetes on this machine, ready in about ten seconds; the first
-                 time it is built from its sources, which takes ten to fifteen minutes
+  up             a single-node Kubernetes on this machine with this project's image in it, ready in
+                 about ten seconds; the first time it is built, which takes ten to fifteen minutes
+  env            prints what a shell needs for kubectl and helm:
+                   eval "$(npm run --silent cluster -- env)"
+  image          makes the image of the sources as they are now, and puts it in
   down           ends it, and takes back all that it changed; its data is removed
   down --keep    leaves its data, for the next \`up\`
   status         whether it runs
@@ -70,10 +73,16 @@ export function down({ keep = false } = {}) {
   return script("down.sh", ...(keep ? [] : ["wipe"]));
 }
 
-/** Puts an image's archive into the cluster. */
-export function importImage(file) {
-  const args = ["-a", join(RUN, "containerd.sock"), "-n", "k8s.io", "images", "import", file];
-  return spawnSync("ctr", args, { stdio: ["ignore", "ignore", "inherit"] }).status === 0;
+/** Makes this project's image and puts it into the cluster; true when it is there. */
+export function loadImage() {
+  const file = join(RUN, "image.tar");
+  const make = [join(root, ".scripts", "image.mjs"), "--output", file];
+  const put = ["-a", join(RUN, "containerd.sock"), "-n", "k8s.io", "images", "import", file];
+  const stdio = ["ignore", "inherit", "inherit"];
+  return (
+    spawnSync(process.execPath, make, { stdio }).status === 0 &&
+    spawnSync("ctr", put, { stdio }).status === 0
+  );
 }
 
 function script(name, ...args) {
@@ -93,18 +102,21 @@ function main([command, ...options]) {
       process.stderr.write(`cluster: ${found.text}\n`);
       return LACKING;
     }
-    if (!up()) return 1;
-    const { KUBECONFIG } = clusterEnvironment();
+    if (!up() || !loadImage()) return 1;
     process.stdout.write(`
-The cluster is up. In a shell:
-  export KUBECONFIG=${KUBECONFIG} PATH=${binFolder()}:$PATH
-
-This project's image, and the operator:
-  npm run image && ctr -a ${join(RUN, "containerd.sock")} -n k8s.io images import dist/image/resilver-*.tar
-  kubectl apply --server-side -f crds/ && helm install resilver charts/resilver
+The cluster is up. In a shell, in this folder:
+  eval "$(npm run --silent cluster -- env)"
+  kubectl apply --server-side -f crds/
+  helm install resilver charts/resilver --wait
 `);
     return 0;
   }
+  if (command === "env" && options.length === 0) {
+    const { KUBECONFIG } = clusterEnvironment();
+    process.stdout.write(`export KUBECONFIG='${KUBECONFIG}' PATH='${binFolder()}':"$PATH"\n`);
+    return 0;
+  }
+  if (command === "image" && options.length === 0) return loadImage() ? 0 : 1;
   const keep = options.length === 1 && options[0] === "--keep";
   if (command === "down" && (keep || options.length === 0)) return down({ keep }) ? 0 : 1;
   if (command === "status" && options.length === 0) return status();

@@ -4,11 +4,10 @@
  * `npm run test:cluster -- --grep follower`. Exit status 3: this machine lacks what it needs.
  */
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { compile, installDependencies, root, tool } from "./bootstrap.mjs";
-import { clusterEnvironment, down, importImage, LACKING, obstacle, up } from "./cluster.mjs";
+import { clusterEnvironment, down, LACKING, loadImage, obstacle, up } from "./cluster.mjs";
 import { closingLine, LANES, runLane } from "./lanes.mjs";
 
 /**
@@ -22,7 +21,7 @@ export function withCluster(work) {
   const ignore = () => undefined;
   for (const signal of signals) process.on(signal, ignore);
   try {
-    if (!buildImage() || !up() || !importImage(imageFile())) return null;
+    if (!up() || !loadImage()) return null;
     Object.assign(process.env, clusterEnvironment());
     return work();
   } finally {
@@ -30,16 +29,6 @@ export function withCluster(work) {
     down();
     for (const signal of signals) process.off(signal, ignore);
   }
-}
-
-function imageFile() {
-  const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-  return join(root, "dist", "image", `resilver-${version}.tar`);
-}
-
-function buildImage() {
-  const args = [join(root, ".scripts", "image.mjs")];
-  return spawnSync(process.execPath, args, { stdio: ["ignore", "inherit", "inherit"] }).status === 0;
 }
 
 function main(args) {

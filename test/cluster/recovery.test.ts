@@ -133,10 +133,14 @@ describe("recovery on a cluster", function () {
     const lost = [store.leader(), store.follower()];
     const term = store.shard.spec.term;
     for (const pod of lost) store.deleteVolumes(pod);
-    await store.until("QuorumLost", () => store.shard.status?.state === "QuorumLost");
-    const available = store.store?.status?.conditions?.find(({ type }) => type === "Available");
-    assert.equal(available?.status, "False");
-    assert.match(available.message, /force/i, available.message);
+    const available = await store.until("QuorumLost", () =>
+      store.store?.status?.conditions?.find(
+        ({ type, reason }) => type === "Available" && reason === "QuorumLost",
+      ),
+    );
+    assert.equal(available.status, "False");
+    assert.match(available.message, /order a forced quorum of one survivor/);
+    assert.ok(available.message.includes(survivor), available.message);
     const { members } = store.shard.spec;
     assert.ok(members.some(({ node, role }) => node === survivor && role === "voter"));
     assert.ok(store.shard.spec.term >= term);
