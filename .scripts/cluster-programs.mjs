@@ -24,11 +24,7 @@ import { ARCHITECTURES } from "./image-root.mjs";
 import { writeArchive } from "./oci-archive.mjs";
 
 const sources = join(root, "test", "cluster");
-const folder = join(
-  process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"),
-  "resilver",
-  "cluster",
-);
+const folder = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "resilver", "cluster");
 
 /** What the one program is run as. */
 const COMPONENTS = [
@@ -70,7 +66,8 @@ export function lackingCapabilities() {
   if (process.platform !== "linux" || !(process.arch in ARCHITECTURES)) {
     return [`this machine is ${process.platform}/${process.arch}; a cluster runs on Linux`];
   }
-  if (process.getuid?.() !== 0) return ["a cluster takes root; run it as root: sudo -E npm run ..."];
+  if (process.getuid?.() !== 0)
+    return ["a cluster takes root; run it as root: sudo -E npm run ..."];
   const probe = ["--mount", "--net", "sh", "-c", "mount -t tmpfs none /mnt"];
   const { status, stderr, error } = spawnSync("unshare", probe, { encoding: "utf8" });
   if (status === 0) return [];

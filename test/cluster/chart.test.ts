@@ -38,7 +38,10 @@ describe("chart and store on a cluster", function () {
 
   it("the API server refuses what cannot work, and names field, value and what is allowed", () => {
     const refused: readonly (readonly [object, RegExp])[] = [
-      [{ replicas: 1, namespaces: [{ name: "a", replicationFactor: 3 }] }, /replicas is 1; allowed/],
+      [
+        { replicas: 1, namespaces: [{ name: "a", replicationFactor: 3 }] },
+        /replicas is 1; allowed/,
+      ],
       [{ namespaces: [{ name: "a", replicationFactor: 2 }] }, /replicationFactor is 2; allowed/],
       [{ storage: { data: { size: "1Mi" } } }, /size is 1Mi; allowed: 1Gi or more/],
       [{ recovery: { mode: "Never" } }, /mode: Unsupported value: "Never"/],
@@ -81,7 +84,13 @@ describe("chart and store on a cluster", function () {
     store.startWriting();
     await store.written(50);
     const before = store.view.all("pod").map(({ metadata }) => metadata.uid);
-    const image = store.kubectl("get", "pod", "demo-0", "-o", "jsonpath={.spec.containers[0].image}");
+    const image = store.kubectl(
+      "get",
+      "pod",
+      "demo-0",
+      "-o",
+      "jsonpath={.spec.containers[0].image}",
+    );
     // Another name of the same image: a tag without a registry is Docker's.
     store.apply({ recovery: { cooldown: "0s" }, image: `docker.io/library/${image}` });
     await store.until("all pods are new", () => {

@@ -290,8 +290,8 @@ const KUBERNETES = [
     [listType(CelScalar.DYN)],
     CelScalar.STRING,
     function (given) {
-      const values = [...given];
-      return this.replaceAll("%d", () => String(values.shift()));
+      const values = [...given] as bigint[];
+      return this.replaceAll("%d", () => (values.shift() ?? "").toString());
     },
   ),
 ];

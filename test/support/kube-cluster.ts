@@ -83,11 +83,9 @@ export class KubeCluster {
   /** The last lines of all operator processes, for a failed test. */
   operatorLog(lines = 20): string {
     const selector = ["-l", "app.kubernetes.io/name=resilver", "-n", OPERATOR_NAMESPACE];
-    const { stdout } = spawnSync(
-      "kubectl",
-      ["logs", ...selector, "--prefix", `--tail=${lines}`],
-      { encoding: "utf8" },
-    );
+    const { stdout } = spawnSync("kubectl", ["logs", ...selector, "--prefix", `--tail=${lines}`], {
+      encoding: "utf8",
+    });
     return stdout;
   }
 

@@ -5,7 +5,6 @@ import { join } from "node:path";
 import type { ReplicaRecovery } from "../../operator/api/v1alpha1/replica-recovery.ts";
 import type { StoreShard } from "../../operator/api/v1alpha1/store-shard.ts";
 import type { ReplicatedStore } from "../../operator/api/v1alpha1/replicated-store.ts";
-import { KINDS } from "../../operator/kube/resources.ts";
 import { Ledger } from "../../operator/local/demo/ledger.ts";
 import { seededRandom } from "../../operator/local/demo/seeded-random.ts";
 import { readBack } from "../../operator/local/demo/verify.ts";
@@ -169,7 +168,7 @@ export class KubeStore {
     this.writers.start();
   }
 
-  /** The order that KUBERNETES people use: claims first, so that the pod gets new ones. */
+  /** Claims first: a pod that is made while its old claims are there would be bound to those. */
   deleteVolumes(pod: string): void {
     this.kubectl("delete", "pvc", `data-${pod}`, `wal-${pod}`, "--wait=false");
     this.kubectl("delete", "pod", pod, "--wait=false");
@@ -294,6 +293,3 @@ export class KubeStore {
 function startOf({ status, metadata }: ReplicaRecovery): number {
   return Date.parse(status?.startedAt ?? metadata.creationTimestamp ?? "") || Infinity;
 }
-
-/** Kinds of object that tests delete by themselves. */
-export const STORE = { kind: KINDS.store, name: NAME } as const;
