@@ -285,8 +285,11 @@ export class KubeStore {
   /** By the pod's address: only pods can look up the names that sidecars give. */
   private reachedAt(address: string): string {
     const [host = "", port = ""] = address.split(":");
-    const ip = this.pod(host.split(".", 1)[0] ?? "")?.status?.podIP;
-    return ip === undefined ? address : `${ip}:${port}`;
+    const pod = this.pod(host.split(".", 1)[0] ?? "");
+    const ip = pod?.status?.podIP;
+    // A connection to an address that nobody has any more hangs; a name that is not known fails.
+    const gone = ip === undefined || pod?.metadata.deletionTimestamp !== undefined;
+    return gone ? address : `${ip}:${port}`;
   }
 }
 
