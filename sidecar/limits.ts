@@ -43,6 +43,11 @@ export const LIMITS = Object.freeze({
   /** Lists and scans open at once on a shard. */
   readViewsMax: 512,
   snapshotChunkBytes: 1024 * 1024,
+  /** Of a snapshot that is being received: bytes of one write, and how many are under way. */
+  pageWriteBytes: 4 * 1024 * 1024,
+  pageWritesAtOnce: 4,
+  /** A snapshot is of the last checkpoint, unless more than this was applied since. */
+  pinAppliedBytesMax: 4 * 1024 * 1024,
   /** Of a bulk stream: what is read ahead of its consumer, and written ahead of the network. */
   bulkReadBytesMax: 4 * 1024 * 1024,
   bulkWriteBytesMax: 2 * 1024 * 1024,

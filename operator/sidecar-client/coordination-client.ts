@@ -35,9 +35,9 @@ const CHANNEL_OPTIONS = {
   "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
   // A restarted sidecar must be found again at once: the default of a second is longer than a
   // failover.
-  "grpc.initial_reconnect_backoff_ms": 50,
-  "grpc.min_reconnect_backoff_ms": 50,
-  "grpc.max_reconnect_backoff_ms": 200,
+  "grpc.initial_reconnect_backoff_ms": 20,
+  "grpc.min_reconnect_backoff_ms": 20,
+  "grpc.max_reconnect_backoff_ms": 100,
   // Finds half-open connections of streams that carry nothing.
   "grpc.keepalive_time_ms": 2_000,
   "grpc.keepalive_timeout_ms": 2_000,

@@ -14,6 +14,9 @@ const OPTIONS = {
   "grpc.keepalive_time_ms": 1_000,
   "grpc.keepalive_timeout_ms": 1_000,
   "grpc.keepalive_permit_without_calls": 0,
+  // A pod that is made again has another address under its old name; the default asks again after
+  // half a minute.
+  "grpc.dns_min_time_between_resolutions_ms": 500,
   "grpc.initial_reconnect_backoff_ms": 20,
   "grpc.max_reconnect_backoff_ms": 500,
   "grpc.enable_retries": 0,

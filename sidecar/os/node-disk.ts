@@ -1,6 +1,7 @@
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { tryLock } from "fs-native-extensions";
+import { MEMORY_PAGE_BYTES } from "../lib/page-aligned-buffer.ts";
 import { type Disk, DiskError, type DiskFile, type DiskLock } from "../lib/ports/disk.ts";
 
 /** The Disk port over the file system of this machine (Linux). */
@@ -9,8 +10,13 @@ export function createNodeDisk(): Disk {
 }
 
 class NodeDisk implements Disk {
-  async open(path: string, options: { readonly create: boolean }): Promise<DiskFile> {
-    return new NodeFile(path, await openFd(path, options.create));
+  async open(
+    path: string,
+    options: { readonly create: boolean; readonly uncached?: boolean },
+  ): Promise<DiskFile> {
+    const fd = await openFd(path, options.create);
+    const direct = options.uncached === true ? await openDirect(path) : null;
+    return new NodeFile(path, fd, direct);
   }
 
   async readFile(path: string): Promise<Uint8Array | null> {
@@ -97,11 +103,14 @@ class NodeDisk implements Disk {
 class NodeFile implements DiskFile {
   readonly #path: string;
   readonly #fd: number;
+  /** For writes past the page cache; null: there are none. */
+  #direct: number | null;
   #open = true;
 
-  constructor(path: string, fd: number) {
+  constructor(path: string, fd: number, direct: number | null) {
     this.#path = path;
     this.#fd = fd;
+    this.#direct = direct;
   }
 
   async read(into: Uint8Array, position: number): Promise<number> {
@@ -126,9 +135,28 @@ class NodeFile implements DiskFile {
     while (left.length > 0) {
       const offered = left;
       const from = at;
-      const count = await this.#transfer((finish) => writeSome(this.#fd, offered, from, finish));
+      const count =
+        (await this.#writeDirect(offered, from)) ??
+        (await this.#transfer((finish) => writeSome(this.#fd, offered, from, finish)));
       left = skipBytes(offered, count);
       at += count;
+    }
+  }
+
+  /** Null: not possible with these bytes, or not on this file system. */
+  async #writeDirect(parts: readonly Uint8Array[], position: number): Promise<number | null> {
+    const direct = this.#direct;
+    const [only] = parts;
+    if (direct === null || only === undefined || parts.length > 1) return null;
+    if (only.byteLength % MEMORY_PAGE_BYTES !== 0 || position % MEMORY_PAGE_BYTES !== 0)
+      return null;
+    try {
+      return await this.#transfer((finish) => writeSome(direct, parts, position, finish));
+    } catch (error) {
+      // The file system, the device or the memory's place does not allow it.
+      if (!isInvalid(error)) throw error;
+      await this.#closeDirect();
+      return null;
     }
   }
 
@@ -156,7 +184,14 @@ class NodeFile implements DiskFile {
   async close(): Promise<void> {
     if (!this.#open) return;
     this.#open = false;
+    await this.#closeDirect();
     await call(this.#path, (done) => fs.close(this.#fd, done));
+  }
+
+  async #closeDirect(): Promise<void> {
+    const direct = this.#direct;
+    this.#direct = null;
+    if (direct !== null) await call(this.#path, (done) => fs.close(direct, done));
   }
 
   #transfer(
@@ -201,6 +236,20 @@ function skipBytes(parts: readonly Uint8Array[], count: number): readonly Uint8A
 async function openFd(path: string, create: boolean): Promise<number> {
   const flags = fs.constants.O_RDWR | (create ? fs.constants.O_CREAT : 0);
   return await openWith(path, flags);
+}
+
+/** Null where the file system knows no direct writes. */
+async function openDirect(path: string): Promise<number | null> {
+  try {
+    return await openWith(path, fs.constants.O_WRONLY | fs.constants.O_DIRECT);
+  } catch (error) {
+    if (isInvalid(error)) return null;
+    throw error;
+  }
+}
+
+function isInvalid(error: unknown): boolean {
+  return error instanceof DiskError && (error.cause as NodeJS.ErrnoException).code === "EINVAL";
 }
 
 function openDirectory(path: string): Promise<number> {

@@ -116,10 +116,10 @@ export class BulkStream<Out, In> extends EventEmitter {
     return next.message;
   }
 
-  /** False: wait for `drain` before the next one. */
-  write(message: Out): boolean {
+  /** False: wait for `drain` before the next one. `sent`: the kernel has the message's bytes. */
+  write(message: Out, sent?: () => void): boolean {
     const { head, content } = this.#codec.encode(message);
-    this.#send(FRAME.MESSAGE, head, content);
+    this.#send(FRAME.MESSAGE, head, content, sent);
     this.#full = this.#pendingBytes >= LIMITS.bulkWriteBytesMax;
     return !this.#full;
   }
@@ -209,15 +209,21 @@ export class BulkStream<Out, In> extends EventEmitter {
     if (this.#caller) this.#socket.destroySoon();
   }
 
-  #send(kind: number, head: Uint8Array, content: Uint8Array): void {
+  #send(kind: number, head: Uint8Array, content: Uint8Array, sent?: () => void): void {
     if (this.#over || this.#socket.destroyed) return;
     const bytes = head.length + content.length;
     this.#pendingBytes += bytes;
     this.#socket.cork();
     this.#socket.write(frameHeader(kind, head.length, content.length));
     if (head.length > 0) this.#socket.write(head);
-    if (content.length > 0) this.#socket.write(bufferView(content), () => this.#written(bytes));
-    else this.#pendingBytes -= bytes;
+    if (content.length > 0) {
+      this.#socket.write(bufferView(content), (error) => {
+        this.#written(bytes);
+        if (!error) sent?.();
+      });
+    } else {
+      this.#pendingBytes -= bytes;
+    }
     this.#socket.uncork();
   }
 

@@ -12,7 +12,7 @@ import { errorOfStatus, serviceErrorOf } from "./status-map.ts";
 /** The parts of a Node stream that both ends of a call share. */
 export interface ObjectStream<Out, In> {
   read(): In | null;
-  write(message: Out): boolean;
+  write(message: Out, sent?: () => void): boolean;
   end(): unknown;
   on(event: string, listener: (...args: never[]) => void): unknown;
 }
@@ -129,7 +129,7 @@ class StreamCore<Out, In> {
     readonly cancel: () => void;
   }): DuplexCall<Out, In> {
     return {
-      write: (message) => this.#write(message),
+      write: (message, sent) => this.#write(message, sent),
       drained: () => this.#drained(),
       messages: { [Symbol.asyncIterator]: () => this.#iterate() },
       end: () => {
@@ -140,10 +140,10 @@ class StreamCore<Out, In> {
     };
   }
 
-  #write(message: Out): boolean {
+  #write(message: Out, sent?: () => void): boolean {
     // True after the end: there is nothing to wait for, and `messages` tells what happened.
     if (this.#sendingClosed) return true;
-    this.#full = !this.#stream.write(message);
+    this.#full = !this.#stream.write(message, sent);
     return !this.#full;
   }
 

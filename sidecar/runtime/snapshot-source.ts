@@ -1,3 +1,4 @@
+import { LIMITS } from "../limits.ts";
 import { SnapshotFormat } from "../protocol/gen/resilver.ts";
 import type { Manifest } from "../snapshot/manifest.ts";
 import type { PinnedSource } from "../snapshot/pins.ts";
@@ -11,11 +12,11 @@ const RECORDS_DETAIL = "records-1";
 
 /**
  * Pins the newest durable checkpoint of a state for sending: pages first, records always (DESIGN
- * section 6).
+ * section 6). What came after it is still in the log (R17) and reaches the receiver from there;
+ * where that is much, it is made durable first, which takes less time.
  */
 export async function pinnedSource(state: ShardState): Promise<PinnedSource> {
-  await state.checkpoint();
-  const pin = await state.pin();
+  const pin = await state.pin(LIMITS.pinAppliedBytesMax);
   const { engine, position, records } = pin;
   const pages: SnapshotForm[] =
     engine.format === "PAGES"

@@ -152,9 +152,19 @@ class Transfer {
     const hash = new WholeHash();
     let held: HashedChunk | null = null;
     let index = 0;
-    for await (const chunk of rechunk(source.chunks(this.#form.format, chunkBytes), chunkBytes)) {
+    const pieces = source.chunks(this.#form.format, chunkBytes);
+    const send = async (
+      chunk: HashedChunk,
+      at: number,
+      whole: Uint8Array | null,
+    ): Promise<void> => {
+      const sent = (): void => pieces.recycle?.(chunk.content);
+      if (at < resume) sent();
+      else await this.#sendChunk(chunk, at, whole, sent);
+    };
+    for await (const chunk of rechunk(pieces, chunkBytes)) {
       // One chunk is held back: the last one goes with the whole hash.
-      if (held !== null) await this.#sendChunk(held, index++, resume, null);
+      if (held !== null) await send(held, index++, null);
       held = { content: chunk, hash: chunkHash(chunk) };
       hash.add(held.hash);
       await clock.yield();
@@ -166,23 +176,22 @@ class Transfer {
     }
     // Resuming past the end: the receiver has every chunk, and still wants the hash.
     const whole = hash.digest();
-    if (resume >= count) await this.#sendChunk(EMPTY_CHUNK, count, resume, whole);
-    else await this.#sendChunk(held ?? EMPTY_CHUNK, index, resume, whole);
+    if (resume >= count) await send(EMPTY_CHUNK, Math.max(count, resume), whole);
+    else await send(held ?? EMPTY_CHUNK, index, whole);
     this.#options.call.end();
   }
 
   async #sendChunk(
     { content, hash }: HashedChunk,
     chunkIndex: number,
-    resume: number,
     wholeHash: Uint8Array | null,
+    sent: () => void,
   ): Promise<void> {
     const { call, rateLimiter } = this.#options;
-    if (chunkIndex < resume) return;
     await rateLimiter.take(content.length, this.#stop.signal);
     const message = this.#message({ content, chunkIndex, chunkHash: hash });
     if (wholeHash !== null) message.wholeHash = wholeHash;
-    const roomLeft = call.write(message);
+    const roomLeft = call.write(message, sent);
     this.#bytesSent += content.length;
     this.#progress();
     if (!roomLeft) await call.drained();

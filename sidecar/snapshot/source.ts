@@ -21,10 +21,16 @@ export interface SnapshotSource {
   readonly forms: readonly SnapshotForm[];
   /**
    * The content from its start, in pieces of any size; multiples of `chunkBytes` are sent without a
-   * copy. A piece keeps its bytes until the source is released. Ending the iteration early frees
-   * what it holds.
+   * copy. A piece keeps its bytes until it is given back, or the source is released. Ending the
+   * iteration early frees what it holds.
    */
-  chunks(format: SnapshotFormat, chunkBytes: number): AsyncIterable<Uint8Array>;
+  chunks(format: SnapshotFormat, chunkBytes: number): PieceStream;
+}
+
+/** Content in pieces of any size. */
+export interface PieceStream extends AsyncIterable<Uint8Array> {
+  /** Nobody looks at this piece any more: its buffer may hold another one. */
+  recycle?(piece: Uint8Array): void;
 }
 
 /**

@@ -66,7 +66,7 @@ export interface EnginePin {
    * The engine's file, in chunks of exactly `chunkBytes` but the last. Throws when format is
    * RECORDS.
    */
-  pages(chunkBytes: number): AsyncIterable<Uint8Array>;
+  pages(chunkBytes: number): PieceStream;
   /**
    * All pairs in key order, framed by `record-stream.ts`, in chunks of exactly `chunkBytes` but the
    * last.
@@ -84,6 +84,12 @@ export interface EngineFactory {
   acceptPages(formatDetail: string): boolean;
   /** A writer that builds an engine in `dir` (made, must hold no engine) from a snapshot stream. */
   writer(dir: string, layout: SnapshotLayout): Promise<SnapshotWriter>;
+}
+
+/** Content in pieces, whose buffers are used again once they are given back. */
+export interface PieceStream extends AsyncIterable<Uint8Array> {
+  /** Nobody looks at this piece any more. Optional for the reader, and harmless for other bytes. */
+  recycle(piece: Uint8Array): void;
 }
 
 /**

@@ -8,7 +8,8 @@ import type {
   SnapshotLayout,
   SnapshotWriter,
 } from "./engine.ts";
-import { inspectFile, LmdbPages, PageWriter, PinReleased } from "./lmdb-pages.ts";
+import { inspectFile, LmdbPages, PinReleased } from "./lmdb-pages.ts";
+import { PageWriter } from "./page-writer.ts";
 import { StateCorrupt } from "./record.ts";
 import { frameRecords, RecordWriter } from "./record-snapshot.ts";
 

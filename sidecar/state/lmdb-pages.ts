@@ -1,5 +1,5 @@
 import type { Disk, DiskFile } from "../lib/ports/disk.ts";
-import type { SnapshotWriter } from "./engine.ts";
+import type { PieceStream } from "./engine.ts";
 import { StateCorrupt } from "./record.ts";
 
 /**
@@ -19,6 +19,8 @@ const PAGE_SIZE_AT = 24;
 const LAST_PAGE_AT = 120;
 const TRANSACTION_AT = 128;
 const META_PAGES = 2;
+/** A sender's reads ahead of what is being sent. */
+const READ_AHEAD_CHUNKS = 2;
 
 interface MetaPage {
   readonly page: Buffer;
@@ -118,23 +120,35 @@ export class LmdbPages {
   }
 
   /** The stream, in chunks of exactly `chunkBytes` but the last. */
-  async *chunks(chunkBytes: number): AsyncGenerator<Uint8Array> {
-    // The next chunk is read while the present one is being sent.
-    let next = this.#read(0, chunkBytes);
+  chunks(chunkBytes: number): PieceStream {
+    const buffers = new BufferRing();
+    return {
+      [Symbol.asyncIterator]: () => this.#chunks(chunkBytes, buffers),
+      recycle: (piece) => buffers.recycle(piece),
+    };
+  }
+
+  async *#chunks(chunkBytes: number, buffers: BufferRing): AsyncGenerator<Uint8Array> {
+    // The next chunks are read while the present one is being sent.
+    const ahead: Promise<Buffer | Error>[] = [];
+    let readAt = 0;
     for (let at = 0; at < this.bytes; at += chunkBytes) {
-      const chunk = await next;
-      next = this.#read(at + chunkBytes, chunkBytes);
+      while (ahead.length <= READ_AHEAD_CHUNKS && readAt < this.bytes) {
+        const bytes = Math.min(chunkBytes, this.bytes - readAt);
+        ahead.push(this.#read(readAt, buffers.take(bytes)));
+        readAt += bytes;
+      }
+      const chunk = await ahead.shift();
       // What was read after the release may be newer than the pin.
       if (chunk instanceof Error) throw chunk;
-      if (!this.#open) throw new PinReleased();
+      if (chunk === undefined || !this.#open) throw new PinReleased();
       this.#overlayMetas(chunk, at);
       yield chunk;
     }
   }
 
   /** Never rejects: nobody may be waiting for a read ahead when it fails. */
-  async #read(at: number, chunkBytes: number): Promise<Buffer | Error> {
-    const chunk = Buffer.allocUnsafeSlow(Math.max(0, Math.min(chunkBytes, this.bytes - at)));
+  async #read(at: number, chunk: Buffer): Promise<Buffer | Error> {
     try {
       if (this.#open && chunk.length > 0) await readFully(this.#file, chunk, at);
       return chunk;
@@ -161,49 +175,32 @@ export class LmdbPages {
   }
 }
 
+/**
+ * Buffers that were sent and hold the next chunks: a new one for each would cost the kernel a page
+ * at a time to make and the collector a search of the heap every few dozen.
+ */
+class BufferRing {
+  readonly #lent = new Set<ArrayBufferLike>();
+  readonly #spare: Buffer[] = [];
+
+  take(bytes: number): Buffer {
+    const at = this.#spare.findLastIndex((spare) => spare.length === bytes);
+    const buffer = this.#spare.splice(at, at < 0 ? 0 : 1)[0] ?? Buffer.allocUnsafeSlow(bytes);
+    this.#lent.add(buffer.buffer);
+    return buffer;
+  }
+
+  /** Anything but a whole buffer of this ring is left alone. */
+  recycle(piece: Uint8Array): void {
+    if (piece.length !== piece.buffer.byteLength || !this.#lent.delete(piece.buffer)) return;
+    this.#spare.push(Buffer.from(piece.buffer));
+  }
+}
+
 /** A snapshot was read after its pin was released, or while the state was closed. */
 export class PinReleased extends Error {
   override readonly name = "PinReleased";
   constructor() {
     super("the snapshot's pin was released");
-  }
-}
-
-/** Writes a PAGES stream as an engine file. */
-export class PageWriter implements SnapshotWriter {
-  readonly #disk: Disk;
-  readonly #dir: string;
-  readonly #file: DiskFile;
-  #bytes = 0;
-
-  private constructor(disk: Disk, dir: string, file: DiskFile) {
-    this.#disk = disk;
-    this.#dir = dir;
-    this.#file = file;
-  }
-
-  static async create(disk: Disk, dir: string, fileName: string): Promise<PageWriter> {
-    const file = await disk.open(`${dir}/${fileName}`, { create: true });
-    await file.truncate(0);
-    return new PageWriter(disk, dir, file);
-  }
-
-  async append(bytes: Uint8Array): Promise<void> {
-    await this.#file.write([bytes], this.#bytes);
-    this.#bytes += bytes.byteLength;
-  }
-
-  async sync(): Promise<void> {
-    await this.#file.sync();
-  }
-
-  async finish(): Promise<void> {
-    await this.sync();
-    await this.#file.close();
-    await this.#disk.syncDir(this.#dir);
-  }
-
-  async abort(): Promise<void> {
-    await this.#file.close();
   }
 }

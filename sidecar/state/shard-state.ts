@@ -321,10 +321,12 @@ export class ShardState {
   }
 
   /**
-   * Freezes the last finished checkpoint for a snapshot (makes one when there is none). Release it.
+   * Freezes the last finished checkpoint for a snapshot, one made now when there is none or more
+   * than `appliedBytesMax` was applied since. Release it.
    */
-  async pin(): Promise<StatePin> {
-    if (this.#durable.offset === LOG_START.offset) await this.checkpoint();
+  async pin(appliedBytesMax = Number.POSITIVE_INFINITY): Promise<StatePin> {
+    const none = this.#durable.offset === LOG_START.offset;
+    if (none || this.#active.bytes > appliedBytesMax) await this.checkpoint();
     return this.#inTurn(async () => {
       // A failed attempt may have left slices in the engine: finish it, or pin a mixture.
       if (this.#pending !== null) await this.#finishPending();

@@ -6,9 +6,13 @@
 export interface Disk {
   /**
    * Opens an existing file, or makes it when `create` is set. The new name is durable only after
-   * `syncDir`.
+   * `syncDir`. `uncached`: what is written in whole pages, from memory that `pageAlignedBuffer`
+   * gave, goes past the page cache where the file system can do that; all else is the same.
    */
-  open(path: string, options: { readonly create: boolean }): Promise<DiskFile>;
+  open(
+    path: string,
+    options: { readonly create: boolean; readonly uncached?: boolean },
+  ): Promise<DiskFile>;
   /** Whole contents of a small file; null when it does not exist. */
   readFile(path: string): Promise<Uint8Array | null>;
   /** Makes the directory and its parents. */

@@ -6,9 +6,10 @@
 export interface DuplexCall<Out, In> {
   /**
    * Queues a message. False: the transport's buffer is full, wait for `drained` before the next
-   * one.
+   * one. `sent` is called once the message's buffers are no longer needed; not when the call ends
+   * before.
    */
-  write(message: Out): boolean;
+  write(message: Out, sent?: () => void): boolean;
   /** Resolves when the transport takes messages again, or when the call has ended. */
   drained(): Promise<void>;
   /**

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { constants } from "node:fs";
+import { chmod, type FileHandle, mkdtemp, open, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pageAlignedBuffer } from "../../../sidecar/lib/page-aligned-buffer.ts";
 import { DiskError } from "../../../sidecar/lib/ports/disk.ts";
 import { skip } from "../../support/skip.ts";
 import { createNodeDisk } from "../../../sidecar/os/node-disk.ts";
@@ -43,6 +45,38 @@ describe("node disk", () => {
     await file.close();
     await file.close();
     await assert.rejects(file.sync(), DiskError);
+  });
+
+  it("writes past the page cache what is aligned, and everything else too", async () => {
+    const file = await disk.open(`${dir}/a`, { create: true, uncached: true });
+    const page = pageAlignedBuffer(2 * 4096).fill(1);
+    const odd = Buffer.alloc(4096 + 8, 2).subarray(8);
+    await file.write([page], 4096);
+    await file.write([odd], 0);
+    await file.write([Buffer.alloc(5, 3)], 3 * 4096);
+    await file.write([page.subarray(0, 4096)], 4096 + 7);
+    await file.sync();
+    const into = Buffer.alloc(4 * 4096);
+    assert.equal(await file.read(into, 0), 3 * 4096 + 5);
+    const expected = Buffer.concat([odd, page, Buffer.alloc(5, 3)]);
+    assert.ok(into.subarray(0, expected.length).equals(expected));
+    await file.close();
+    await assert.rejects(file.write([page], 0), DiskError);
+  });
+
+  it("aligned memory begins at a page, or direct writes would be refused", async function () {
+    const { O_CREAT, O_WRONLY, O_DIRECT } = constants;
+    let handle: FileHandle;
+    try {
+      handle = await open(`${dir}/direct`, O_CREAT | O_WRONLY | O_DIRECT);
+    } catch (error) {
+      return skip(this, `no direct writes in ${dir}: ${(error as Error).message}`);
+    }
+    try {
+      await handle.write(pageAlignedBuffer(4096), 0, 4096, 0);
+    } finally {
+      await handle.close();
+    }
   });
 
   it("names what is not there", async () => {

@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { type Disk, DiskError } from "../../../sidecar/lib/ports/disk.ts";
 import type { SnapshotLayout } from "../../../sidecar/state/engine.ts";
+import type { PieceStream } from "../../../sidecar/snapshot/source.ts";
+import { lmdbEngineFactory } from "../../../sidecar/state/lmdb-engine.ts";
 import { MemoryBudget } from "../../../sidecar/state/memory-budget.ts";
 import { StateCorrupt } from "../../../sidecar/state/record.ts";
 import type { ShardState, StatePin } from "../../../sidecar/state/shard-state.ts";
@@ -20,7 +23,7 @@ import {
 
 const CHUNK_BYTES = 64 * 1024;
 
-function chunksOf(pin: StatePin, layout: SnapshotLayout): AsyncIterable<Uint8Array> {
+function chunksOf(pin: StatePin, layout: SnapshotLayout): PieceStream {
   return layout === "PAGES" ? pin.engine.pages(CHUNK_BYTES) : pin.engine.records(CHUNK_BYTES);
 }
 
@@ -40,7 +43,40 @@ async function churn(state: ShardState, log: TestLog, going: () => boolean): Pro
   return round;
 }
 
+/** A disk on which writes from `bytes` on find no room. */
+function fullAfter(bytes: number): Disk {
+  return Object.assign(Object.create(disk) as Disk, {
+    open: async (...args: Parameters<Disk["open"]>) => {
+      const file = await disk.open(...args);
+      const write = file.write.bind(file);
+      return Object.assign(file, {
+        write: async (parts: readonly Uint8Array[], position: number) => {
+          if (position >= bytes) {
+            throw new DiskError("NO_SPACE", args[0], "full", { fatal: false });
+          }
+          await write(parts, position);
+        },
+      });
+    },
+  });
+}
+
 describe("state snapshots", () => {
+  it("a write that fails while the next bytes come in is not forgotten", () =>
+    withDir(async (dir) => {
+      const full = lmdbEngineFactory(fullAfter(2 * CHUNK_BYTES));
+      const writer = await full.writer(join(dir, "to"), "PAGES");
+      const chunk = Buffer.alloc(CHUNK_BYTES, 1);
+      await writer.append(chunk);
+      await writer.append(chunk);
+      await writer.sync();
+      await writer.append(chunk);
+      await assert.rejects(writer.sync(), { code: "NO_SPACE" });
+      await assert.rejects(writer.append(chunk), { code: "NO_SPACE" });
+      await assert.rejects(writer.finish(), { code: "NO_SPACE" });
+      await writer.abort();
+    }));
+
   for (const layout of ["PAGES", "RECORDS"] as const) {
     it(`ship exactly the pinned state as ${layout} under heavy writes`, () =>
       withDir(async (dir) => {
@@ -65,12 +101,15 @@ describe("state snapshots", () => {
         let going = true;
         const churning = churn(state, log, () => going);
         let bytes = 0;
-        for await (const chunk of chunksOf(pin, layout)) {
+        const pieces = chunksOf(pin, layout);
+        for await (const chunk of pieces) {
           // Odd cuts: the receiver's chunks need not be the sender's.
           const cut = chunk.byteLength % 1_000;
           await writer.append(chunk.subarray(0, cut));
           await writer.append(chunk.subarray(cut));
           bytes += chunk.byteLength;
+          // Its buffer holds another chunk from now on; the writer must have what was in it.
+          pieces.recycle?.(chunk);
           await clock.yield();
         }
         going = false;
