@@ -1,5 +1,5 @@
 #!/bin/sh
-# containerd + CNI + kubelet + kube-proxy + CoreDNS, all as plain processes in the cluster's network namespace.
+# containerd, kubelet, kube-proxy and CoreDNS, as plain processes in the network namespace.
 set -eu
 here=$(dirname "$0"); . "$here/env.sh"; . "$here/lib.sh"
 P=$RUN/pki
