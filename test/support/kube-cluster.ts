@@ -13,6 +13,10 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
 /** Where the operator is installed. */
 export const OPERATOR_NAMESPACE = "resilver-system";
 const COMMAND_MS = 180_000;
+const OPERATOR_PODS = [
+  ...["-n", OPERATOR_NAMESPACE],
+  ...["-l", "app.kubernetes.io/name=resilver-operator"],
+] as const;
 /** Pods of these namespaces get no right that a careful cluster would not give them. */
 const RESTRICTED = { "pod-security.kubernetes.io/enforce": "restricted" };
 
@@ -60,8 +64,8 @@ export class KubeCluster {
 
   /** Ends all operator processes at once, without a word to them. */
   killOperator(): void {
-    const selector = ["-l", "app.kubernetes.io/name=resilver", "-n", OPERATOR_NAMESPACE];
-    this.kubectl(["delete", "pod", ...selector, "--grace-period=0", "--force"]);
+    const kill = ["delete", "pod", ...OPERATOR_PODS, "--grace-period=0", "--force"];
+    assert.match(this.kubectl(kill), /pod "resilver-.*force deleted/);
   }
 
   /** Makes a namespace under the restricted pod security standard. */
@@ -82,10 +86,8 @@ export class KubeCluster {
 
   /** The last lines of all operator processes, for a failed test. */
   operatorLog(lines = 20): string {
-    const selector = ["-l", "app.kubernetes.io/name=resilver", "-n", OPERATOR_NAMESPACE];
-    const { stdout } = spawnSync("kubectl", ["logs", ...selector, "--prefix", `--tail=${lines}`], {
-      encoding: "utf8",
-    });
+    const show = ["logs", ...OPERATOR_PODS, "--prefix", `--tail=${lines}`];
+    const { stdout } = spawnSync("kubectl", show, { encoding: "utf8" });
     return stdout;
   }
 
