@@ -4,8 +4,8 @@
  * test/cluster and cluster-programs.mjs.
  */
 import { spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { existsSync, mkdirSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { root } from "./bootstrap.mjs";
 import {
@@ -87,7 +87,10 @@ export function loadImage() {
 
 function script(name, ...args) {
   const bin = binFolder();
-  const { status } = spawnSync("sh", [join(root, "test", "cluster", name), ...args], {
+  mkdirSync(dirname(RUN), { recursive: true });
+  // One at a time: an end that is not over would take parts of the next cluster with it.
+  const alone = ["-o", `${RUN}.lock`, "sh", join(root, "test", "cluster", name)];
+  const { status } = spawnSync("flock", [...alone, ...args], {
     stdio: ["ignore", "inherit", "inherit"],
     env: { ...process.env, BIN: bin, RUN, IMAGES: join(bin, "images") },
     timeout: SCRIPT_MINUTES * 60_000,

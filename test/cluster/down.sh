@@ -22,7 +22,7 @@ stop containerd; stop kube-scheduler; stop kube-controller-manager; stop kube-ap
 # What was being started just then: container inits by containerd's own pid files, then all else in the namespace (shims).
 for f in "$RUN"/containerd-state/io.containerd.runtime.v2.task/k8s.io/*/init.pid; do [ -s "$f" ] && kill -9 "$(cat "$f")" 2>/dev/null; done
 [ -e "/run/netns/$NS" ] && ip netns pids $NS | xargs -r kill -9 2>/dev/null
-grep " $RUN/" /proc/mounts | cut -d' ' -f2 | sort -r | xargs -r umount -l
+grep " $RUN/" /proc/mounts | cut -d' ' -f2 | sort -r | xargs -r umount -l 2>/dev/null
 ip link del "$HOST_LINK" 2>/dev/null              # the two routes go with it
 [ -e "/run/netns/$NS" ] && ip netns del $NS     # and its bridge, veths and nft rules
 for c in /sys/fs/cgroup/*/kubepods /sys/fs/cgroup/*/k8s.io; do [ -d "$c" ] && find "$c" -depth -type d -exec rmdir {} \; 2>/dev/null; done
