@@ -8,7 +8,9 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:f
 import { homedir, tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { compile, installDependencies, npmCommand, root } from "./bootstrap.mjs";
-import { closingLine, runLanes } from "./lanes.mjs";
+import { obstacle } from "./cluster.mjs";
+import { closingLine, LANES, runLane, runLanes } from "./lanes.mjs";
+import { withCluster } from "./test-cluster.mjs";
 import { installTools } from "./tools.mjs";
 
 const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "resilver");
@@ -27,6 +29,7 @@ step("main job on Node 24", () => {
   if (node === null) return "this platform has no package with Node 24";
   return existsSync(node) && smoke(node);
 });
+cluster();
 process.stdout.write(`\n${closingLine(totals)}\n`);
 process.exitCode = totals.failed === 0 && totals.passed > 0 ? 0 : 1;
 
@@ -43,6 +46,31 @@ function step(name, work) {
     failed: outcome === false ? 1 : 0,
     skipped: typeof outcome === "string" ? 1 : 0,
   });
+}
+
+/**
+ * The tests on a real cluster, last: the first time Kubernetes is built from its sources. What can
+ * be installed is; a machine that may not have network namespaces skips them and says so.
+ */
+function cluster() {
+  const given = (process.env.KUBECONFIG ?? "") !== "";
+  const found = given ? null : obstacle({ install: true });
+  if (found !== null) {
+    step("cluster", () => {
+      if (found.absent) return found.text;
+      process.stdout.write(`${found.text}\n`);
+      return false;
+    });
+    return;
+  }
+  let counts = null;
+  try {
+    counts = withCluster(() => runLane(LANES.find(({ name }) => name === "cluster")));
+  } catch (error) {
+    process.stdout.write(`${error.stack}\n`);
+  }
+  if (counts === null) step("cluster", () => false);
+  else add(counts);
 }
 
 function add(counts) {

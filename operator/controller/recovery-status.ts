@@ -89,11 +89,24 @@ export function recoveryStatus(
     evidence,
     ...sourceOf(rows, before),
     ...progressOf(input, phase, shards),
-    attempts: Math.max(before?.attempts ?? 0, ...rows.map(({ replica }) => replica.attempts)),
+    attempts: Math.max(before?.attempts ?? 0, ...attemptsSeen(input, shards)),
     lastErrors: rows.flatMap(({ replica }) => replica.lastErrors).slice(-5),
     shards,
     ...timesOf(input, phase, before),
   };
+}
+
+/** Transfers begun, as the replicas of the recovery count them. */
+function attemptsSeen(
+  { pod, views }: RecoveryInput,
+  shards: readonly ShardStatus[],
+): readonly number[] {
+  const uids = new Set(shards.map(({ newReplicaUid }) => newReplicaUid));
+  return views.flatMap(({ replicas }) =>
+    replicas
+      .filter(({ node, uid }) => node === pod && uids.has(uid))
+      .map(({ attempts }) => attempts),
+  );
 }
 
 /** Given up once nothing of the pod is being rebuilt any more. */
@@ -147,7 +160,11 @@ function shardStatuses(
       const votes = replica.role === "voter" || replica.role === "leader";
       // Not heard of at the moment: nothing can be said beyond what was.
       if (replica.uid === "" || (same && !votes)) return status;
-      return { ...status, phase: same ? "Succeeded" : "Failed" };
+      if (!same) return { ...status, phase: "Failed" };
+      // A short transfer begins and ends between two looks; the replica remembers it.
+      const bytesDone = Math.max(status.bytesDone ?? 0, replica.bytesDone);
+      const bytesTotal = Math.max(status.bytesTotal ?? 0, replica.bytesTotal);
+      return { ...status, phase: "Succeeded", bytesDone, bytesTotal };
     });
   return [...now, ...past].toSorted((a, b) => a.shard - b.shard);
 }

@@ -29,6 +29,13 @@ export class ApiUnreachable extends Error {
   }
 }
 
+/** An open watch on which nothing came for long: it may be broken, or there was nothing to tell. */
+export class WatchSilent extends ApiUnreachable {
+  constructor(message: string) {
+    super(message, true);
+  }
+}
+
 /** True for an ApiError with this status. */
 export function isStatus(error: unknown, status: number): boolean {
   return error instanceof ApiError && error.status === status;

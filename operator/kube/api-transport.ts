@@ -10,7 +10,7 @@ import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from
 import { Agent as HttpsAgent, request as httpsRequest, type RequestOptions } from "node:https";
 import type { KubeConfig } from "@kubernetes/client-node";
 import type { Clock } from "../../sidecar/lib/ports/clock.ts";
-import { ApiUnreachable, errorFromAnswer } from "./api-error.ts";
+import { ApiUnreachable, errorFromAnswer, WatchSilent } from "./api-error.ts";
 import { DeadlinePassed, untilAborted, withDeadline } from "./deadline.ts";
 import { KUBE_LIMITS } from "./limits.ts";
 
@@ -81,7 +81,7 @@ export class ApiTransport {
 
   /**
    * Follows a watch: each line's JSON. Ends when the server ends it. Throws as {@link call} does,
-   * and ApiUnreachable when nothing comes for `idleMs`.
+   * and WatchSilent when nothing comes for `idleMs`.
    */
   async *watch(request: ApiRequest, idleMs: number): AsyncGenerator<unknown, void, undefined> {
     const { clock } = this.#options;
@@ -90,7 +90,7 @@ export class ApiTransport {
     const end = (): void => stream.abort(request.signal.reason);
     request.signal.addEventListener("abort", end, { once: true });
     const idle = (): void => {
-      stream.abort(new ApiUnreachable(`${what}: nothing came for ${idleMs} ms`, true));
+      stream.abort(new WatchSilent(`${what}: nothing came for ${idleMs} ms`));
     };
     let timer = clock.timer(idleMs, idle);
     try {

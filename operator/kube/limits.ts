@@ -4,7 +4,7 @@ export const KUBE_LIMITS = Object.freeze({
   callDeadlineMs: 10_000,
   /** The headers of a watch. */
   watchOpenDeadlineMs: 10_000,
-  /** Bookmarks come every minute: a watch that is silent for longer is broken. */
+  /** Bookmarks come every minute: a watch that is silent for longer is opened anew. */
   watchIdleMs: 90_000,
   /** What a watch is asked to last; spread, so that not all end at once. */
   watchSecondsMin: 300,

@@ -7,7 +7,7 @@
 import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 import type { Logger } from "../../sidecar/lib/ports/logger.ts";
 import { pause } from "../controller/wake.ts";
-import { ApiError, ApiUnreachable, errorFromStatus, isExpired } from "./api-error.ts";
+import { ApiError, ApiUnreachable, errorFromStatus, isExpired, WatchSilent } from "./api-error.ts";
 import { objectOf, type ApiClient, type Scope, type WatchEvent } from "./api-client.ts";
 import { KUBE_LIMITS, type KubeLimits } from "./limits.ts";
 import { type KubeObject, objectKey, type ResourceKind } from "./resources.ts";
@@ -106,6 +106,12 @@ export class ListWatch {
         await this.#round(signal);
         this.#failures = 0;
       } catch (error) {
+        // Bookmarks come every minute, but not before the first change of any object of the kind:
+        // on a quiet cluster silence is usual. Whether the server is there the next watch shows.
+        if (error instanceof WatchSilent && !signal.aborted) {
+          this.#options.logger.debug("watch opened anew", { error: error.message });
+          continue;
+        }
         this.#healthy = false;
         if (signal.aborted) return;
         if (error instanceof HandlerFailed) throw error.cause;

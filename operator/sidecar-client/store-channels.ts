@@ -26,6 +26,12 @@ const OPTIONS = {
 /** One connection per server, made when first needed. */
 export class StoreChannels {
   private readonly clients = new Map<string, Client>();
+  private readonly reachedAt: (address: string) => string;
+
+  /** `reachedAt`: where a server is reached that names itself so. */
+  constructor(reachedAt: (address: string) => string = (address) => address) {
+    this.reachedAt = reachedAt;
+  }
 
   /**
    * Calls a server-streaming rpc and yields its messages. Throws CallError. Leaving the loop, or
@@ -74,8 +80,9 @@ export class StoreChannels {
 
   /** Drops the connections to servers that are not in `addresses`. */
   retain(addresses: ReadonlySet<string>): void {
+    const kept = new Set([...addresses].map(this.reachedAt));
     for (const [address, client] of this.clients) {
-      if (addresses.has(address)) continue;
+      if (kept.has(address)) continue;
       this.clients.delete(address);
       client.close();
     }
@@ -85,7 +92,8 @@ export class StoreChannels {
     this.retain(new Set());
   }
 
-  private client(address: string): Client {
+  private client(name: string): Client {
+    const address = this.reachedAt(name);
     let client = this.clients.get(address);
     if (client === undefined) {
       client = new Client(address, credentials.createInsecure(), OPTIONS);

@@ -33,6 +33,11 @@ export interface StoreClientOptions {
   readonly keyOrder?: KeyOrder;
   /** Writes held at once; beyond: OVERLOADED. Default 100,000. */
   readonly pendingWritesMax?: number;
+  /**
+   * Where a server is reached that names itself so, where that is elsewhere: from outside of a
+   * cluster, whose names only its own pods can look up. Asked again for each call.
+   */
+  readonly reachedAt?: (address: string) => string;
 }
 
 /** Options of one write. */
@@ -79,7 +84,7 @@ const NO_VERSION: Version = {
  * reported, never repeated.
  */
 export class StoreClient {
-  private readonly channels = new StoreChannels();
+  private readonly channels: StoreChannels;
   private readonly assignments: AssignmentWatch;
   private readonly writers = new Map<number, ShardWriter>();
   private readonly readers = new Map<number, ShardReader>();
@@ -95,8 +100,10 @@ export class StoreClient {
       batch: { operationsMax: 1_000, bytesMax: 128 * 1024 },
       keyOrder: hierarchicalOrder,
       pendingWritesMax: 100_000,
+      reachedAt: (address) => address,
       ...options,
     };
+    this.channels = new StoreChannels(this.options.reachedAt);
     this.assignments = new AssignmentWatch(
       this.channels,
       this.options.namespace,

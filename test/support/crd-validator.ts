@@ -75,6 +75,18 @@ export interface Admission {
   readonly errors: readonly string[];
 }
 
+/**
+ * What the API server would say about a value that a schema gives by default: it is judged as it
+ * stands, before any default below it is filled in.
+ */
+export function defaultErrors(schema: Schema): readonly string[] {
+  if (schema.default === undefined) return [];
+  const errors: string[] = [];
+  checkNode(schema, schema.default, "default", errors);
+  if (errors.length === 0) checkRules(schema, schema.default, undefined, "default", errors);
+  return errors;
+}
+
 /** Creates (`old` absent) or updates an object. */
 export function admit(crd: Crd, object: unknown, old?: unknown): Admission {
   const schema = crd.spec.versions[0]?.schema.openAPIV3Schema;
@@ -273,12 +285,13 @@ const KUBERNETES = [
     return [...this].reduce<bigint>((sum, item) => sum + (item as bigint), 0n);
   }),
   celMethod(
-    "indexOf",
-    listType(CelScalar.DYN),
-    [CelScalar.STRING],
-    CelScalar.INT,
-    function (wanted) {
-      return BigInt([...this].indexOf(wanted));
+    "format",
+    CelScalar.STRING,
+    [listType(CelScalar.DYN)],
+    CelScalar.STRING,
+    function (given) {
+      const values = [...given] as bigint[];
+      return this.replaceAll("%d", () => (values.shift() ?? "").toString());
     },
   ),
 ];

@@ -180,7 +180,8 @@ function rootSchema(schema: z.ZodType): StructuralSchema {
         description: "Version of this kind of object: group and version.",
       },
       kind: { type: "string", description: "Kind of the object." },
-      metadata: { type: "object" },
+      // A rule can point at a field only where the schema names it.
+      metadata: { type: "object", properties: { name: { type: "string" } } },
       ...Object.fromEntries(
         Object.entries(properties).filter(([name]) => name === "spec" || name === "status"),
       ),

@@ -29,7 +29,42 @@ const DROPPED: readonly string[] = ["$schema", "propertyNames"];
 
 /** The schema of what may be sent, with defaults. */
 export function structuralSchema(schema: z.ZodType): StructuralSchema {
-  return convert(z.toJSONSchema(schema, { io: "input" }) as StructuralSchema, "");
+  return withWholeDefaults(
+    convert(z.toJSONSchema(schema, { io: "input" }) as StructuralSchema, ""),
+  );
+}
+
+/**
+ * Each default with the defaults below it filled in: the API server runs a definition's rules over
+ * each default as it stands, and refuses the definition where a rule misses a field.
+ */
+function withWholeDefaults(node: StructuralSchema): StructuralSchema {
+  const whole = { ...node };
+  const { properties, items, additionalProperties } = node;
+  if (properties !== undefined) {
+    whole["properties"] = mapValues(properties as StructuralSchema, withWholeDefaults);
+  }
+  if (items !== undefined) whole["items"] = withWholeDefaults(items as StructuralSchema);
+  if (additionalProperties !== undefined) {
+    whole["additionalProperties"] = withWholeDefaults(additionalProperties as StructuralSchema);
+  }
+  if ("default" in node) whole["default"] = filledIn(node, node["default"]);
+  return whole;
+}
+
+/** The value with what the schema gives by default. */
+function filledIn(schema: StructuralSchema, value: unknown): unknown {
+  if (Array.isArray(value)) {
+    return value.map((item) => filledIn((schema["items"] ?? {}) as StructuralSchema, item));
+  }
+  if (typeof value !== "object" || value === null) return value;
+  const properties = (schema["properties"] ?? {}) as Record<string, StructuralSchema>;
+  const filled: StructuralSchema = { ...value };
+  for (const [name, child] of Object.entries(properties)) {
+    const given = filled[name] ?? child["default"];
+    if (given !== undefined) filled[name] = filledIn(child, given);
+  }
+  return filled;
 }
 
 function convert(node: StructuralSchema, path: string): StructuralSchema {

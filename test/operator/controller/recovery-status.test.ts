@@ -94,6 +94,16 @@ describe("status of a recovery", () => {
     assert.equal(again.finishedAt, "2026-01-01T00:01:00Z", "the time does not move");
   });
 
+  it("counts what a transfer moved that was over before anybody looked", () => {
+    const before = status(views({ ...LEARNER, phase: "Enrolled" }));
+    const moved = { bytesDone: 300, bytesTotal: 300, attempts: 1 };
+    const done = status(views(moved), before);
+    assert.deepEqual([done.bytesDone, done.bytesTotal, done.attempts], [300, 300, 1]);
+    assert.equal(done.shards?.[0]?.bytesDone, 300);
+    const other = status(views({ ...moved, uid: "another" }), before);
+    assert.deepEqual([other.bytesDone, other.attempts], [0, 0], "that is not this recovery's");
+  });
+
   it("another replica by now, or none wanted any more: failed", () => {
     const before = status(views(LEARNER));
     assert.equal(status(views({ uid: "another" }), before).phase, "Failed");

@@ -17,12 +17,14 @@ describe("list-watch", () => {
   let stop: AbortController;
   let running: Promise<void>;
   let changes: string[];
+  let warnings: string[];
 
   beforeEach(async () => {
     server = await FakeApiServer.start();
     stop = new AbortController();
     running = Promise.resolve();
     changes = [];
+    warnings = [];
   });
   afterEach(async () => {
     stop.abort(new Error("the test is over"));
@@ -40,7 +42,7 @@ describe("list-watch", () => {
       scope: { namespace: "ns", labelSelector: "app=resilver" },
       clock: systemClock,
       random: () => 1,
-      logger: SILENT_LOGGER,
+      logger: { ...SILENT_LOGGER, warn: (message) => warnings.push(message) },
       changed,
       limits: { ...QUICK, ...limits },
     });
@@ -210,6 +212,14 @@ describe("list-watch", () => {
     server.muted = false;
     await seen("ns/a: none -> uid-1/1");
     assert.ok(watchRequests().length >= 2);
+  });
+
+  it("silence alone is no failure: no bookmark comes before a kind's first change", async () => {
+    const cache = start();
+    await watched(3);
+    assert.deepEqual(warnings, []);
+    assert.ok(cache.healthy);
+    assert.equal(lists(), 1);
   });
 
   it("headers that never come do not keep it waiting", async () => {

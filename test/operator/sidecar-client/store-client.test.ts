@@ -53,6 +53,17 @@ describe("StoreClient", () => {
     return client;
   }
 
+  it("reaches a server elsewhere than under the name that it was given", async () => {
+    const asked = new Set<string>();
+    const reachedAt = (address: string): string => {
+      asked.add(address);
+      return address === "demo-0.demo-pods:6648" ? first.address : address;
+    };
+    const client = connect({ servers: ["demo-0.demo-pods:6648"], reachedAt });
+    assert.equal((await client.put("/k", bytes("v"))).written, true);
+    assert.ok(asked.has(first.address), "also a leader that a server names");
+  });
+
   it("puts, gets, lists, scans and deletes over several shards", async () => {
     const client = connect();
     const keys = Array.from({ length: 200 }, (_, n) => `/k/${String(n).padStart(3, "0")}`);

@@ -1,6 +1,6 @@
 /** What every CRD's file must have, whatever its fields are. */
 import assert from "node:assert/strict";
-import { readCrd, type Crd, type Schema } from "../../../support/crd-validator.ts";
+import { defaultErrors, readCrd, type Crd, type Schema } from "../../../support/crd-validator.ts";
 
 const PLURALS = ["replicatedstores", "storeshards", "replicarecoveries"];
 
@@ -21,6 +21,13 @@ function* nodes(schema: Schema, path: string): Generator<readonly [string, Schem
   if (schema.additionalProperties !== undefined) {
     yield* nodes(schema.additionalProperties, `${path}[*]`);
   }
+}
+
+/** Whether a rule's fieldPath, such as `.spec.replicas`, leads to a property. */
+function names(schema: Schema, fieldPath: string): boolean {
+  let at: Schema | undefined = schema;
+  for (const name of fieldPath.split(".").slice(1)) at = at?.properties?.[name];
+  return at !== undefined;
 }
 
 describe("crds", () => {
@@ -56,6 +63,34 @@ describe("crds", () => {
             .map(({ rule }) => `${path}: ${rule}`),
         );
         assert.deepEqual(mute, []);
+      });
+
+      it("joins no text whose length the API server cannot bound", () => {
+        // It reckons with any length for what string() gives, and refuses the rule as too costly.
+        const costly = [...nodes(root(crd), "")].flatMap(([path, node]) =>
+          (node["x-kubernetes-validations"] ?? [])
+            .filter(({ rule, messageExpression = "" }) =>
+              /\bstring\(/u.test(rule + messageExpression),
+            )
+            .map(({ rule }) => `${path}: ${rule}`),
+        );
+        assert.deepEqual(costly, []);
+      });
+
+      it("gives defaults that pass the rules as they stand", () => {
+        const bad = [...nodes(root(crd), "")].flatMap(([path, node]) =>
+          defaultErrors(node).map((error) => `${path}: ${error}`),
+        );
+        assert.deepEqual(bad, []);
+      });
+
+      it("points with its rules at fields that the schema names", () => {
+        const lost = [...nodes(root(crd), "")].flatMap(([path, node]) =>
+          (node["x-kubernetes-validations"] ?? [])
+            .filter(({ fieldPath = "" }) => !names(node, fieldPath))
+            .map(({ fieldPath }) => `${path}: ${fieldPath}`),
+        );
+        assert.deepEqual(lost, []);
       });
 
       it("has columns for fields that exist, a category and a short name", () => {

@@ -1,0 +1,103 @@
+/** The chart and the life of a store on a real cluster. */
+import assert from "node:assert/strict";
+import { KubeCluster, OPERATOR_NAMESPACE } from "../support/kube-cluster.ts";
+import { KubeStore } from "../support/kube-store.ts";
+
+describe("chart and store on a cluster", function () {
+  this.timeout(600_000);
+  let cluster: KubeCluster;
+  let test: KubeStore | null = null;
+
+  before(function () {
+    cluster = new KubeCluster(this);
+    cluster.installOperator();
+  });
+  afterEach(async () => {
+    await test?.close();
+    test = null;
+  });
+  after(() => {
+    cluster?.close();
+  });
+
+  async function start(): Promise<KubeStore> {
+    test = await KubeStore.create(cluster);
+    await test.load(20, 1_024);
+    return test;
+  }
+
+  it("helm test passes", () => {
+    const said = cluster.helm("test", "resilver", "--namespace", OPERATOR_NAMESPACE);
+    assert.match(said, /Phase:\s+Succeeded/);
+  });
+
+  it("kubectl explain tells what the fields are", () => {
+    const said = cluster.kubectl(["explain", "rstore.spec.storage.data.size"]);
+    assert.match(said, /can grow where the storage class allows it/);
+  });
+
+  it("the API server refuses what cannot work, and names field, value and what is allowed", () => {
+    const refused: readonly (readonly [object, RegExp])[] = [
+      [
+        { replicas: 1, namespaces: [{ name: "a", replicationFactor: 3 }] },
+        /replicas is 1; allowed/,
+      ],
+      [{ namespaces: [{ name: "a", replicationFactor: 2 }] }, /replicationFactor is 2; allowed/],
+      [{ storage: { data: { size: "1Mi" } } }, /size is 1Mi; allowed: 1Gi or more/],
+      [{ recovery: { mode: "Never" } }, /mode: Unsupported value: "Never"/],
+    ];
+    for (const [spec, message] of refused) {
+      const apiVersion = "resilver.io/v1alpha1";
+      const object = { apiVersion, kind: "ReplicatedStore", metadata: { name: "bad" }, spec };
+      assert.throws(() => cluster.kubectl(["apply", "-f", "-"], JSON.stringify(object)), message);
+    }
+  });
+
+  it("an upgrade, and an uninstall with a new install, leave stores serving", async () => {
+    const store = await start();
+    store.startWriting();
+    cluster.installOperator("--set", "operator.logLevel=debug");
+    await store.written(50);
+    cluster.uninstallOperator();
+    await store.written(50);
+    cluster.installOperator();
+    const victim = store.follower();
+    await store.replaceVolumes(victim);
+    await store.proveNothingLost();
+  });
+
+  it("a store that was deleted and is made again takes over its data", async () => {
+    const store = await start();
+    const { storeId } = store.shard.spec;
+    store.kubectl("delete", "rstore", "demo", "--timeout=60s");
+    await store.until("the pods are gone", () => store.view.all("pod").length === 0);
+    assert.equal(store.view.all("claim").length, 6, "claims stay");
+    store.apply({ recovery: { cooldown: "0s" } });
+    await store.whole();
+    assert.equal(store.shard.spec.storeId, storeId);
+    assert.equal(store.recoveries("demo-0").length, 0);
+    await store.proveNothingLost();
+  });
+
+  it("another image under load: pods one by one, no write fails", async () => {
+    const store = await start();
+    store.startWriting();
+    await store.written(50);
+    const before = store.view.all("pod").map(({ metadata }) => metadata.uid);
+    const image = store.kubectl(
+      "get",
+      "pod",
+      "demo-0",
+      "-o",
+      "jsonpath={.spec.containers[0].image}",
+    );
+    // Another name of the same image: a tag without a registry is Docker's.
+    store.apply({ recovery: { cooldown: "0s" }, image: `docker.io/library/${image}` });
+    await store.until("all pods are new", () => {
+      const pods = store.view.all("pod");
+      return pods.length === 3 && pods.every(({ metadata }) => !before.includes(metadata.uid));
+    });
+    await store.written(50);
+    await store.proveNothingLost();
+  });
+});

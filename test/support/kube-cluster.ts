@@ -1,0 +1,109 @@
+/** A real cluster with this project's operator on it, for the tests in test/cluster. */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import type { Context } from "mocha";
+import { ApiClient } from "../../operator/kube/api-client.ts";
+import { ApiTransport } from "../../operator/kube/api-transport.ts";
+import { loadKubeConfig } from "../../operator/kube/kubeconfig.ts";
+import { systemClock } from "../../operator/local/system-clock.ts";
+import { skip } from "./skip.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+/** Where the operator is installed. */
+export const OPERATOR_NAMESPACE = "resilver-system";
+const COMMAND_MS = 180_000;
+const OPERATOR_PODS = [
+  ...["-n", OPERATOR_NAMESPACE],
+  ...["-l", "app.kubernetes.io/name=resilver-operator"],
+] as const;
+/** Pods of these namespaces get no right that a careful cluster would not give them. */
+const RESTRICTED = { "pod-security.kubernetes.io/enforce": "restricted" };
+
+/** Commands against the cluster that KUBECONFIG names. */
+export class KubeCluster {
+  readonly client: ApiClient;
+  private readonly transport: ApiTransport;
+  private namespaces = 0;
+
+  /** Skips the suite where no cluster was given: `npm run test:cluster` gives one. */
+  constructor(context: Context) {
+    if ((process.env["KUBECONFIG"] ?? "") === "") {
+      skip(context, "KUBECONFIG names no cluster; npm run test:cluster brings one up");
+    }
+    this.transport = new ApiTransport({
+      config: loadKubeConfig({ env: process.env }),
+      clock: systemClock,
+      userAgent: "resilver-test",
+    });
+    this.client = new ApiClient(this.transport, "resilver-test");
+  }
+
+  /** Its output. Throws with everything the command said when it fails. */
+  kubectl(args: readonly string[], input?: string): string {
+    return this.run("kubectl", args, input);
+  }
+
+  /** See {@link kubectl}. */
+  helm(...args: readonly string[]): string {
+    return this.run("helm", args);
+  }
+
+  /** The definitions and the chart, as README.md says. */
+  installOperator(...options: readonly string[]): void {
+    this.kubectl(["apply", "--server-side", "-f", "crds/"]);
+    this.namespace(OPERATOR_NAMESPACE);
+    const chart = ["--install", "resilver", "charts/resilver", "--namespace", OPERATOR_NAMESPACE];
+    this.helm("upgrade", ...chart, "--wait", "--timeout", "120s", ...options);
+  }
+
+  /** Removes the operator; stores stay. */
+  uninstallOperator(): void {
+    this.helm("uninstall", "resilver", "--namespace", OPERATOR_NAMESPACE, "--wait");
+  }
+
+  /** Ends all operator processes at once, without a word to them. */
+  killOperator(): void {
+    const kill = ["delete", "pod", ...OPERATOR_PODS, "--grace-period=0", "--force"];
+    assert.match(this.kubectl(kill), /pod "resilver-.*force deleted/);
+  }
+
+  /** Makes a namespace under the restricted pod security standard. */
+  namespace(name: string): void {
+    const object = {
+      apiVersion: "v1",
+      kind: "Namespace",
+      metadata: { name, labels: RESTRICTED },
+    };
+    this.kubectl(["apply", "-f", "-"], JSON.stringify(object));
+  }
+
+  /** A name for a namespace that is not there yet. */
+  freshNamespace(): string {
+    this.namespaces += 1;
+    return `resilver-test-${process.pid}-${this.namespaces}`;
+  }
+
+  /** The last lines of all operator processes, for a failed test. */
+  operatorLog(lines = 20): string {
+    const show = ["logs", ...OPERATOR_PODS, "--prefix", `--tail=${lines}`];
+    const { stdout } = spawnSync("kubectl", show, { encoding: "utf8" });
+    return stdout;
+  }
+
+  close(): void {
+    this.transport.close();
+  }
+
+  private run(command: string, args: readonly string[], input?: string): string {
+    const { status, stdout, stderr, error } = spawnSync(command, args, {
+      cwd: root,
+      encoding: "utf8",
+      timeout: COMMAND_MS,
+      ...(input === undefined ? {} : { input }),
+    });
+    const said = `${error?.message ?? ""}${stdout}${stderr}`;
+    assert.equal(status, 0, `${command} ${args.join(" ")}: ${said}`);
+    return stdout;
+  }
+}
