@@ -42,7 +42,6 @@ import type {
 import { wrapWriteRequest } from "../protocol/log-entry-value.ts";
 import { StateCorrupt } from "../state/record.ts";
 import { WalCorrupt } from "../wal/errors.ts";
-import { statusName } from "../protocol/status.ts";
 import { IncomingStreams } from "./incoming-streams.ts";
 import { OutgoingStreams } from "./outgoing-streams.ts";
 import { PendingRequests, protocolError } from "./pending-requests.ts";
@@ -50,6 +49,7 @@ import type { ReplicaHandle } from "./ports.ts";
 import { ReplicaLoop } from "./replica-loop.ts";
 import type { ReplicaMetaStore } from "./replica-meta.ts";
 import type { NodeEnvironment } from "./replica-options.ts";
+import { ChangeLog } from "./change-log.ts";
 import { replicaStatus, statusSignature } from "./replica-status.ts";
 import { logDir, openStorage } from "./replica-storage.ts";
 import type { ReplicaStorage } from "./replica-storage.ts";
@@ -97,6 +97,7 @@ export class ReplicaDriver implements ReplicaHandle {
   #nextStreamId = 1;
   #fault = "";
   #signature = "";
+  readonly #changes: ChangeLog;
 
   constructor(env: NodeEnvironment, id: ReplicaIdentity) {
     this.#env = env;
@@ -149,6 +150,7 @@ export class ReplicaDriver implements ReplicaHandle {
       fail,
     });
     if (id.storage !== null) this.#startStorage(id.storage);
+    this.#changes = new ChangeLog(env.logger, this);
     this.#own(this.#tick());
     this.#signature = statusSignature(this.#core, "");
   }
@@ -417,12 +419,7 @@ export class ReplicaDriver implements ReplicaHandle {
     const signature = statusSignature(this.#core, this.#fault);
     if (signature === this.#signature) return;
     this.#signature = signature;
-    this.#env.logger.info("replica changed", {
-      namespace: this.namespace,
-      shard: this.shard,
-      term: this.#core.state.promised.term,
-      status: statusName(this.#core.state.status),
-    });
+    this.#changes.log(this.#core, this.#fault);
     this.#id.changed();
   }
 

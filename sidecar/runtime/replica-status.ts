@@ -40,7 +40,7 @@ export interface StatusParts {
 }
 
 /** True when the leader counts this replica, as far as it knows (R2). */
-function votes(core: Replica): boolean {
+export function votes(core: Replica): boolean {
   return core.leader !== null || core.follower.votes;
 }
 
