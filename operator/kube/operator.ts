@@ -10,6 +10,7 @@ import { EventRecorder } from "./event-recorder.ts";
 import { servePages, type Page, type PageServer } from "./http-pages.ts";
 import { LeaseElector } from "./lease-elector.ts";
 import type { KubeLimits } from "./limits.ts";
+import { CoordinatorMetrics } from "../controller/coordinator-metrics.ts";
 import { OperatorMetrics } from "./operator-metrics.ts";
 import { runReconcileLoop } from "./reconcile-loop.ts";
 import { StoreCaches } from "./store-caches.ts";
@@ -52,6 +53,12 @@ const TOUCH_MS = 100;
 export class Operator {
   readonly #options: OperatorOptions;
   readonly #metrics = new OperatorMetrics();
+  readonly #coordinators = new CoordinatorMetrics(
+    this.#metrics.registry,
+    () => this.#reconciler?.stores() ?? [],
+  );
+  /** While this process leads. */
+  #reconciler: StoreReconciler | null = null;
   readonly #transport: ApiTransport;
   readonly #client: ApiClient;
   readonly #queue: Workqueue;
@@ -146,12 +153,14 @@ export class Operator {
       sidecars,
       clock,
       events: this.#events,
+      metrics: this.#coordinators,
       logger,
       image,
       touched: (key) => this.#queue.addAfter(key, TOUCH_MS),
       broken: (error) => this.#broken.abort(error),
       ...(endpoint === undefined ? {} : { endpoint }),
     });
+    this.#reconciler = reconciler;
     const events = this.#events.run(signal);
     try {
       await this.#caches.whenSynced(signal);
@@ -170,6 +179,7 @@ export class Operator {
     } finally {
       this.#queue.close();
       await reconciler.close();
+      this.#reconciler = null;
       await events;
     }
   }

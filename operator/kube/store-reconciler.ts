@@ -8,6 +8,7 @@ import type { Logger } from "../../sidecar/lib/ports/logger.ts";
 import type { ReplicatedStore } from "../api/v1alpha1/replicated-store.ts";
 import { parseReplicatedStore, ResourceInvalid } from "../api/v1alpha1/validation.ts";
 import type { NodeEndpoint, SidecarClient } from "../controller/ports.ts";
+import type { CoordinatorMetrics, StoreViews } from "../controller/coordinator-metrics.ts";
 import type { CoordinatorEvent } from "../core/events.ts";
 import { defaultReplicationFactor } from "../core/placement.ts";
 import { wantedEnsemble } from "../core/scale.ts";
@@ -45,6 +46,7 @@ export interface StoreReconcilerOptions {
   readonly sidecars: SidecarClient;
   readonly clock: Clock;
   readonly events: EventRecorder;
+  readonly metrics: CoordinatorMetrics;
   readonly logger: Logger;
   /** Image of the sidecar where a store names none. */
   readonly image: string;
@@ -79,7 +81,9 @@ export class StoreReconciler {
     const [namespace = "", name = ""] = key.split("/");
     const object = this.#options.caches.get(KINDS.store, namespace, name);
     if (object === undefined) {
+      const gone = this.#runtimes.get(key);
       await this.#drop(key);
+      if (gone !== undefined) this.#options.metrics.forget(gone.storeId);
       return null;
     }
     try {
@@ -91,6 +95,14 @@ export class StoreReconciler {
       this.#note(object, "Warning", refusal.reason, refusal.message);
       return { requeueAfterMs: RESYNC_MS };
     }
+  }
+
+  /** The stores that are looked after, as their coordinators see them. */
+  stores(): readonly StoreViews[] {
+    return [...this.#runtimes.values()].map((runtime) => ({
+      storeId: runtime.storeId,
+      views: runtime.views(),
+    }));
   }
 
   /** Ends all coordinators; the stores serve on. */
@@ -152,7 +164,7 @@ export class StoreReconciler {
   }
 
   async #runtime(key: string, sight: StoreSight, replicas: number): Promise<StoreRuntime> {
-    const { sidecars, clock, touched, broken, client, caches } = this.#options;
+    const { sidecars, clock, touched, broken, client, caches, metrics } = this.#options;
     const { namespace, name } = sight.store.metadata;
     const nodes = Array.from({ length: replicas }, (_, ordinal) =>
       this.#endpoint(sight.store.metadata, ordinal),
@@ -172,7 +184,10 @@ export class StoreReconciler {
       ),
       clock,
       changed: () => touched(key),
-      told: (event) => this.#told(key, event),
+      told: (event) => {
+        metrics.count(sight.storeId, event);
+        this.#told(key, event);
+      },
       broken,
     });
     this.#runtimes.set(key, runtime);

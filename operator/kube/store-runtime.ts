@@ -36,6 +36,7 @@ const HAND_OVER_MS = 5_000;
 /** See the file's header. */
 export class StoreRuntime {
   readonly coordinator: Coordinator;
+  readonly storeId: string;
   /** What it was made for; another one needs another runtime. */
   readonly signature: string;
   /** Uids of voters, by node and shard, kept while another replica is there. */
@@ -47,6 +48,7 @@ export class StoreRuntime {
   #seen = "";
 
   constructor(options: StoreRuntimeOptions) {
+    this.storeId = options.spec.storeId;
     this.signature = runtimeSignature(options.spec, options.policy);
     this.#clock = options.clock;
     this.coordinator = new Coordinator({

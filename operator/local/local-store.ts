@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { resolve } from "node:path";
+import { collectDefaultMetrics, Registry } from "prom-client";
 import type { CoordinatorEvent } from "../core/events.ts";
 import type { ForceQuorumOrder } from "../core/force-quorum.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
@@ -9,9 +10,10 @@ import type { ShardView } from "../core/status.ts";
 import type { RecordStore, SidecarClient } from "../controller/ports.ts";
 import { CoordinationClient } from "../sidecar-client/coordination-client.ts";
 import { Coordinator } from "../controller/coordinator.ts";
+import { CoordinatorMetrics } from "../controller/coordinator-metrics.ts";
 import { lockDirectory, makeDirectory, readJson, storePaths, writeJson } from "./directory.ts";
 import { findFreePorts, firstBusyPort } from "./free-ports.ts";
-import { CoordinatorMetrics, MetricsServer } from "./metrics.ts";
+import { MetricsServer } from "./metrics-server.ts";
 import { LocalPlatform } from "./platform.ts";
 import { FileRecordStore } from "./record-store.ts";
 import {
@@ -112,8 +114,12 @@ export class LocalStore {
       ...(options.sidecar === undefined ? {} : { sidecar: options.sidecar }),
       ...(options.sidecarProgram === undefined ? {} : { program: options.sidecarProgram }),
     });
-    this.metrics = new CoordinatorMetrics(settings.storeId, () => this.views());
-    this.metricsServer = new MetricsServer(this.metrics.registry);
+    const registry = new Registry();
+    collectDefaultMetrics({ register: registry });
+    this.metrics = new CoordinatorMetrics(registry, () => [
+      { storeId: settings.storeId, views: this.views() },
+    ]);
+    this.metricsServer = new MetricsServer(registry);
     this.fatal = new Promise((resolve) => {
       this.broken = resolve;
     });
@@ -310,7 +316,7 @@ export class LocalStore {
       policy: { ...DEFAULT_RECOVERY_POLICY, ...this.options.policy },
       events: {
         emit: (event) => {
-          this.metrics.emit(event);
+          this.metrics.count(this.settings.storeId, event);
           for (const listener of this.eventListeners) listener(event);
           this.notify();
         },

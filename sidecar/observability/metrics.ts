@@ -13,7 +13,6 @@ import {
   WipeReason,
 } from "../protocol/gen/resilver.ts";
 import { statusName } from "../protocol/status.ts";
-import { votes } from "./readiness.ts";
 
 /** Where the values come from. */
 export interface MetricsSources {
@@ -128,10 +127,6 @@ function registerReplicaGauges(registry: Registry, sources: MetricsSources): voi
     });
   const status = gauge("replica_status", "1 for the status the replica is in.", ["status"]);
   const simple: readonly (readonly [ReplicaGauge, (replica: ReplicaStatus) => number | null])[] = [
-    [
-      gauge("replica_voter", "1 when the replica takes part in quorums."),
-      (replica) => (votes(replica) ? 1 : 0),
-    ],
     [gauge("shard_term", "Term of the replica."), (replica) => replica.term],
     [
       gauge("shard_head_offset", "Last offset of the replica's log."),
@@ -145,7 +140,6 @@ function registerReplicaGauges(registry: Registry, sources: MetricsSources): voi
       gauge("replica_no_space", "1 while the volume is nearly full: writes and entries wait."),
       (replica) => (replica.noSpace ? 1 : 0),
     ],
-    [gauge("recovery_progress_ratio", "Part of the snapshot that is verified, 0 to 1."), progress],
   ];
   const lag = gauge("follower_lag_entries", "Entries a follower has not acknowledged.", [
     "follower",
@@ -200,12 +194,6 @@ function setStatus(
   for (const one of STATUSES) {
     gauge.set({ ...labels, status: statusName(one) }, one === current ? 1 : 0);
   }
-}
-
-function progress(replica: ReplicaStatus): number | null {
-  const recovery = replica.recovery;
-  if (recovery === undefined || recovery.phase === "") return null;
-  return recovery.bytesTotal === 0 ? 0 : recovery.bytesDone / recovery.bytesTotal;
 }
 
 function lagOf(leader: ReplicaStatus, follower: FollowerProgress): number {

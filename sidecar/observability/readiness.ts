@@ -6,7 +6,7 @@ import { type ReplicaStatus, ServingStatus } from "../protocol/gen/resilver.ts";
 import { statusName } from "../protocol/status.ts";
 
 /** True when the replica takes part in quorums: a member that is not being rebuilt. */
-export function votes(replica: ReplicaStatus): boolean {
+function votes(replica: ReplicaStatus): boolean {
   return refusal(replica) === null;
 }
 

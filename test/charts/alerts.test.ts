@@ -7,7 +7,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parse, stringify } from "yaml";
 import { GATE_NAMES } from "../../operator/core/gates.ts";
-import { CoordinatorMetrics } from "../../operator/local/metrics.ts";
+import { CoordinatorMetrics } from "../../operator/controller/coordinator-metrics.ts";
+import { OperatorMetrics } from "../../operator/kube/operator-metrics.ts";
 import { openMetrics } from "../../sidecar/observability/metrics.ts";
 import { outsideTool } from "../support/outside-tool.ts";
 
@@ -42,17 +43,7 @@ interface Dashboard {
 }
 
 /** Of others: kubelets, the operator's process under the names that controllers use. */
-const OTHERS = [
-  "controller_runtime_reconcile_errors_total",
-  "controller_runtime_reconcile_time_seconds",
-  "controller_runtime_reconcile_total",
-  "kubelet_volume_stats_available_bytes",
-  "kubelet_volume_stats_capacity_bytes",
-  "leader_election_master_status",
-  "rest_client_requests_total",
-  "workqueue_depth",
-  "workqueue_queue_duration_seconds",
-];
+const OTHERS = ["kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes"];
 
 function ruleFile(): RuleFile {
   return parse(readFileSync(join(chart, "rules", "resilver.yaml"), "utf8")) as RuleFile;
@@ -83,8 +74,10 @@ function metricsIn(query: string): readonly string[] {
 /** Names of all metrics that the sidecar and the coordinator tell. */
 async function toldMetrics(): Promise<ReadonlySet<string>> {
   const sidecar = openMetrics({ node: "a", statuses: () => [], anonymousMemoryBytes: () => 1 });
-  const coordinator = new CoordinatorMetrics("s", () => []);
-  const pages = [await sidecar.page(), await coordinator.registry.metrics()];
+  const operator = new OperatorMetrics();
+  operator.watch({ depth: () => 0, longestWorkMs: () => 0, leads: () => false });
+  new CoordinatorMetrics(operator.registry, () => []);
+  const pages = [await sidecar.page(), await operator.registry.metrics()];
   const told = pages.flatMap((page) =>
     [...page.matchAll(/^# TYPE (\S+) /gm)].map(([, name]) => name ?? ""),
   );

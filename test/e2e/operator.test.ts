@@ -50,7 +50,7 @@ describe("operator", () => {
     rmSync(root, { recursive: true, force: true });
   });
 
-  function start(identity: string): Running {
+  function start(identity: string, metricsPort = 0): Running {
     const operator = new Operator({
       config: server.config(),
       clock: systemClock,
@@ -64,7 +64,7 @@ describe("operator", () => {
       leaseName: "resilver-operator",
       image: "resilver:test",
       healthPort: 0,
-      metricsPort: 0,
+      metricsPort,
       workers: 2,
       endpoint: (_namespace, node) => kubelet.endpoint(node),
     });
@@ -114,7 +114,8 @@ describe("operator", () => {
   }
 
   it("a five-line store; a replaced volume heals and says why", async () => {
-    start("one");
+    const metricsPort = await findFreePorts(1, Math.random);
+    start("one", metricsPort);
     apply({});
     await whole(3);
     assert.equal(column("quorate"), "1/1");
@@ -144,6 +145,11 @@ describe("operator", () => {
     for (const reason of ["RecoveryStarted", "RecoveryCompleted", "LeaderElected"]) {
       assert.ok(reasons.includes(reason), `${reason} is not in ${reasons.join()}`);
     }
+    const metrics = await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
+    const shard = `store="${store().metadata.uid}",namespace="default",shard="0"`;
+    const completed = `resilver_recovery_completed_total{${shard},pod="${follower}",reason=`;
+    assert.ok(metrics.includes(completed), metrics);
+    assert.ok(metrics.includes(`resilver_replica_voter{${shard},pod="${follower}"} 1`), metrics);
   });
 
   it("a killed operator's successor goes on", async () => {

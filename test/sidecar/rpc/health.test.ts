@@ -110,7 +110,6 @@ describe("Health and metrics", () => {
     for (const line of [
       `resilver_replica_status{${labels},status="LEADER",pod="node-1"} 1`,
       `resilver_replica_status{${labels},status="FOLLOWER",pod="node-1"} 0`,
-      `resilver_replica_voter{${labels},pod="node-1"} 1`,
       `resilver_shard_term{${labels},pod="node-1"} 3`,
       `resilver_shard_head_offset{${labels},pod="node-1"} 9`,
       `resilver_shard_commit_offset{${labels},pod="node-1"} 7`,
