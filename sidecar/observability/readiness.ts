@@ -5,11 +5,6 @@
 import { type ReplicaStatus, ServingStatus } from "../protocol/gen/resilver.ts";
 import { statusName } from "../protocol/status.ts";
 
-/** True when the replica takes part in quorums: a member that is not being rebuilt. */
-function votes(replica: ReplicaStatus): boolean {
-  return refusal(replica) === null;
-}
-
 /** Why the pod is not ready, naming the first replica that does not vote; null when it is ready. */
 export function notReadyBecause(
   replicas: readonly ReplicaStatus[],
