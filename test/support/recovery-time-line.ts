@@ -1,4 +1,7 @@
-/** When what became visible while a pod with replaced claims was rebuilt, as the API server told. */
+/**
+ * When what became visible while a pod with replaced claims was rebuilt, as the API server
+ * told.
+ */
 import type { ReplicaRecoveryStatus } from "../../operator/api/v1alpha1/replica-recovery.ts";
 import type { StoreShard } from "../../operator/api/v1alpha1/store-shard.ts";
 import type { Followed, Told } from "./kube-view.ts";
