@@ -103,8 +103,12 @@ class NodeDisk implements Disk {
 class NodeFile implements DiskFile {
   readonly #path: string;
   readonly #fd: number;
-  /** For writes past the page cache; null: there are none. */
-  #direct: number | null;
+  /**
+   * For writes past the page cache; null: there are none. Open as long as the file, since another
+   * write may be about to use its number.
+   */
+  readonly #direct: number | null;
+  #directWorks = true;
   #open = true;
 
   constructor(path: string, fd: number, direct: number | null) {
@@ -147,7 +151,8 @@ class NodeFile implements DiskFile {
   async #writeDirect(parts: readonly Uint8Array[], position: number): Promise<number | null> {
     const direct = this.#direct;
     const [only] = parts;
-    if (direct === null || only === undefined || parts.length > 1) return null;
+    if (direct === null || !this.#directWorks) return null;
+    if (only === undefined || parts.length > 1) return null;
     if (only.byteLength % MEMORY_PAGE_BYTES !== 0 || position % MEMORY_PAGE_BYTES !== 0)
       return null;
     try {
@@ -155,7 +160,7 @@ class NodeFile implements DiskFile {
     } catch (error) {
       // The file system, the device or the memory's place does not allow it.
       if (!isInvalid(error)) throw error;
-      await this.#closeDirect();
+      this.#directWorks = false;
       return null;
     }
   }
@@ -184,14 +189,9 @@ class NodeFile implements DiskFile {
   async close(): Promise<void> {
     if (!this.#open) return;
     this.#open = false;
-    await this.#closeDirect();
-    await call(this.#path, (done) => fs.close(this.#fd, done));
-  }
-
-  async #closeDirect(): Promise<void> {
     const direct = this.#direct;
-    this.#direct = null;
     if (direct !== null) await call(this.#path, (done) => fs.close(direct, done));
+    await call(this.#path, (done) => fs.close(this.#fd, done));
   }
 
   #transfer(

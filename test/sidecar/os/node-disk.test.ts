@@ -55,6 +55,11 @@ describe("node disk", () => {
     await file.write([odd], 0);
     await file.write([Buffer.alloc(5, 3)], 3 * 4096);
     await file.write([page.subarray(0, 4096)], 4096 + 7);
+    // Memory at an odd place: refused by the kernel, and written the other way, all at once.
+    const misplaced = Buffer.alloc(5 * 4096, 1);
+    await Promise.all(
+      [0, 1].map((at) => file.write([misplaced.subarray(8, 8 + 4096)], (1 + at) * 4096)),
+    );
     await file.sync();
     const into = Buffer.alloc(4 * 4096);
     assert.equal(await file.read(into, 0), 3 * 4096 + 5);
