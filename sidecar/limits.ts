@@ -47,7 +47,7 @@ export const LIMITS = Object.freeze({
   pageWriteBytes: 4 * 1024 * 1024,
   pageWritesAtOnce: 4,
   /** A snapshot is of the last checkpoint, unless more than this was applied since. */
-  pinAppliedBytesMax: 4 * 1024 * 1024,
+  pinAppliedBytesMax: 1024 * 1024,
   /** Of a bulk stream: what is read ahead of its consumer, and written ahead of the network. */
   bulkReadBytesMax: 4 * 1024 * 1024,
   bulkWriteBytesMax: 2 * 1024 * 1024,
