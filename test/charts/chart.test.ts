@@ -16,7 +16,7 @@ import { outsideTool } from "../support/outside-tool.ts";
 
 const CHART = fileURLToPath(new URL("../../charts/resilver", import.meta.url));
 /** A Helm that was compiled from its module knows an old version of Kubernetes only. */
-const KUBE = ["--kube-version", "1.29.0"];
+const KUBE = ["--kube-version", "1.30.0"];
 
 const GOLDEN: Readonly<Record<string, readonly string[]>> = {
   "chart-default": [],
