@@ -54,7 +54,7 @@ export class KubeCluster {
     this.kubectl(["apply", "--server-side", "-f", "crds/"]);
     this.namespace(OPERATOR_NAMESPACE);
     const chart = ["--install", "resilver", "charts/resilver", "--namespace", OPERATOR_NAMESPACE];
-    this.helm("upgrade", ...chart, "--wait", "--timeout", "120s", ...options);
+    this.helm("upgrade", ...chart, "--wait", "--timeout", "170s", ...options);
   }
 
   /** Removes the operator; stores stay. */
