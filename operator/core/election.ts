@@ -19,7 +19,7 @@ export interface ElectionChoice {
   readonly leaderships: ReadonlyMap<string, number>;
   /** Leads if it may, whatever others hold beyond a majority's heads. */
   readonly prefer: string | null;
-  /** Must not lead, for instance since it is leaving; a quorum without it is required then. */
+  /** Must not lead, for instance since it is leaving; its promise counts like any other. */
   readonly exclude: string | null;
 }
 
@@ -30,8 +30,6 @@ export type Tally =
       readonly leader: FenceReply;
       /** Replies that count: recorded voter uids without regression. */
       readonly counted: readonly FenceReply[];
-      /** Those, and the excluded one: all who promised the term and may be fed in it. */
-      readonly promised: readonly FenceReply[];
       /** Voters whose durable state went back: to be rebuilt (R3). */
       readonly regressed: readonly string[];
     }
@@ -81,26 +79,30 @@ export function tally(
   replies: readonly FenceReply[],
   choice: ElectionChoice,
 ): Tally {
-  const promised = replies.filter((reply) => standingOf(record, reply) === "counts");
-  const counted = promised.filter((reply) => reply.node !== choice.exclude);
+  const counted = replies.filter((reply) => standingOf(record, reply) === "counts");
   const regressed = replies
     .filter((reply) => standingOf(record, reply) === "regressed")
     .map((reply) => reply.node);
   const sets = voterSets(record);
   if (!isQuorum(sets, new Set(counted.map((reply) => reply.node)))) {
-    return { kind: "noQuorum", counted: counted.map((reply) => reply.node), regressed };
+    return { kind: "noQuorum", counted: nodesOf(counted), regressed };
   }
   const ranked = counted
-    .filter((reply) => mayLead(sets, counted, reply))
+    .filter((reply) => reply.node !== choice.exclude && mayLead(sets, counted, reply))
     .toSorted((a, b) => rank(record, choice, a, b));
   const best = ranked[0];
-  // The newest head is at least as new as a majority's, so somebody may always lead.
-  if (best === undefined) return { kind: "noQuorum", counted: [], regressed };
+  // The newest head is at least as new as a majority's, so somebody may always lead; only who is
+  // excluded may be alone in that.
+  if (best === undefined) return { kind: "noQuorum", counted: nodesOf(counted), regressed };
   // R6: the floor was committed once; whoever lacks it lacks acknowledged data.
   const able = ranked.filter((reply) => compareEntryIds(reply.head, record.commitFloor) >= 0);
   const leader = able[0];
   if (leader === undefined) return { kind: "belowFloor", best, regressed };
-  return { kind: "elected", leader, counted, promised, regressed };
+  return { kind: "elected", leader, counted, regressed };
+}
+
+function nodesOf(replies: readonly FenceReply[]): readonly string[] {
+  return replies.map((reply) => reply.node);
 }
 
 /**
@@ -170,7 +172,7 @@ export function withLeader(
     ...record,
     leader: { node: leader.node, uid: leader.replicaUid, bootCounter: leader.bootCounter },
   };
-  for (const reply of result.promised) next = withAckedTerm(next, reply);
+  for (const reply of result.counted) next = withAckedTerm(next, reply);
   for (const node of result.regressed) next = withRegressed(next, node);
   return next;
 }

@@ -4,7 +4,7 @@
  */
 import type { FollowerProgress, ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import { ServingStatus } from "../../sidecar/protocol/status.ts";
-import { isQuorum } from "./quorum.ts";
+import { majority } from "./quorum.ts";
 import { memberOn, voterSets, type RecordMember, type ShardRecord } from "./record.ts";
 
 /**
@@ -220,7 +220,13 @@ export function couldElect(
   nodes: ReadonlySet<string>,
   exclude: string | null,
 ): boolean {
-  return isQuorum(voterSets(record), new Set([...nodes].filter((node) => node !== exclude)));
+  return voterSets(record).every((set) => {
+    // A set of two has no majority without either; there whoever leaves has to promise with them.
+    const without = set.filter((node) => node !== exclude);
+    const needed = majority(set.length);
+    const asked = without.length >= needed ? without : set;
+    return asked.filter((node) => nodes.has(node)).length >= needed;
+  });
 }
 
 /** What the below-floor stop was concluded from; a change of it calls for another election. */
