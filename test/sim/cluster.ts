@@ -1,6 +1,7 @@
 import { Coordinator } from "../../operator/controller/coordinator.ts";
 import type { StoreSpec } from "../../operator/controller/ports.ts";
-import type { ShardRecord } from "../../operator/core/record.ts";
+import { voterSetsText } from "../../operator/core/quorum.ts";
+import { type ShardRecord, voterSets } from "../../operator/core/record.ts";
 import { DiskError } from "../../sidecar/lib/ports/disk.ts";
 import type { NodeOptions } from "../../sidecar/runtime/node.ts";
 import { Chance } from "./chance.ts";
@@ -13,7 +14,8 @@ import { SimRecordStore } from "./sim-record-store.ts";
 import { simSidecarClient } from "./sim-sidecar-client.ts";
 import type { Trace } from "./trace.ts";
 
-const KEY = { namespace: NAMESPACE, shard: SHARD } as const;
+/** The one shard there is. */
+export const KEY = { namespace: NAMESPACE, shard: SHARD } as const;
 /** A supervisor starts a process that ended by itself again after this. */
 const RESTART_MS = 200;
 /** Real time is precious: states are compared once in so many events of a node. */
@@ -37,6 +39,8 @@ export class SimCluster {
   readonly coordinators: SimCoordinator[] = [];
   /** Calls and saves until the next coordinator dies at one; 0: none does. */
   coordinatorDiesAfter = 0;
+  /** Nodes whose disk was set back and whose replica still votes, by the record (H19). */
+  readonly setBack = new Set<string>();
   readonly #chance: Chance;
   readonly #recordFaults: { failBefore: number; failAfter: number };
   readonly #uids = new Map<string, string>();
@@ -59,7 +63,7 @@ export class SimCluster {
     this.#recordFaults = { ...options.record };
     this.records = new SimRecordStore(this.time, this.#recordFaults);
     this.records.onCommit = (record, by) => this.#recordSaved(record, by);
-    this.referee = new Referee(options.nodes);
+    this.referee = new Referee();
     const world = {
       time: this.time,
       network: this.network,
@@ -69,13 +73,16 @@ export class SimCluster {
       events: {
         appendSent: (_from: string, ...sent: Parameters<Referee["appendSent"]>) =>
           this.referee.appendSent(...sent),
-        ackSent: (from: string, ack: Parameters<Referee["ackSent"]>[1]) =>
-          this.referee.ackSent(from, ack),
+        ackSent: (...sent: Parameters<Referee["ackSent"]>) => this.referee.ackSent(...sent),
+        snapshotBegun: (...begun: Parameters<Referee["snapshotBegun"]>) =>
+          this.referee.snapshotBegun(...begun),
+        snapshotAnswered: (...answer: Parameters<Referee["snapshotAnswered"]>) =>
+          this.referee.snapshotAnswered(...answer),
         logged: (node: string, line: string) => this.note(node, line),
         failed: (node: SimNode, error: Error) => this.#failed(node, error),
       },
     };
-    const names = ["a", "b", "c", "d", "e"].slice(0, options.nodes);
+    const names = ["a", "b", "c", "d", "e", "f", "g"].slice(0, options.nodes + options.spares);
     this.nodes = names.map((name) => new SimNode(name, world));
   }
 
@@ -137,7 +144,7 @@ export class SimCluster {
         {
           name: NAMESPACE,
           shards: 1,
-          replicationFactor: this.nodes.length,
+          replicationFactor: this.options.nodes,
           keySorting: "hierarchical",
           notifications: false,
         },
@@ -155,7 +162,10 @@ export class SimCluster {
           this.#coordinatorStep(process, call);
         },
         onAnswer: (call, node, request, answer) => {
-          if (node.alive) this.referee.called(call, node.name, request, answer);
+          if (!node.alive) return;
+          // What is asked to go may come back as another replica.
+          if (call === "deleteShard") this.node(node.name).damaged = true;
+          this.referee.called(call, node.name, request, answer);
         },
       }),
       platform: { isStopped: async () => false },
@@ -211,6 +221,7 @@ export class SimCluster {
     if (replica === null) return;
     node.damaged = false;
     node.corrupted = false;
+    if (booted) this.referee.faultInjected();
     if (booted) this.#uids.set(node.name, replica.status().replicaUid);
     if (booted || this.#events % INSPECT_EVERY === 0) {
       await this.referee.inspect(node.name, replica);
@@ -222,7 +233,11 @@ export class SimCluster {
       .map(({ node, replicaUid, role }) => `${node}=${replicaUid.slice(0, 4)}:${role}`)
       .join(" ");
     const leader = record.leader?.node ?? "-";
-    this.note(by.name, `saves term ${record.term} leader ${leader} ${members}`);
+    const sets = voterSetsText(voterSets(record));
+    this.note(by.name, `saves term ${record.term} leader ${leader} ${members} voters ${sets}`);
+    for (const member of record.members) {
+      if (member.role === "learner") this.setBack.delete(member.node);
+    }
     this.referee.recordSaved(record);
     this.#coordinatorStep(by, "save");
   }

@@ -1,6 +1,8 @@
-import type { RecordMember } from "../../operator/core/record.ts";
+import { type RecordMember, voterSets } from "../../operator/core/record.ts";
 import type { Chance } from "./chance.ts";
-import type { SimCluster } from "./cluster.ts";
+import { KEY, type SimCluster } from "./cluster.ts";
+import { recordHolding } from "./damaged-record.ts";
+import type { DiskImage } from "./disk-image.ts";
 import type { Fault } from "./options.ts";
 import { NAMESPACE, SHARD, type SimNode } from "./sim-node.ts";
 
@@ -35,6 +37,7 @@ export class Nemesis {
       const fault = faults[this.#chance.below(faults.length)] as Fault;
       if (this.#inject(fault)) {
         this.injected.set(fault, (this.injected.get(fault) ?? 0) + 1);
+        this.#cluster.referee.faultInjected();
       }
       this.#later(faultGapMs * 2 * this.#chance.unit(), next);
     };
@@ -52,6 +55,7 @@ export class Nemesis {
       node.dieAfterOperations = 0;
       node.speed.factor = 1;
       node.disk.failSyncs(() => false);
+      node.disk.setQuota(Number.POSITIVE_INFINITY);
       if (node.process !== null) node.process.pausedUntilMs = 0;
       cluster.boot(node);
     }
@@ -74,6 +78,9 @@ export class Nemesis {
       case "syncError":
       case "slowDisk":
       case "pause":
+      case "rollback":
+      case "fillDisk":
+      case "jumpClock":
         return this.#hurtNode(fault, node);
       case "isolate":
       case "oneWay":
@@ -85,6 +92,7 @@ export class Nemesis {
       case "coordinatorCrashAtStep":
       case "secondCoordinator":
       case "moveLeader":
+      case "changeEnsemble":
         return this.#hurtCoordinator(fault, node);
     }
   }
@@ -109,6 +117,15 @@ export class Nemesis {
         return this.#wipe(node);
       case "corrupt":
         return this.#corrupt(node);
+      case "rollback":
+        return this.#rollBack(node);
+      case "fillDisk":
+        return this.#fillDisk(node);
+      case "jumpClock":
+        node.skewMs += this.#chance.below(120_000) - 60_000;
+        node.process.skewMs = node.skewMs;
+        cluster.note(node.name, `its wall clock is off by ${node.skewMs} ms`);
+        return true;
       case "syncError":
         cluster.note(node.name, "its next syncs fail");
         node.disk.failSyncs(() => true);
@@ -171,10 +188,76 @@ export class Nemesis {
         if (cluster.coordinators.length >= COORDINATORS_MAX) return false;
         cluster.startCoordinator();
         return true;
+      case "changeEnsemble":
+        return this.#changeEnsemble();
       default:
         victim?.coordinator.preferLeader({ namespace: NAMESPACE, shard: SHARD }, node.name);
         return victim !== undefined;
     }
+  }
+
+  /** Somebody wishes for other nodes, or for more or fewer of them. */
+  #changeEnsemble(): boolean {
+    const { coordinators, nodes, options } = this.#cluster;
+    const asked = this.#pick(coordinators);
+    if (asked === undefined) return false;
+    const shuffled = nodes
+      .map(({ name }) => ({ name, order: this.#chance.unit() }))
+      .toSorted((a, b) => a.order - b.order)
+      .map(({ name }) => name);
+    // Not one alone: the book of all entries is written from what leaders send.
+    const sizes = [options.nodes, options.nodes, options.nodes - 1, options.nodes + 2];
+    const wanted = shuffled.slice(0, this.#pick(sizes) ?? options.nodes);
+    this.#cluster.note("-", `an ensemble of ${wanted.join(", ")} is wished for`);
+    // A conflict, or a coordinator that dies first: the wish was in vain.
+    asked.coordinator.changeEnsemble(KEY, wanted).catch(() => undefined);
+    return true;
+  }
+
+  #fillDisk(node: SimNode): boolean {
+    // Settles within this event, as its next use does.
+    void node.disk.usedBytes("/").then((bytes) => {
+      node.disk.setQuota(bytes + this.#chance.below(3_000));
+      this.#cluster.note(node.name, "its disk is nearly full");
+    });
+    this.#later(this.#chance.below(3_000), () => node.disk.setQuota(Number.POSITIVE_INFINITY));
+    return true;
+  }
+
+  /** Takes an image of the disk now; later, when it may, puts it in the disk's place (H19). */
+  #rollBack(node: SimNode): boolean {
+    const status = node.replica?.status();
+    if (status === undefined || node.damaged) return false;
+    const { replicaUid, term } = status;
+    const image = { disk: node.disk.clone(this.#chance.below(2 ** 31)), replicaUid, term };
+    this.#cluster.note(node.name, `an image is taken of it in term ${term}`);
+    this.#later(100 + this.#chance.below(4_000), () => this.#restore(node, image));
+    return true;
+  }
+
+  /**
+   * Only what can be seen is owed: an image from before the promise that the record knows, or of
+   * another replica. One of the same term is seen by the leader alone, so it must not die with it.
+   */
+  #restore(node: SimNode, image: DiskImage): void {
+    const member = this.#cluster.record?.members.find((one) => one.node === node.name);
+    if (member === undefined || node.process === null || !this.#mayLose(node)) return;
+    const same = image.replicaUid === member.replicaUid;
+    if (same && (member.role !== "voter" || image.term >= member.ackedTerm)) return;
+    this.setBack(node, image);
+    this.#cluster.bootLater(node, this.#chance.below(1_000));
+  }
+
+  /** The node is down and has the older disk. */
+  setBack(node: SimNode, image: DiskImage): void {
+    const cluster = this.#cluster;
+    cluster.kill(node, { power: true, silent: this.#chance.happens(0.3) });
+    cluster.note(node.name, `has the disk that it had in term ${image.term}`);
+    node.replaceDisk(image.disk);
+    cluster.setBack.add(node.name);
+    cluster.referee.diskSetBack(node.name, image.replicaUid);
+    cluster.referee.diskSetBack(node.name, cluster.lastUid(node.name));
+    this.wipes += 1;
   }
 
   #crash(node: SimNode, power: boolean): void {
@@ -218,10 +301,14 @@ export class Nemesis {
       if (name === undefined) return;
       const bytes = await node.disk.usedBytes(`${dir}/${name}`);
       const at = this.#chance.below(Math.min(bytes, 3_000));
+      const record = await recordHolding(node.disk, dir, name, at);
       this.#cluster.note(node.name, `a byte of ${name} changes at ${at}`);
       node.disk.corrupt(`${dir}/${name}`, at, 1 << this.#chance.below(8));
       node.damaged = true;
       node.corrupted = true;
+      if (record !== null) {
+        this.#cluster.referee.recordDamaged(node.name, this.#cluster.lastUid(node.name), record);
+      }
       this.wipes += 1;
     });
     return true;
@@ -231,16 +318,18 @@ export class Nemesis {
   #mayLose(node: SimNode): boolean {
     const record = this.#cluster.record;
     if (record === null || !record.initialized) return false;
-    const intact = record.members.filter(
-      (member) => member.node !== node.name && this.#isIntact(member),
+    const intact = record.members
+      .filter((member) => member.node !== node.name && this.#isIntact(member))
+      .map((member) => member.node);
+    return voterSets(record).every(
+      (set) => set.filter((name) => intact.includes(name)).length > Math.floor(set.length / 2),
     );
-    return intact.length > Math.floor(record.ensemble.length / 2);
   }
 
   #isIntact(member: RecordMember): boolean {
     if (member.role !== "voter") return false;
     const node = this.#cluster.node(member.node);
-    if (node.damaged) return false;
+    if (node.damaged || this.#cluster.setBack.has(member.node)) return false;
     // What the running process says; one that is down, or starting, is as it was before.
     const uid = node.replica?.status().replicaUid ?? this.#cluster.lastUid(node.name);
     return uid === member.replicaUid;

@@ -26,11 +26,16 @@ export const FAULTS = [
   "secondCoordinator",
   "moveLeader",
 ] as const;
-export type Fault = (typeof FAULTS)[number];
+/** Faults that came later: drawn apart, so that the seeds of old findings still draw what they drew. */
+export const LATER_FAULTS = ["rollback", "changeEnsemble", "fillDisk", "jumpClock"] as const;
+export type Fault = (typeof FAULTS)[number] | (typeof LATER_FAULTS)[number];
 
 /** One run, drawn from its seed: which faults, how often, how fast everything is. */
 export interface SimOptions {
+  /** Replicas of the shard when it starts. */
   readonly nodes: number;
+  /** Nodes beside those, to which replicas may move. */
+  readonly spares: number;
   readonly network: NetworkSpeed;
   readonly disk: Readonly<DiskSpeed>;
   readonly record: RecordFaults;
@@ -54,11 +59,15 @@ export interface SimOptions {
   readonly finalWipe: boolean;
 }
 
-/** Draws the options of a run. */
-export function drawOptions(chance: Chance): SimOptions {
+/** Draws the options of a run. `later` draws what was added since. */
+export function drawOptions(chance: Chance, later: Chance): SimOptions {
   const one = <T>(...choices: readonly T[]): T => choices[chance.below(choices.length)] as T;
-  const faults = FAULTS.filter(() => chance.happens(0.45));
+  const faults: Fault[] = FAULTS.filter(() => chance.happens(0.45));
+  if (faults.length === 0) faults.push("wipe");
+  const spares = [0, 0, 1, 2][later.below(4)] ?? 0;
+  const added = LATER_FAULTS.filter(() => later.happens(0.3));
   return {
+    spares,
     nodes: one(3, 3, 3, 3, 5),
     network: {
       latencyMsMin: 0.05,
@@ -89,7 +98,7 @@ export function drawOptions(chance: Chance): SimOptions {
     thinkMs: one(5, 30, 120),
     valueBytes: one(8, 60, 400),
     warmupWrites: one(0, 5, 40, 150),
-    faults: faults.length === 0 ? ["wipe"] : faults,
+    faults: [...faults, ...added.filter((fault) => fault !== "changeEnsemble" || spares > 0)],
     faultGapMs: one(150, 400, 900),
     safetyMs: one(2_000, 4_000, 8_000),
     quietEnd: chance.happens(0.5),

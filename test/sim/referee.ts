@@ -1,8 +1,23 @@
 import type { ShardRecord } from "../../operator/core/record.ts";
-import { LOG_START } from "../../sidecar/protocol/entry.ts";
-import type { Ack, Append, Peer, ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
+import { LOG_START, type LogPosition } from "../../sidecar/protocol/entry.ts";
+import type {
+  Ack,
+  Append,
+  Peer,
+  ReplicaStatus,
+  SnapshotResponse,
+} from "../../sidecar/protocol/gen/resilver.ts";
 import type { ReplicaHandle } from "../../sidecar/runtime/ports.ts";
 import type { Answered, CheckContext, Checker } from "./checkers/checker.ts";
+import { appliedIsCommitted } from "./checkers/i8-applied-is-committed.ts";
+import { boundedEffort } from "./checkers/i20-bounded-effort.ts";
+import { committedIsNeverCut } from "./checkers/i9-committed-is-never-cut.ts";
+import { configurationsOverlap } from "./checkers/i17-configurations-overlap.ts";
+import { damagedLogsDoNotVote } from "./checkers/i19-damaged-logs-do-not-vote.ts";
+import { floorIsHeldByLeaders } from "./checkers/i15-floor-is-held-by-leaders.ts";
+import { noDataFromAnOlderLeader } from "./checkers/i12-no-data-from-an-older-leader.ts";
+import { trimmedIsInTheState } from "./checkers/i14-trimmed-is-in-the-state.ts";
+import { VersionsIncrease } from "./checkers/i16-versions-increase.ts";
 import { DurableClaims } from "./checkers/durable-claims.ts";
 import { fencedHeadIsDurable } from "./checkers/i10-fenced-head-is-durable.ts";
 import { honestAck } from "./checkers/i5-honest-ack.ts";
@@ -16,6 +31,7 @@ import { ReadsAreCurrent } from "./checkers/reads-are-current.ts";
 import { stateMachineSafety } from "./checkers/i6-state-machine-safety.ts";
 import { termsNeverDecrease } from "./checkers/i2-terms-never-decrease.ts";
 import { CommittedLog, LogBook, ModelState } from "./log-book.ts";
+import { VoterHistory } from "./voter-history.ts";
 
 /** An invariant that does not hold. */
 export interface Violation {
@@ -34,25 +50,26 @@ export class Referee {
   readonly reads: ReadsAreCurrent;
   violation: Violation | null = null;
   readonly #claims = new DurableClaims(this.committed);
-  readonly #voters = new Map<number, Set<string>>();
+  readonly versions: VersionsIncrease;
+  readonly #voters = new VoterHistory();
   readonly #checkers: readonly Checker[];
   /** The last look at each node's running process. */
   readonly #last = new Map<string, ReplicaStatus>();
   readonly #acks: { readonly node: string; readonly ack: Ack }[] = [];
   readonly #answered: Answered[] = [];
 
-  constructor(ensembleSize: number) {
+  constructor() {
     const context: CheckContext = {
       book: this.book,
       committed: this.committed,
       model: this.model,
       claims: this.#claims,
-      votersOf: (term) => this.#voters.get(term) ?? new Set(),
-      ensembleSize,
+      voters: this.#voters,
       violate: (invariant, message) => this.violate(invariant, message),
     };
     this.committed.onEntry = (entry) => this.model.apply(entry);
     this.reads = new ReadsAreCurrent(context);
+    this.versions = new VersionsIncrease(context);
     this.#checkers = [
       oneLeaderPerTerm(context),
       termsNeverDecrease(context),
@@ -64,6 +81,14 @@ export class Referee {
       stateMachineSafety(context),
       fencedHeadIsDurable(context),
       installIsAtomic(context),
+      appliedIsCommitted(context),
+      committedIsNeverCut(context),
+      noDataFromAnOlderLeader(context),
+      trimmedIsInTheState(context),
+      floorIsHeldByLeaders(context),
+      configurationsOverlap(context),
+      damagedLogsDoNotVote(context),
+      boundedEffort(context),
     ];
   }
 
@@ -76,8 +101,30 @@ export class Referee {
     for (const checker of this.#checkers) checker.appendSent?.(peer, append);
   }
 
-  ackSent(node: string, ack: Ack): void {
+  ackSent(node: string, peer: Peer, ack: Ack): void {
     this.#acks.push({ node, ack });
+    if (ack.synced) this.#dataTaken(node, peer, `entries up to ${ack.offset}`);
+  }
+
+  snapshotAnswered(node: string, peer: Peer, response: SnapshotResponse): void {
+    if (response.installed) this.#dataTaken(node, peer, `a snapshot of ${response.ackOffset}`);
+  }
+
+  snapshotBegun(node: string, peer: Peer): void {
+    for (const checker of this.#checkers) checker.snapshotBegun?.(node, peer);
+  }
+
+  recordDamaged(node: string, uid: string, position: LogPosition): void {
+    for (const checker of this.#checkers) checker.recordDamaged?.(node, uid, position);
+  }
+
+  diskSetBack(node: string, uid: string): void {
+    this.#claims.setBack(uid);
+    for (const checker of this.#checkers) checker.diskSetBack?.(node, uid);
+  }
+
+  faultInjected(): void {
+    for (const checker of this.#checkers) checker.faultInjected?.();
   }
 
   answered(answered: Answered): void {
@@ -89,11 +136,7 @@ export class Referee {
   }
 
   recordSaved(record: ShardRecord): void {
-    const voters = this.#voters.get(record.term) ?? new Set();
-    for (const member of record.members) {
-      if (member.role === "voter") voters.add(member.replicaUid);
-    }
-    this.#voters.set(record.term, voters);
+    this.#voters.recordSaved(record);
     for (const checker of this.#checkers) checker.recordSaved?.(record);
   }
 
@@ -139,6 +182,10 @@ export class Referee {
       this.#claims.look(status);
     }
     for (const checker of this.#checkers) checker.sample?.({ node, status, before: last });
+  }
+
+  #dataTaken(node: string, peer: Peer, what: string): void {
+    for (const checker of this.#checkers) checker.dataTaken?.(node, peer, what);
   }
 
   #acked(node: string, ack: Ack): void {

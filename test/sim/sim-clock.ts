@@ -120,6 +120,8 @@ export class SimProcess implements Owner {
   readonly name: string;
   alive = true;
   pausedUntilMs = 0;
+  /** Its wall clock is ahead of virtual time by this. */
+  skewMs: number;
   /** The sidecar in it; null while it starts, and for processes of other kinds. */
   runtime: NodeRuntime | null = null;
   readonly clock: Clock;
@@ -128,7 +130,8 @@ export class SimProcess implements Owner {
   constructor(name: string, time: SimTime, chance: Chance, skewMs = 0) {
     this.name = name;
     this.chance = chance;
-    this.clock = new ProcessClock(this, time, chance, skewMs);
+    this.skewMs = skewMs;
+    this.clock = new ProcessClock(this, time, chance);
   }
 }
 
@@ -141,17 +144,15 @@ class ProcessClock implements Clock {
   readonly #process: SimProcess;
   readonly #time: SimTime;
   readonly #chance: Chance;
-  readonly #skewMs: number;
 
-  constructor(process: SimProcess, time: SimTime, chance: Chance, skewMs: number) {
+  constructor(process: SimProcess, time: SimTime, chance: Chance) {
     this.#process = process;
     this.#time = time;
     this.#chance = chance;
-    this.#skewMs = skewMs;
   }
 
   nowMs(): number {
-    return Math.floor(EPOCH_MS + this.#time.nowMs + this.#skewMs);
+    return Math.floor(EPOCH_MS + this.#time.nowMs + this.#process.skewMs);
   }
 
   monotonicMs(): number {

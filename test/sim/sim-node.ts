@@ -30,7 +30,9 @@ const STATE_DIR = "/state";
 /** Who hears of what a node does. */
 export interface NodeEvents {
   appendSent(from: string, peer: Peer, append: Append): void;
-  ackSent(from: string, ack: Ack): void;
+  ackSent(from: string, peer: Peer, ack: Ack): void;
+  snapshotBegun(from: string, peer: Peer): void;
+  snapshotAnswered(from: string, peer: Peer, response: SnapshotResponse): void;
   /** The process ended by itself: a failed sync, or a broken invariant. */
   failed(node: SimNode, error: Error): void;
   /** A line of its log, warnings and worse. */
@@ -51,9 +53,11 @@ export interface NodeWorld {
 /** A machine: a disk that outlives its processes, and the sidecar that runs on it, if one does. */
 export class SimNode {
   readonly name: string;
-  readonly disk: SimDisk;
+  disk: SimDisk;
   readonly speed: DiskSpeed;
   process: SimProcess | null = null;
+  /** Its wall clock is ahead of the others' by this. */
+  skewMs: number;
   /** Something was taken from the disk since the last process saw it: another identity is right. */
   damaged = false;
   /**
@@ -64,14 +68,13 @@ export class SimNode {
   /** The process dies at this many disk operations from now on; 0: it does not. */
   dieAfterOperations = 0;
   readonly #world: NodeWorld;
-  readonly #skewMs: number;
 
   constructor(name: string, world: NodeWorld) {
     this.name = name;
     this.#world = world;
     this.speed = { ...world.options.disk };
     this.disk = new SimDisk({ seed: world.chance.below(2 ** 31) });
-    this.#skewMs = world.chance.below(2_000) - 1_000;
+    this.skewMs = world.chance.below(2_000) - 1_000;
   }
 
   get replica(): ReplicaHandle | null {
@@ -81,12 +84,7 @@ export class SimNode {
   /** Starts a process. */
   boot(): void {
     const { time, network, chance, options, alter } = this.#world;
-    const process = new SimProcess(
-      this.name,
-      time,
-      new Chance(chance.below(2 ** 31)),
-      this.#skewMs,
-    );
+    const process = new SimProcess(this.name, time, new Chance(chance.below(2 ** 31)), this.skewMs);
     this.process = process;
     network.up(process);
     const disk = new ProcessDisk(this.disk, process, time, this.speed, {
@@ -137,6 +135,13 @@ export class SimNode {
     this.damaged = true;
   }
 
+  /** A node that is down gets another disk, as of a volume restored from an image. */
+  replaceDisk(disk: SimDisk): void {
+    this.disk = disk;
+    disk.restart();
+    this.damaged = true;
+  }
+
   #logger(): Logger {
     const line = (message: string, fields: LogFields = {}): void => {
       this.#world.events.logged(this.name, `${message} ${JSON.stringify(fields)}`);
@@ -169,14 +174,15 @@ export class SimNode {
           down: Ack,
           window: 32,
           serve: (server, { server: call }) => {
-            const seen = tapped(call, (ack) => events.ackSent(server.name, ack));
+            const seen = tapped(call, (ack) => events.ackSent(server.name, peer, ack));
             serve(server, peer, seen, (replica) => replica.serveReplicate(peer, seen));
           },
         });
         return tapped(client, (append) => events.appendSent(this.name, peer, append));
       },
-      sendSnapshot: (to, peer) =>
-        network.stream<SnapshotChunk, SnapshotResponse>({
+      sendSnapshot: (to, peer) => {
+        events.snapshotBegun(this.name, peer);
+        return network.stream<SnapshotChunk, SnapshotResponse>({
           from: process,
           to,
           label: "snapshot",
@@ -184,9 +190,13 @@ export class SimNode {
           down: SnapshotResponse,
           window: 4,
           serve: (server, { server: call }) => {
-            serve(server, peer, call, (replica) => replica.serveSnapshot(peer, call));
+            const seen = tapped(call, (answer) =>
+              events.snapshotAnswered(server.name, peer, answer),
+            );
+            serve(server, peer, seen, (replica) => replica.serveSnapshot(peer, seen));
           },
-        }).client,
+        }).client;
+      },
       close: async () => undefined,
     };
   }

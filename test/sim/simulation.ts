@@ -4,6 +4,7 @@ import { Chance } from "./chance.ts";
 import { SimCluster } from "./cluster.ts";
 import { Nemesis } from "./nemesis.ts";
 import { drawOptions, type Fault, type SimOptions } from "./options.ts";
+import type { SimNode } from "./sim-node.ts";
 import { trapRealWorld } from "./real-world-trap.ts";
 import type { Violation } from "./referee.ts";
 import { Trace } from "./trace.ts";
@@ -69,7 +70,9 @@ class Run {
   constructor(settings: SimSettings) {
     this.#settings = settings;
     const chance = new Chance(settings.seed);
-    this.#options = { ...drawOptions(chance), ...settings.force };
+    // Any fixed number: another stream than the seed's own.
+    const later = new Chance((settings.seed ^ 0x5eed_1a7e) >>> 0);
+    this.#options = { ...drawOptions(chance, later), ...settings.force };
     this.#trace = new Trace(400, settings.sink ?? null);
     const part = (): Chance => new Chance(chance.below(2 ** 31));
     this.cluster = new SimCluster(this.#options, part(), this.#trace, settings.alter);
@@ -142,7 +145,7 @@ class Run {
     // acknowledged.
     if (!(await this.#until("L1", RECOVERY_MS, () => this.#settled() === null))) return false;
     const leader = cluster.record?.leader?.node;
-    for (const node of cluster.nodes) {
+    for (const node of this.#members()) {
       if (node.name !== leader) this.#nemesis.takeDisk(node);
     }
     cluster.coordinatorDiesAfter = 5;
@@ -174,6 +177,12 @@ class Run {
     return reached;
   }
 
+  /** The nodes that the record names. */
+  #members(): readonly SimNode[] {
+    const { record, nodes } = this.cluster;
+    return nodes.filter(({ name }) => record?.members.some(({ node }) => node === name) === true);
+  }
+
   #broken(): boolean {
     return this.cluster.referee.violation !== null;
   }
@@ -184,7 +193,12 @@ class Run {
   #healthy(): string | null {
     const { record } = this.cluster;
     if (record === null || record.leader === null) return "nobody leads";
-    if (record.members.length !== this.#options.nodes) return "not all replicas are members";
+    const { desired, ensemble, members, next } = record;
+    if (next !== undefined) return `the ensemble changes to ${next.ensemble.join(", ")}`;
+    if (ensemble.length !== desired.length || !desired.every((node) => ensemble.includes(node))) {
+      return `the ensemble is ${ensemble.join(", ")}, wanted is ${desired.join(", ")}`;
+    }
+    if (members.length !== ensemble.length) return "not all replicas are members, or too many";
     for (const member of record.members) {
       const status = this.cluster.node(member.node).replica?.status();
       if (status === undefined) return `${member.node} has no replica`;
@@ -197,7 +211,7 @@ class Run {
     if (leader?.status !== ServingStatus.LEADER || !leader.serving)
       return "the leader does not serve";
     const { followers } = leader;
-    if (followers.length !== this.#options.nodes - 1) return "the leader does not feed everybody";
+    if (followers.length !== ensemble.length - 1) return "the leader does not feed everybody";
     const idle = followers.find((one) => one.state !== "Stream");
     return idle === undefined ? null : `${idle.node} is fed as ${idle.state}`;
   }
@@ -206,7 +220,7 @@ class Run {
   #settled(): string | null {
     const sick = this.#healthy();
     if (sick !== null) return sick;
-    const statuses = this.cluster.nodes.map((node) => node.replica?.status());
+    const statuses = this.#members().map((node) => node.replica?.status());
     const head = Math.max(...statuses.map((status) => status?.head?.offset ?? -1));
     const behind = statuses.find((status) => status?.appliedOffset !== head);
     return behind === undefined
@@ -225,7 +239,7 @@ class Run {
       referee.violate("I7", `${key}=${value} was acknowledged and is in no committed entry`);
     }
     const applied = new Set(
-      this.cluster.nodes.map((node) => node.replica?.status().appliedOffset ?? -1),
+      this.#members().map((node) => node.replica?.status().appliedOffset ?? -1),
     );
     if (applied.size !== 1) referee.violate("I6", `replicas end at ${[...applied].join(", ")}`);
   }

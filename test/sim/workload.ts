@@ -68,16 +68,19 @@ export class Workload {
     const { referee } = this.#cluster;
     const key = this.#key(process.chance);
     const value = `v${this.#next++}`.padEnd(this.#cluster.options.valueBytes, ".");
+    const newestBefore = referee.versions.newest;
     const request = WriteRequest.fromPartial({
       shard: SHARD,
       puts: [{ key, value: Buffer.from(value) }],
     });
     const raw = WriteRequest.encode(request).finish();
     try {
-      await this.#ask(process, "write", async (node, replica) => {
-        await replica.write(request, raw);
+      const versionId = await this.#ask(process, "write", async (node, replica) => {
+        const { puts } = await replica.write(request, raw);
         referee.answered({ kind: "write", node, key, value });
+        return puts[0]?.version?.versionId ?? -1;
       });
+      referee.versions.acknowledged({ key, versionId, newestBefore });
     } catch (error) {
       const refused = error instanceof ProtocolError && error.reason !== "RESOURCE_UNAVAILABLE";
       if (refused) this.counts.refused += 1;

@@ -1,6 +1,8 @@
 import type { ShardRecord } from "../../../operator/core/record.ts";
+import type { LogPosition } from "../../../sidecar/protocol/entry.ts";
 import type { Ack, Append, Peer, ReplicaStatus } from "../../../sidecar/protocol/gen/resilver.ts";
 import type { CommittedLog, LogBook, ModelState } from "../log-book.ts";
+import type { VoterHistory } from "../voter-history.ts";
 import type { DurableClaims } from "./durable-claims.ts";
 
 /** What checkers share: the knowledge of somebody who sees the whole cluster at once. */
@@ -9,10 +11,8 @@ export interface CheckContext {
   readonly committed: CommittedLog;
   readonly model: ModelState;
   readonly claims: DurableClaims;
-  /** Uids that voted in the record at some time of the term. */
-  readonly votersOf: (term: number) => ReadonlySet<string>;
-  /** Replicas of the ensemble, for majorities of the full set (R2). */
-  readonly ensembleSize: number;
+  /** Who voted, term by term, by what the record said. */
+  readonly voters: VoterHistory;
   /** Ends the run: an invariant does not hold. */
   readonly violate: (invariant: string, message: string) => void;
 }
@@ -60,6 +60,16 @@ export interface Checker {
   /** A node answered a call of the coordinator. */
   called?(name: string, node: string, request: object, answer: object): void;
   recordSaved?(record: ShardRecord): void;
+  /** Right when a node told a leader that it took data: `what` is for people. */
+  dataTaken?(node: string, peer: Peer, what: string): void;
+  /** A leader on `node` opens a stream for a snapshot. */
+  snapshotBegun?(node: string, peer: Peer): void;
+  /** A byte of this record on the disk of `node`, written by `uid`, was changed. */
+  recordDamaged?(node: string, uid: string, position: LogPosition): void;
+  /** The disk of `node` is an older image of itself; `uid` is the replica that is lost by it. */
+  diskSetBack?(node: string, uid: string): void;
+  /** Something was done to the cluster: a fault, a boot, the end of one. */
+  faultInjected?(): void;
   stateSeen?(seen: StateSeen): void;
   answered?(answered: Answered): void;
 }

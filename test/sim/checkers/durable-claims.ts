@@ -14,6 +14,8 @@ export class DurableClaims {
    * A head of each replica that was found to hold its claim: where the next comparison may stop.
    */
   readonly #verified = new Map<string, LogPosition>();
+  /** Claims of replicas whose disk was set back since: leaders may still count them (H19). */
+  readonly #lost = new Map<string, LogPosition>();
 
   constructor(committed: CommittedLog) {
     this.#committed = committed;
@@ -34,10 +36,19 @@ export class DurableClaims {
 
   /** True when the replica claims the entry, and so everything before it. */
   covers(uid: string, position: LogPosition): boolean {
+    return [this.#claims.get(uid), this.#lost.get(uid)].some((claim) => {
+      if (claim === undefined || claim.offset < position.offset) return false;
+      const own = this.#committed.ancestor(claim, position.offset);
+      return own === null || samePosition(own, position);
+    });
+  }
+
+  /** Its disk is an older one from now on: it owes nothing but what it claims anew. */
+  setBack(uid: string): void {
     const claim = this.#claims.get(uid);
-    if (claim === undefined || claim.offset < position.offset) return false;
-    const own = this.#committed.ancestor(claim, position.offset);
-    return own === null || samePosition(own, position);
+    if (claim !== undefined) this.#lost.set(uid, claim);
+    this.#claims.delete(uid);
+    this.#verified.delete(uid);
   }
 
   /** A look at a running replica: where its log no longer holds the claim, it was cut. */

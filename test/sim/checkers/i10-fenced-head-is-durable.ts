@@ -18,6 +18,9 @@ export function fencedHeadIsDurable(context: CheckContext): Checker {
       if (headEntryId === undefined) return;
       heads.claimPosition(targetUid, { ...headEntryId, crc: headCrc });
     },
+    diskSetBack(_node, uid) {
+      heads.setBack(uid);
+    },
     sample({ status }) {
       heads.look(status);
     },

@@ -4,8 +4,8 @@ import type { CheckContext, Checker } from "./checker.ts";
 
 /**
  * I11: only voters are counted in a quorum, by the uid that the record names. When a leader's
- * commit offset moves, it moves to an entry of its own term (R7), and a majority of the full
- * ensemble claims that entry: replicas that were voters in the record at some time of the term.
+ * commit offset moves, it moves to an entry of its own term (R7), and a majority of every full
+ * voter set claims that entry: replicas that were voters in the record at some time of the term.
  */
 export function onlyVotersCount(context: CheckContext): Checker {
   return {
@@ -20,16 +20,17 @@ export function onlyVotersCount(context: CheckContext): Checker {
         const what = `${node} leads term ${term} and committed ${text(commit)} by counting (R7)`;
         context.violate("I11", what);
       }
-      const voters = context.votersOf(term);
-      const majority = Math.floor(context.ensembleSize / 2) + 1;
-      const others = [...voters].filter(
-        (uid) => uid !== replicaUid && context.claims.covers(uid, commit),
-      );
-      if (others.length >= majority) return;
+      const holders: string[] = [];
+      const holds = (uid: string, on: string): boolean => {
+        const claims = context.claims.covers(uid, commit);
+        if (claims) holders.push(`${on}=${uid}`);
+        return claims;
+      };
+      if (context.voters.quorum(term, (uid, on) => uid !== replicaUid && holds(uid, on))) return;
       // Then the leader counted itself, and must hold it durably.
       context.claims.claimPosition(replicaUid, commit);
-      if (others.length + 1 >= majority) return;
-      const who = others.length === 0 ? "nobody else" : others.join(", ");
+      if (context.voters.quorum(term, holds)) return;
+      const who = [...new Set(holders)].join(", ") || "nobody";
       context.violate("I11", `${node} committed ${text(commit)} in term ${term}, held by ${who}`);
     },
   };

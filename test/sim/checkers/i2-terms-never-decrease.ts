@@ -29,6 +29,9 @@ export function termsNeverDecrease(context: CheckContext): Checker {
       const { targetUid, term } = request as Pick<ReplicaStatus, "term"> & { targetUid: string };
       answered.set(targetUid, Math.max(answered.get(targetUid) ?? -1, term));
     },
+    diskSetBack(_node, uid) {
+      answered.delete(uid);
+    },
     recordSaved(record) {
       if (record.term < recordTerm || record.generation <= generation) {
         const before = `term ${recordTerm} generation ${generation}`;
