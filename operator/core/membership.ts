@@ -4,7 +4,7 @@
  */
 import type { EntryId, LogPosition } from "../../sidecar/protocol/entry.ts";
 import { MemberRole, type ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
-import { NOT_MEMBER, REGRESSED } from "../../sidecar/protocol/status.ts";
+import { DOWN, NOT_MEMBER, REGRESSED } from "../../sidecar/protocol/status.ts";
 import { newest } from "./election.ts";
 import {
   firstClosedGate,
@@ -133,7 +133,7 @@ function planMember(
   if (isSetBack(observed, member)) return { ...recoverStep(member, replica), reason: "RolledBack" };
   return member.role === "learner"
     ? planLearner(record, leader, member, replica)
-    : planVoter(leader, member, replica);
+    : planVoter(record, leader, member, replica);
 }
 
 /**
@@ -154,6 +154,7 @@ function unconfirmedStep(leader: ReplicaStatus, member: RecordMember): MemberAct
 }
 
 function planVoter(
+  record: ShardRecord,
   leader: ReplicaStatus,
   member: RecordMember,
   replica: ReplicaStatus,
@@ -163,6 +164,11 @@ function planVoter(
   if (fed?.state === REGRESSED) return { ...recoverStep(member, replica), reason: "RolledBack" };
   // Another replica answered for a while; the recorded one is back.
   if (fed === undefined || fed.state === NOT_MEMBER) {
+    return { kind: "attach", node: member.node, uid: member.replicaUid };
+  }
+  // It refuses its leader, since it is in an older term than it promised: its disk may have been
+  // set back. Fencing it in the present term tells (R3, H19); a mere late report does no harm.
+  if (fed.state === DOWN && replica.term < record.term) {
     return { kind: "attach", node: member.node, uid: member.replicaUid };
   }
   if (fed.role === MemberRole.LEARNER) {

@@ -6,7 +6,7 @@ import type {
   RecoveryProgress,
   ReplicaStatus,
 } from "../protocol/gen/resilver.ts";
-import { NOT_MEMBER, REGRESSED, ServingStatus } from "../protocol/status.ts";
+import { DOWN, NOT_MEMBER, REGRESSED, ServingStatus } from "../protocol/status.ts";
 import type { ReplicaMeta } from "./replica-meta.ts";
 
 const STATE_NAMES = {
@@ -16,7 +16,7 @@ const STATE_NAMES = {
   noSpace: "NoSpace",
   snapshot: "Snapshot",
   notMember: NOT_MEMBER,
-  down: "Down",
+  down: DOWN,
 } as const;
 
 /** Bytes of a snapshot on its way to one follower. */

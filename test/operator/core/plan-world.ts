@@ -366,14 +366,14 @@ function replicaOf(before: ReplicaStatus | null, args: Args): ReplicaStatus {
   };
 }
 
-/** `node:uid:voter|learner[:reached|:Regressed|:met-uid]`. */
+/** `node:uid:voter|learner[:reached|:Regressed|:Down|:met-uid]`. */
 function followerOf(text: string): FollowerProgress {
   const [node = "", replicaUid = "", role = "voter", extra = ""] = text.split(":");
   return {
     node,
     replicaUid,
     role: role === "learner" ? MemberRole.LEARNER : MemberRole.VOTER,
-    state: extra === "Regressed" ? extra : "Stream",
+    state: extra === "Regressed" || extra === "Down" ? extra : "Stream",
     ackOffset: 0,
     observedUid: extra.startsWith("met-") ? extra.slice(4) : "",
     reachedTarget: extra === "reached",
