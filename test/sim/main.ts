@@ -1,109 +1,99 @@
-/** `npm run sim -- --seed N --seeds K --until-failure --trace FILE`: see USAGE. */
+/** `npm run sim`: see USAGE in `arguments.ts`. */
+import { type ChildProcess, fork } from "node:child_process";
 import { createWriteStream } from "node:fs";
-import type { Fault } from "./options.ts";
-import { type SimResult, simulate } from "./simulation.ts";
+import { fileURLToPath } from "node:url";
+import { parseArguments, type SimArguments, USAGE, UsageError } from "./arguments.ts";
+import { Chance } from "./chance.ts";
+import { describeFailure } from "./failure.ts";
+import { optionsOf } from "./options.ts";
+import { simulate } from "./simulation.ts";
+import { type SeedSummary, summarize, Tally } from "./tally.ts";
 
-const USAGE = `npm run sim -- [options]
-  --seed N          first seed (default: from the time of day)
-  --seeds K         how many seeds, one after the other (default 100)
-  --until-failure   go on until a seed fails
-  --trace FILE      write every event of the (first) seed there
-Every failure prints the newest events and the command that repeats it.
-`;
+const PROGRESS_MS = 10_000;
 
-interface Arguments {
-  readonly seed: number;
-  readonly seeds: number;
-  readonly untilFailure: boolean;
-  readonly trace: string | null;
-}
-
-function usage(message: string): never {
-  process.stderr.write(`${message}\n${USAGE}`);
-  process.exit(2);
-}
-
-function parseArguments(argv: readonly string[]): Arguments {
-  const number = (name: string, text: string | undefined): number => {
-    const value = Number(text);
-    if (text !== undefined && Number.isSafeInteger(value) && value >= 0) return value;
-    return usage(`${name}: ${text ?? "missing"}: allowed: a whole number from 0`);
-  };
-  let parsed: Arguments = {
-    seed: Date.now() % 2 ** 31,
-    seeds: 100,
-    untilFailure: false,
-    trace: null,
-  };
-  for (let at = 0; at < argv.length; at += 1) {
-    const name = argv[at];
-    if (name === "--help") usage("");
-    else if (name === "--until-failure") parsed = { ...parsed, untilFailure: true };
-    else if (name === "--seed") parsed = { ...parsed, seed: number(name, argv[++at]) };
-    else if (name === "--seeds") parsed = { ...parsed, seeds: number(name, argv[++at]) };
-    else if (name === "--trace")
-      parsed = { ...parsed, trace: argv[++at] ?? usage("--trace: missing") };
-    else usage(`${name}: unknown option`);
+/** Runs the seeds in this process: one, or to write a trace. */
+async function runHere(asked: SimArguments, tally: Tally): Promise<void> {
+  const { seed: first, force } = asked;
+  const file = asked.trace === null ? null : createWriteStream(asked.trace);
+  for (let seed = first; seed < first + asked.seeds; seed += 1) {
+    const tracing =
+      file !== null && seed === first ? { sink: (line: string) => file.write(`${line}\n`) } : {};
+    const beganMs = performance.now();
+    const result = await simulate({ seed, force, ...tracing });
+    const summary = summarize(result, performance.now() - beganMs, describeFailure(result, force));
+    tell(summary, tally);
+    if (asked.seeds === 1) process.stdout.write(`trace hash ${result.traceHash}\n`);
   }
-  return parsed;
+  if (file !== null) await new Promise((resolve) => file.end(resolve));
 }
 
-function tell(result: SimResult): void {
-  const { violation, seed, options } = result;
-  if (violation === null) return;
-  const lines = [
-    ...result.newestLines,
-    `options ${JSON.stringify(options)}`,
-    `seed ${seed}: ${violation.invariant}: ${violation.message}`,
-    `repeat with: npm run sim -- --seed ${seed} --seeds 1 --trace trace.txt`,
-  ];
-  process.stdout.write(`${lines.join("\n")}\n`);
-}
-
-const arguments_ = parseArguments(process.argv.slice(2));
-const clockMs = (): number => performance.now();
-const beganMs = clockMs();
-const faults = new Map<Fault, number>();
-const failed: number[] = [];
-let ran = 0;
-let simulatedMs = 0;
-let wipes = 0;
-let acknowledged = 0;
-let slowestMs = 0;
-let slowestSeed = 0;
-
-const file = arguments_.trace === null ? null : createWriteStream(arguments_.trace);
-process.stdout.write(`first seed ${arguments_.seed}\n`);
-for (let i = 0; arguments_.untilFailure || i < arguments_.seeds; i += 1) {
-  const seed = arguments_.seed + i;
-  const tracing =
-    file !== null && i === 0 ? { sink: (line: string) => file.write(`${line}\n`) } : {};
-  const result = await simulate({ seed, ...tracing });
-  ran += 1;
-  simulatedMs += result.simulatedMs;
-  acknowledged += result.counts.acknowledged;
-  if (result.recoveryMs > slowestMs) {
-    slowestMs = result.recoveryMs;
-    slowestSeed = seed;
+/** Runs the seeds in processes of their own; resolves when all have answered. */
+async function runInWorkers(asked: SimArguments, tally: Tally): Promise<void> {
+  const endMs = performance.now() + asked.minutes * 60_000;
+  let next = asked.seed;
+  const more = (): boolean => {
+    if (asked.untilFailure && tally.failed.length > 0) return false;
+    return next < asked.seed + asked.seeds && performance.now() < endMs;
+  };
+  const worker = (): Promise<void> =>
+    new Promise((resolve, reject) => {
+      const child: ChildProcess = fork(fileURLToPath(new URL("worker.ts", import.meta.url)), {
+        execArgv: process.execArgv,
+      });
+      const give = (): void => {
+        if (more()) child.send({ seed: next++, force: asked.force });
+        else child.disconnect();
+      };
+      child.on("message", (summary: SeedSummary) => {
+        tell(summary, tally);
+        give();
+      });
+      child.on("exit", (code) => {
+        if (code === 0) resolve();
+        else reject(new Error(`a process that runs seeds ended with ${code ?? "a signal"}`));
+      });
+      give();
+    });
+  const progress = setInterval(() => {
+    process.stderr.write(`${tally.seeds} seeds, ${tally.failed.length} failed\n`);
+  }, PROGRESS_MS);
+  try {
+    await Promise.all(Array.from({ length: Math.min(asked.jobs, asked.seeds) }, worker));
+  } finally {
+    clearInterval(progress);
   }
-  for (const [fault, count] of result.faults) faults.set(fault, (faults.get(fault) ?? 0) + count);
-  tell(result);
-  if (arguments_.seeds === 1) process.stdout.write(`trace hash ${result.traceHash}\n`);
-  if (result.violation === null) wipes += result.wipes;
-  else failed.push(seed);
-  if (result.violation !== null && arguments_.untilFailure) break;
 }
-file?.end();
-const realMs = clockMs() - beganMs;
-const kinds = [...faults]
-  .map(([fault, count]) => `${fault} ${count}`)
-  .toSorted((a, b) => {
-    return a < b ? -1 : 1;
-  });
-process.stdout.write(
-  `${ran} seeds, ${failed.length} failed${failed.length === 0 ? "" : ` (${failed.join(", ")})`}, ` +
-    `${(simulatedMs / 1000).toFixed(0)} s simulated, ${(simulatedMs / realMs).toFixed(0)} times real ` +
-    `time, ${acknowledged} writes acknowledged, ${wipes} wipes survived, slowest recovery ` +
-    `${slowestMs.toFixed(0)} ms (seed ${slowestSeed}), faults: ${kinds.join(", ")}\n`,
-);
-process.exitCode = failed.length === 0 ? 0 : 1;
+
+function tell(summary: SeedSummary, tally: Tally): void {
+  tally.add(summary);
+  if (summary.failure !== "") process.stdout.write(`${summary.failure}\n`);
+}
+
+async function main(asked: SimArguments): Promise<number> {
+  if (asked.help) {
+    process.stdout.write(USAGE);
+    return 0;
+  }
+  const { seed: first } = asked;
+  process.stdout.write(`first seed ${first}\n`);
+  if (asked.printOptions) {
+    for (let seed = first; seed < first + Math.min(asked.seeds, 100_000); seed += 1) {
+      const options = { ...optionsOf(seed, new Chance(seed)), ...asked.force };
+      process.stdout.write(`seed ${seed}: ${JSON.stringify(options)}\n`);
+    }
+    return 0;
+  }
+  const tally = new Tally();
+  const here = asked.seeds === 1 || asked.trace !== null;
+  await (here ? runHere(asked, tally) : runInWorkers(asked, tally));
+  process.stdout.write(`${tally.text()}\n`);
+  return tally.failed.length === 0 ? 0 : 1;
+}
+
+try {
+  process.exitCode = await main(parseArguments(process.argv.slice(2), Date.now()));
+} catch (error) {
+  if (!(error instanceof UsageError)) throw error;
+  process.stderr.write(`${error.message}\n${USAGE}`);
+  process.exitCode = 2;
+}

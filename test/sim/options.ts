@@ -1,5 +1,5 @@
 import type { ReplicaOptions } from "../../sidecar/runtime/replica-options.ts";
-import type { Chance } from "./chance.ts";
+import { Chance } from "./chance.ts";
 import type { DiskSpeed } from "./process-disk.ts";
 import type { NetworkSpeed } from "./sim-network.ts";
 import type { RecordFaults } from "./sim-record-store.ts";
@@ -59,8 +59,14 @@ export interface SimOptions {
   readonly finalWipe: boolean;
 }
 
+/** What a seed's run is like. `chance` is the seed's own stream, which goes on after it. */
+export function optionsOf(seed: number, chance: Chance): SimOptions {
+  // Any fixed number: another stream than the seed's own.
+  return drawOptions(chance, new Chance((seed ^ 0x5eed_1a7e) >>> 0));
+}
+
 /** Draws the options of a run. `later` draws what was added since. */
-export function drawOptions(chance: Chance, later: Chance): SimOptions {
+function drawOptions(chance: Chance, later: Chance): SimOptions {
   const one = <T>(...choices: readonly T[]): T => choices[chance.below(choices.length)] as T;
   const faults: Fault[] = FAULTS.filter(() => chance.happens(0.45));
   if (faults.length === 0) faults.push("wipe");

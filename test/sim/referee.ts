@@ -178,10 +178,10 @@ export class Referee {
     this.#last.set(node, status);
     if (last === null) {
       for (const checker of this.#checkers) checker.boot?.({ node, status, damaged });
-    } else {
-      this.#claims.look(status);
     }
     for (const checker of this.#checkers) checker.sample?.({ node, status, before: last });
+    // Only now, or a cut would look like a claim that was never made.
+    if (last !== null) this.#claims.look(status);
   }
 
   #dataTaken(node: string, peer: Peer, what: string): void {

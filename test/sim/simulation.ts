@@ -3,7 +3,7 @@ import type { NodeOptions } from "../../sidecar/runtime/node.ts";
 import { Chance } from "./chance.ts";
 import { SimCluster } from "./cluster.ts";
 import { Nemesis } from "./nemesis.ts";
-import { drawOptions, type Fault, type SimOptions } from "./options.ts";
+import { optionsOf, type Fault, type SimOptions } from "./options.ts";
 import type { SimNode } from "./sim-node.ts";
 import { trapRealWorld } from "./real-world-trap.ts";
 import type { Violation } from "./referee.ts";
@@ -70,9 +70,7 @@ class Run {
   constructor(settings: SimSettings) {
     this.#settings = settings;
     const chance = new Chance(settings.seed);
-    // Any fixed number: another stream than the seed's own.
-    const later = new Chance((settings.seed ^ 0x5eed_1a7e) >>> 0);
-    this.#options = { ...drawOptions(chance, later), ...settings.force };
+    this.#options = { ...optionsOf(settings.seed, chance), ...settings.force };
     this.#trace = new Trace(400, settings.sink ?? null);
     const part = (): Chance => new Chance(chance.below(2 ** 31));
     this.cluster = new SimCluster(this.#options, part(), this.#trace, settings.alter);

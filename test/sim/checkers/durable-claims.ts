@@ -51,6 +51,11 @@ export class DurableClaims {
     this.#verified.delete(uid);
   }
 
+  /** The newest position that the replica claims. */
+  of(uid: string): LogPosition {
+    return this.#claims.get(uid) ?? LOG_START;
+  }
+
   /** A look at a running replica: where its log no longer holds the claim, it was cut. */
   look(status: ReplicaStatus): void {
     const { replicaUid: uid, head = LOG_START } = status;

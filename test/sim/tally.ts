@@ -1,0 +1,90 @@
+import type { Fault } from "./options.ts";
+import type { SimResult } from "./simulation.ts";
+
+/** What one seed adds to the closing line; goes from a worker to its parent as JSON. */
+export interface SeedSummary {
+  readonly seed: number;
+  readonly simulatedMs: number;
+  readonly realMs: number;
+  readonly events: number;
+  readonly acknowledged: number;
+  readonly wipes: number;
+  readonly recoveryMs: number;
+  readonly faults: Readonly<Record<string, number>>;
+  /** Empty: every invariant held. */
+  readonly failure: string;
+  readonly traceHash: string;
+}
+
+/** The summary of a result; `failure` is what {@link describeFailure} says of it. */
+export function summarize(result: SimResult, realMs: number, failure: string): SeedSummary {
+  return {
+    seed: result.seed,
+    simulatedMs: result.simulatedMs,
+    realMs,
+    events: result.events,
+    acknowledged: result.counts.acknowledged,
+    wipes: result.violation === null ? result.wipes : 0,
+    recoveryMs: result.recoveryMs,
+    faults: Object.fromEntries(result.faults),
+    failure,
+    traceHash: result.traceHash,
+  };
+}
+
+/** Everything that is said at the end of a run. */
+export class Tally {
+  readonly failed: number[] = [];
+  seeds = 0;
+  #simulatedMs = 0;
+  /** Summed over all processes. */
+  #busyMs = 0;
+  #wipes = 0;
+  #acknowledged = 0;
+  #events = 0;
+  #slowest = { ms: 0, seed: 0 };
+  readonly #faults = new Map<string, number>();
+
+  add(seed: SeedSummary): void {
+    this.seeds += 1;
+    if (seed.failure !== "") this.failed.push(seed.seed);
+    this.#simulatedMs += seed.simulatedMs;
+    this.#busyMs += seed.realMs;
+    this.#wipes += seed.wipes;
+    this.#acknowledged += seed.acknowledged;
+    this.#events += seed.events;
+    if (seed.recoveryMs > this.#slowest.ms)
+      this.#slowest = { ms: seed.recoveryMs, seed: seed.seed };
+    for (const [fault, count] of Object.entries(seed.faults)) {
+      this.#faults.set(fault, (this.#faults.get(fault) ?? 0) + count);
+    }
+  }
+
+  /** Times a kind of fault was injected. */
+  count(fault: Fault): number {
+    return this.#faults.get(fault) ?? 0;
+  }
+
+  /** One line. */
+  text(): string {
+    const failed =
+      this.failed.length === 0 ? "" : ` (${this.failed.toSorted(byNumber).join(", ")})`;
+    const kinds = [...this.#faults].toSorted(([a], [b]) => (a < b ? -1 : 1));
+    const perCore = this.#simulatedMs / Math.max(1, this.#busyMs);
+    return [
+      `${this.seeds} seeds`,
+      `${this.failed.length} failed${failed}`,
+      `${(this.#simulatedMs / 1000).toFixed(0)} s simulated`,
+      `${perCore.toFixed(0)} s a second a core`,
+      `${this.#events} events`,
+      `${this.#acknowledged} writes acknowledged`,
+      `${this.#wipes} wipes survived`,
+      `slowest recovery ${this.#slowest.ms.toFixed(0)} ms (seed ${this.#slowest.seed})`,
+      `faults: ${kinds.map(([fault, count]) => `${fault} ${count}`).join(", ")}`,
+    ].join(", ");
+  }
+}
+
+function byNumber(a: number, b: number): number {
+  return a - b;
+}
