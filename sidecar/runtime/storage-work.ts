@@ -220,9 +220,13 @@ export class StorageWork {
       feed({ kind: "synced", offset, logEpoch });
     } catch (error) {
       this.#syncAtMs = null;
-      if (isFull(error)) await this.#waitForSpace(error as Error);
-      else fail(error);
+      await this.#syncFailed(error).catch(fail);
     }
+  }
+
+  async #syncFailed(error: unknown): Promise<void> {
+    if (!isFull(error)) throw error;
+    await this.#waitForSpace(error as Error);
   }
 
   /**
