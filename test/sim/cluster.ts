@@ -1,4 +1,4 @@
-import { Coordinator } from "../../operator/controller/coordinator.ts";
+import { Coordinator, type CoordinatorOptions } from "../../operator/controller/coordinator.ts";
 import type { StoreSpec } from "../../operator/controller/ports.ts";
 import { voterSetsText } from "../../operator/core/quorum.ts";
 import { type ShardRecord, voterSets } from "../../operator/core/record.ts";
@@ -27,6 +27,12 @@ export interface SimCoordinator {
   readonly coordinator: Coordinator;
 }
 
+/** Parts to break, for mutants. */
+export interface Alterations {
+  readonly alterNode?: (options: NodeOptions) => NodeOptions;
+  readonly alterCoordinator?: (options: CoordinatorOptions) => CoordinatorOptions;
+}
+
 /** The whole store: nodes, coordinators and the record, with a referee who sees all of it. */
 export class SimCluster {
   readonly time: SimTime;
@@ -43,19 +49,16 @@ export class SimCluster {
   readonly setBack = new Set<string>();
   readonly #chance: Chance;
   readonly #recordFaults: { failBefore: number; failAfter: number };
+  readonly #alterCoordinator: (options: CoordinatorOptions) => CoordinatorOptions;
   readonly #uids = new Map<string, string>();
   #started = 0;
   #events = 0;
 
-  constructor(
-    options: SimOptions,
-    seed: Chance,
-    trace: Trace,
-    alter: (options: NodeOptions) => NodeOptions = (same) => same,
-  ) {
+  constructor(options: SimOptions, seed: Chance, trace: Trace, alterations: Alterations = {}) {
     const chance = (): Chance => new Chance(seed.below(2 ** 31));
     this.#chance = chance();
     this.options = options;
+    this.#alterCoordinator = alterations.alterCoordinator ?? ((same) => same);
     this.trace = trace;
     this.time = new SimTime();
     this.time.afterEvent = (owner, label) => this.#settle(owner, label);
@@ -69,7 +72,7 @@ export class SimCluster {
       network: this.network,
       options,
       chance: this.#chance,
-      alter,
+      alter: alterations.alterNode ?? ((same) => same),
       events: {
         appendSent: (_from: string, ...sent: Parameters<Referee["appendSent"]>) =>
           this.referee.appendSent(...sent),
@@ -150,35 +153,43 @@ export class SimCluster {
         },
       ],
     };
-    const coordinator = new Coordinator({
-      spec,
-      records: this.records.seenBy(process),
-      sidecars: simSidecarClient({
-        process,
-        network: this.network,
-        time: this.time,
-        onCall: (call, to) => {
-          if (call !== "getInfo") this.note(name, `calls ${call} of ${to}`);
-          this.#coordinatorStep(process, call);
-        },
-        onAnswer: (call, node, request, answer) => {
-          if (!node.alive) return;
-          // What is asked to go may come back as another replica.
-          if (call === "deleteShard") this.node(node.name).damaged = true;
-          this.referee.called(call, node.name, request, answer);
+    const coordinator = new Coordinator(
+      this.#alterCoordinator({
+        spec,
+        records: this.records.seenBy(process),
+        sidecars: simSidecarClient({
+          process,
+          network: this.network,
+          time: this.time,
+          onCall: (call, to) => {
+            if (call !== "getInfo") this.note(name, `calls ${call} of ${to}`);
+            this.#coordinatorStep(process, call);
+          },
+          onServing: (call, node) => {
+            // What is asked to go may come back as another replica, also when it was half gone.
+            if (call === "deleteShard") this.node(node.name).retiring = true;
+          },
+          onServed: (call, node, tookMs) => {
+            const hindered = this.node(node.name).hinderedUntilMs;
+            if (hindered < this.time.nowMs - tookMs) this.referee.served(call, node.name, tookMs);
+          },
+          onAnswer: (call, node, request, answer) => {
+            if (!node.alive) return;
+            this.referee.called(call, node.name, request, answer);
+          },
+        }),
+        platform: { isStopped: async () => false },
+        clock: process.clock,
+        events: { emit: (event) => this.note(name, JSON.stringify(event)) },
+        policy: {
+          mode: "Automatic",
+          maxConcurrent: 1,
+          cooldownMs: 0,
+          cooldownMaxMs: 0,
+          cooldownResetMs: 0,
         },
       }),
-      platform: { isStopped: async () => false },
-      clock: process.clock,
-      events: { emit: (event) => this.note(name, JSON.stringify(event)) },
-      policy: {
-        mode: "Automatic",
-        maxConcurrent: 1,
-        cooldownMs: 0,
-        cooldownMaxMs: 0,
-        cooldownResetMs: 0,
-      },
-    });
+    );
     coordinator.run().catch((error: Error) => {
       if (process.alive) this.referee.violate("broken", `${name}: ${error.stack ?? ""}`);
     });
@@ -217,10 +228,11 @@ export class SimCluster {
     const node = this.nodes.find((one) => one.process !== null && one.process === owner);
     if (node === undefined) return;
     const { replica } = node;
-    const booted = this.referee.settle(node.name, replica, node.damaged);
+    const booted = this.referee.settle(node.name, replica, node.damaged || node.retiring);
     if (replica === null) return;
     node.damaged = false;
     node.corrupted = false;
+    if (booted) node.retiring = false;
     if (booted) this.referee.faultInjected();
     if (booted) this.#uids.set(node.name, replica.status().replicaUid);
     if (booted || this.#events % INSPECT_EVERY === 0) {

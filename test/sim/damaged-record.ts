@@ -4,23 +4,30 @@ import { FileWindow } from "../../sidecar/wal/file-window.ts";
 import { parseSegmentName, SEGMENT_HEADER_BYTES } from "../../sidecar/wal/segment-codec.ts";
 import { recordAt } from "../../sidecar/wal/segment-scan.ts";
 
-/** The entry whose record holds the byte `at` of a segment; null when none does. */
-export async function recordHolding(
+/** One record of a segment: the bytes from `start` to before `end` say the entry at `position`. */
+export interface RecordSpan {
+  readonly start: number;
+  readonly end: number;
+  readonly position: LogPosition;
+}
+
+/** The good records from the start of the segment `name` in `dir` on, in order. */
+export async function recordsOf(
   disk: Disk,
   dir: string,
   name: string,
-  at: number,
-): Promise<LogPosition | null> {
+): Promise<readonly RecordSpan[]> {
   const firstOffset = parseSegmentName(name);
-  if (firstOffset === null) return null;
+  if (firstOffset === null) return [];
   const file = await disk.open(`${dir}/${name}`, { create: false });
   const window = new FileWindow(file, await file.size());
-  let position = SEGMENT_HEADER_BYTES;
+  const spans: RecordSpan[] = [];
+  let start = SEGMENT_HEADER_BYTES;
   for (;;) {
-    const record = await recordAt(window, firstOffset, position);
-    if (record === null || position > at) return null;
+    const record = await recordAt(window, firstOffset, start);
+    if (record === null) return spans;
     const { term, offset, crc } = record.entry;
-    if (at < position + record.bytes) return { term, offset, crc };
-    position += record.bytes;
+    spans.push({ start, end: start + record.bytes, position: { term, offset, crc } });
+    start += record.bytes;
   }
 }

@@ -1,7 +1,7 @@
 import { type RecordMember, voterSets } from "../../operator/core/record.ts";
 import type { Chance } from "./chance.ts";
 import { KEY, type SimCluster } from "./cluster.ts";
-import { recordHolding } from "./damaged-record.ts";
+import { recordsOf } from "./damaged-record.ts";
 import type { DiskImage } from "./disk-image.ts";
 import type { Fault } from "./options.ts";
 import { NAMESPACE, SHARD, type SimNode } from "./sim-node.ts";
@@ -9,6 +9,8 @@ import { NAMESPACE, SHARD, type SimNode } from "./sim-node.ts";
 const WIPES = [["wal", "state"], ["wal"], ["state"]] as const;
 const COORDINATOR_DOWN_MS = 1_500;
 const COORDINATORS_MAX = 2;
+/** What piled up while a node was held up is done by then. */
+const HINDRANCE_LASTS_MS = 5_000;
 
 /**
  * Does harm, of the kinds its options name, and undoes it. It never destroys what nobody is owed: a
@@ -133,12 +135,13 @@ export class Nemesis {
         return true;
       case "slowDisk":
         node.speed.factor = 10 + this.#chance.below(100);
-        this.#later(this.#chance.below(3_000), () => {
+        this.#later(this.#hinder(node, this.#chance.below(3_000)), () => {
           node.speed.factor = 1;
         });
         return true;
       default:
-        node.process.pausedUntilMs = cluster.time.nowMs + this.#chance.below(4_000);
+        node.process.pausedUntilMs = cluster.time.nowMs;
+        node.process.pausedUntilMs += this.#hinder(node, this.#chance.below(4_000));
         cluster.note(node.name, "is stopped for a while");
         return true;
     }
@@ -220,8 +223,16 @@ export class Nemesis {
       node.disk.setQuota(bytes + this.#chance.below(3_000));
       this.#cluster.note(node.name, "its disk is nearly full");
     });
-    this.#later(this.#chance.below(3_000), () => node.disk.setQuota(Number.POSITIVE_INFINITY));
+    const forMs = this.#hinder(node, this.#chance.below(3_000));
+    this.#later(forMs, () => node.disk.setQuota(Number.POSITIVE_INFINITY));
     return true;
+  }
+
+  /** Notes that the node may be slow for so long, and a while after; returns `forMs`. */
+  #hinder(node: SimNode, forMs: number): number {
+    const untilMs = this.#cluster.time.nowMs + forMs + HINDRANCE_LASTS_MS;
+    node.hinderedUntilMs = Math.max(node.hinderedUntilMs, untilMs);
+    return forMs;
   }
 
   /** Takes an image of the disk now; later, when it may, puts it in the disk's place (H19). */
@@ -300,8 +311,11 @@ export class Nemesis {
       const name = this.#pick(names);
       if (name === undefined) return;
       const bytes = await node.disk.usedBytes(`${dir}/${name}`);
-      const at = this.#chance.below(Math.min(bytes, 3_000));
-      const record = await recordHolding(node.disk, dir, name, at);
+      const any = this.#chance.below(Math.min(bytes, 3_000));
+      const records = await recordsOf(node.disk, dir, name);
+      const newest = this.#cluster.options.corruptNewest ? records.at(-1) : undefined;
+      const at = newest === undefined ? any : newest.end - 1;
+      const record = records.find(({ start, end }) => start <= at && at < end)?.position ?? null;
       this.#cluster.note(node.name, `a byte of ${name} changes at ${at}`);
       node.disk.corrupt(`${dir}/${name}`, at, 1 << this.#chance.below(8));
       node.damaged = true;

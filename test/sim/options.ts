@@ -57,6 +57,10 @@ export interface SimOptions {
   readonly finalPowerLoss: boolean;
   /** And then all followers their disks, while the leader goes on (R16). */
   readonly finalWipe: boolean;
+  /** After which the leader goes, so that one of those who were rebuilt leads (R5). */
+  readonly finalElection: boolean;
+  /** Damage hits the newest record of the log, which nothing valid follows (R14). */
+  readonly corruptNewest: boolean;
 }
 
 /** What a seed's run is like. `chance` is the seed's own stream, which goes on after it. */
@@ -71,9 +75,13 @@ function drawOptions(chance: Chance, later: Chance): SimOptions {
   const faults: Fault[] = FAULTS.filter(() => chance.happens(0.45));
   if (faults.length === 0) faults.push("wipe");
   const spares = [0, 0, 1, 2][later.below(4)] ?? 0;
+  const finalElection = later.happens(0.5);
+  const corruptNewest = later.happens(0.3);
   const added = LATER_FAULTS.filter(() => later.happens(0.3));
   return {
     spares,
+    finalElection,
+    corruptNewest,
     nodes: one(3, 3, 3, 3, 5),
     network: {
       latencyMsMin: 0.05,

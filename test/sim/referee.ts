@@ -19,6 +19,7 @@ import { noDataFromAnOlderLeader } from "./checkers/i12-no-data-from-an-older-le
 import { trimmedIsInTheState } from "./checkers/i14-trimmed-is-in-the-state.ts";
 import { VersionsIncrease } from "./checkers/i16-versions-increase.ts";
 import { DurableClaims } from "./checkers/durable-claims.ts";
+import { fencingCompletes } from "./checkers/l5-fencing-completes.ts";
 import { fencedHeadIsDurable } from "./checkers/i10-fenced-head-is-durable.ts";
 import { honestAck } from "./checkers/i5-honest-ack.ts";
 import { installIsAtomic } from "./checkers/i13-install-is-atomic.ts";
@@ -27,6 +28,7 @@ import { logMatching } from "./checkers/i3-log-matching.ts";
 import { nothingExposedDisappears } from "./checkers/i7-nothing-exposed-disappears.ts";
 import { oneLeaderPerTerm } from "./checkers/i1-one-leader-per-term.ts";
 import { onlyVotersCount } from "./checkers/i11-only-voters-count.ts";
+import { promotedHoldsItsTarget } from "./checkers/r16-promoted-holds-its-target.ts";
 import { ReadsAreCurrent } from "./checkers/reads-are-current.ts";
 import { stateMachineSafety } from "./checkers/i6-state-machine-safety.ts";
 import { termsNeverDecrease } from "./checkers/i2-terms-never-decrease.ts";
@@ -89,6 +91,8 @@ export class Referee {
       configurationsOverlap(context),
       damagedLogsDoNotVote(context),
       boundedEffort(context),
+      fencingCompletes(context),
+      promotedHoldsItsTarget(context),
     ];
   }
 
@@ -133,6 +137,10 @@ export class Referee {
 
   called(name: string, node: string, request: object, answer: object): void {
     for (const checker of this.#checkers) checker.called?.(name, node, request, answer);
+  }
+
+  served(name: string, node: string, tookMs: number): void {
+    for (const checker of this.#checkers) checker.served?.(name, node, tookMs);
   }
 
   recordSaved(record: ShardRecord): void {

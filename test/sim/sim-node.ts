@@ -56,10 +56,14 @@ export class SimNode {
   disk: SimDisk;
   readonly speed: DiskSpeed;
   process: SimProcess | null = null;
+  /** Until then (virtual time) its disk or its process may be held up. */
+  hinderedUntilMs = 0;
   /** Its wall clock is ahead of the others' by this. */
   skewMs: number;
   /** Something was taken from the disk since the last process saw it: another identity is right. */
   damaged = false;
+  /** Its shard was asked to go since the last boot. */
+  retiring = false;
   /**
    * Its newest record may be damaged, and no process has looked yet. Until then its power stays on:
    * the mark that tells such damage from a torn write survives processes, not power losses.

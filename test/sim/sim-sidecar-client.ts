@@ -24,8 +24,12 @@ export interface SidecarClientOptions {
   readonly time: SimTime;
   /** Called at each call, before it is sent. */
   readonly onCall: (name: string, to: string) => void;
+  /** Called at the node, when the call arrives. */
+  readonly onServing: (name: string, node: SimProcess) => void;
   /** Called at the node, after it answered. */
   readonly onAnswer: (name: string, node: SimProcess, request: object, answer: object) => void;
+  /** Called at the node, when it answered or refused, with how long that took. */
+  readonly onServed: (name: string, node: SimProcess, tookMs: number) => void;
 }
 
 /**
@@ -89,7 +93,7 @@ function callNode<Q extends object, A>(
   call: CallOptions,
   act: (runtime: NodeRuntime, request: Q, signal: AbortSignal) => Promise<A>,
 ): Promise<A> {
-  const { process, network, onCall, onAnswer } = options;
+  const { process, network, time, onCall, onAnswer, onServing, onServed } = options;
   onCall(name, to.node);
   const sent = structuredClone(request);
   const { answer, cancel } = network.unary({
@@ -99,7 +103,11 @@ function callNode<Q extends object, A>(
     serve: async (node, signal) => {
       const running = node.runtime;
       if (running === null) throw new NetworkFailure("connection refused: still starting");
-      const answered = await act(running, sent, signal);
+      onServing(name, node);
+      const beganMs = time.nowMs;
+      const answered = await act(running, sent, signal).finally(() => {
+        if (node.alive) onServed(name, node, time.nowMs - beganMs);
+      });
       onAnswer(name, node, sent, (answered ?? {}) as object);
       return answered;
     },

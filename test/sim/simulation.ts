@@ -1,3 +1,4 @@
+import type { CoordinatorOptions } from "../../operator/controller/coordinator.ts";
 import { ServingStatus } from "../../sidecar/protocol/status.ts";
 import type { NodeOptions } from "../../sidecar/runtime/node.ts";
 import { Chance } from "./chance.ts";
@@ -38,16 +39,22 @@ export interface SimSettings {
   readonly sink?: (line: string) => void;
   /** Replaces some of what the seed would draw. */
   readonly force?: Partial<SimOptions>;
-  /** Breaks a part of every node, to prove that a checker notices. */
-  readonly alter?: (options: NodeOptions) => NodeOptions;
+  /** Break a part of every node or coordinator, to prove that a checker notices. */
+  readonly alterNode?: (options: NodeOptions) => NodeOptions;
+  readonly alterCoordinator?: (options: CoordinatorOptions) => CoordinatorOptions;
 }
 
 /** Runs one seed: starts a store, harms it while clients write, heals it, and judges. */
 export async function simulate(settings: SimSettings): Promise<SimResult> {
   const touched: string[] = [];
+  const run = new Run(settings);
+  const floating = (reason: unknown): void => {
+    const why = reason instanceof Error ? (reason.stack ?? reason.message) : String(reason);
+    run.cluster.referee.violate("broken", `a promise that nobody awaits was rejected: ${why}`);
+  };
+  process.on("unhandledRejection", floating);
   const untrap = trapRealWorld(touched);
   try {
-    const run = new Run(settings);
     await run.all();
     if (touched.length > 0) {
       run.cluster.referee.violate("determinism", `${touched.join(", ")} used in the simulation`);
@@ -55,6 +62,7 @@ export async function simulate(settings: SimSettings): Promise<SimResult> {
     return run.result();
   } finally {
     untrap();
+    process.off("unhandledRejection", floating);
   }
 }
 
@@ -73,7 +81,7 @@ class Run {
     this.#options = { ...optionsOf(settings.seed, chance), ...settings.force };
     this.#trace = new Trace(400, settings.sink ?? null);
     const part = (): Chance => new Chance(chance.below(2 ** 31));
-    this.cluster = new SimCluster(this.#options, part(), this.#trace, settings.alter);
+    this.cluster = new SimCluster(this.#options, part(), this.#trace, settings);
     this.#nemesis = new Nemesis(this.cluster, part());
     this.#workload = new Workload(this.cluster, part());
   }
@@ -148,6 +156,22 @@ class Run {
     }
     cluster.coordinatorDiesAfter = 5;
     await cluster.time.run(1_000, () => this.#broken());
+    if (!(await this.#recovered())) return false;
+    return !this.#options.finalElection || this.#loseLeader();
+  }
+
+  /** Those who were rebuilt hold it all: one of them leads while the old leader is away. */
+  async #loseLeader(): Promise<boolean> {
+    const { cluster } = this;
+    const name = cluster.record?.leader?.node ?? "";
+    const { leader } = cluster.record ?? {};
+    cluster.kill(cluster.node(name), { power: false, silent: false });
+    const other = (): boolean => {
+      const now = cluster.record?.leader ?? null;
+      return now !== null && now.uid !== leader?.uid;
+    };
+    if (!(await this.#until("L2", RECOVERY_MS, other))) return false;
+    cluster.boot(cluster.node(name));
     return this.#recovered();
   }
 

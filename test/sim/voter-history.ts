@@ -1,34 +1,31 @@
 import { voterSets, type ShardRecord } from "../../operator/core/record.ts";
 
-/** Who voted, by what the record said at one moment of a term. */
-export interface Configuration {
+/** Who may be counted, by what the record said for some time of a term. */
+interface Configuration {
   /** Node names; two sets while a change is joint (R13). */
   readonly sets: readonly (readonly string[])[];
+  /** By node: the identity that votes there. */
+  voters: ReadonlyMap<string, string>;
 }
 
-/** What the record said of voters, term by term: the measure of who may be counted (R2, R13). */
+/**
+ * What the record said of voters, term by term: the measure of who may be counted (R2, R13). A new
+ * save under the same voter sets takes the place of the one before: a leader discards an identity
+ * before the record names another.
+ */
 export class VoterHistory {
   readonly #configurations = new Map<number, Configuration[]>();
-  /** By term and node: the identities that voted there. */
-  readonly #uids = new Map<string, Set<string>>();
 
   recordSaved(record: ShardRecord): void {
-    const { term } = record;
     const sets = voterSets(record);
-    const known = this.#configurations.get(term) ?? [];
-    if (JSON.stringify(known.at(-1)?.sets) !== JSON.stringify(sets)) known.push({ sets });
-    this.#configurations.set(term, known);
-    for (const { node, replicaUid, role } of record.members) {
-      if (role !== "voter") continue;
-      const name = `${term} ${node}`;
-      const uids = this.#uids.get(name) ?? new Set();
-      this.#uids.set(name, uids.add(replicaUid));
-    }
-  }
-
-  /** Every configuration of a term, oldest first. */
-  of(term: number): readonly Configuration[] {
-    return this.#configurations.get(term) ?? [];
+    const voting = record.members.filter(({ role }) => role !== "learner");
+    const voters = new Map(voting.map(({ node, replicaUid }) => [node, replicaUid]));
+    const known = this.#configurations.get(record.term) ?? [];
+    const last = known.at(-1);
+    if (last !== undefined && JSON.stringify(last.sets) === JSON.stringify(sets)) {
+      last.voters = voters;
+    } else known.push({ sets, voters });
+    this.#configurations.set(record.term, known);
   }
 
   /**
@@ -36,10 +33,12 @@ export class VoterHistory {
    * that `holds` is true for.
    */
   quorum(term: number, holds: (uid: string, node: string) => boolean): boolean {
-    const counts = (node: string): boolean =>
-      [...(this.#uids.get(`${term} ${node}`) ?? [])].some((uid) => holds(uid, node));
-    return this.of(term).some(({ sets }) =>
-      sets.every((set) => set.filter(counts).length > Math.floor(set.length / 2)),
-    );
+    return (this.#configurations.get(term) ?? []).some(({ sets, voters }) => {
+      const counts = (node: string): boolean => {
+        const uid = voters.get(node);
+        return uid !== undefined && holds(uid, node);
+      };
+      return sets.every((set) => set.filter(counts).length > Math.floor(set.length / 2));
+    });
   }
 }

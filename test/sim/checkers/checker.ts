@@ -59,6 +59,8 @@ export interface Checker {
   ackSent?(node: string, ack: Ack): void;
   /** A node answered a call of the coordinator. */
   called?(name: string, node: string, request: object, answer: object): void;
+  /** A node took so long, in virtual time, to answer or refuse a call of the coordinator. */
+  served?(name: string, node: string, tookMs: number): void;
   recordSaved?(record: ShardRecord): void;
   /** Right when a node told a leader that it took data: `what` is for people. */
   dataTaken?(node: string, peer: Peer, what: string): void;

@@ -1,7 +1,7 @@
 import type { CheckContext, Checker } from "./checker.ts";
 
 /** Snapshots of one replica that may begin with no fault between them. */
-const SNAPSHOTS_MAX = 12;
+const SNAPSHOTS_MAX = 40;
 
 /**
  * I20: recovery costs no more than what happened calls for: a replica that nothing disturbs is not

@@ -1,0 +1,365 @@
+/** The sidecar's core, with one rule taken away. */
+import type { Effect } from "../../../sidecar/core/effect.ts";
+import { Leader } from "../../../sidecar/core/leader.ts";
+import { LogIndex } from "../../../sidecar/core/log-index.ts";
+import { QuorumAckTracker } from "../../../sidecar/core/quorum-ack-tracker.ts";
+import { ReadRounds } from "../../../sidecar/core/read-rounds.ts";
+import type { Replica } from "../../../sidecar/core/replica.ts";
+import { ServingStatus } from "../../../sidecar/protocol/status.ts";
+import type { Disk, DiskFile } from "../../../sidecar/lib/ports/disk.ts";
+import type { NodeOptions } from "../../../sidecar/runtime/node.ts";
+import { changeSteps, CRASHES, type Mutant, replace } from "./mutant.ts";
+
+/** Has `by` called instead of a method of the leader, with the method itself to call. */
+function wrapLeader(
+  name: "advanceCommit" | "tick",
+  by: (leader: Leader, original: () => void) => void,
+): () => void {
+  const methods = Leader.prototype as unknown as Record<string, (...all: unknown[]) => void>;
+  const before = methods[name];
+  methods[name] = function wrapped(this: Leader, ...all: unknown[]): void {
+    by(this, () => before?.apply(this, all));
+  };
+  return () => {
+    if (before !== undefined) methods[name] = before;
+  };
+}
+
+const isKind = (kind: Effect["kind"]) => (effect: Effect) => effect.kind === kind;
+
+/** A confirmation counts for rounds that are sent after it, too. */
+function confirmAhead(): () => void {
+  const { confirm } = ReadRounds.prototype;
+  return replace(
+    ReadRounds.prototype,
+    "confirm",
+    function ahead(this: ReadRounds, node: string, round: number) {
+      confirm.call(this, node, round + 1_000_000);
+    },
+  );
+}
+
+/** A process that comes back in the term it led fences itself and leads on, by its own vote. */
+function leadTwice(): () => void {
+  const shard = { namespace: "default", shard: 0 } as const;
+  /** By identity: the term that it led last. */
+  const led = new Map<string, number>();
+  const fenced = new WeakMap<Replica, number>();
+  const wrapped = changeSteps({
+    before(replica, input) {
+      const { state } = replica;
+      const { term, generation } = state.promised;
+      if (replica.leader !== null) led.set(state.uid, term);
+      if (input.kind !== "tick" || state.status !== ServingStatus.FENCED) return input;
+      const { uid: targetUid, storeId, bootCounter, node } = state;
+      const request = { ...shard, targetUid, storeId, term, generation };
+      if (fenced.get(replica) === term) {
+        fenced.delete(replica);
+        const lead = { ...request, bootCounter, lossEpoch: 0, replicationFactor: 1 };
+        const alone = { members: [], followerMaps: {}, voterSets: [{ nodes: [node] }] };
+        const { nowMs } = input;
+        return { kind: "becomeLeader", id: -1, nowMs, request: { ...lead, ...alone } };
+      }
+      if (led.get(targetUid) !== term) return input;
+      led.delete(targetUid);
+      fenced.set(replica, term);
+      const again = { ...request, bootstrap: false, options: undefined };
+      return { kind: "newTerm", id: -1, request: again };
+    },
+    after: (_replica, _input, effects) =>
+      effects.filter((one) => !(isKind("reply")(one) || isKind("refuse")(one)) || !isOwn(one)),
+  });
+  return wrapped();
+}
+
+const isOwn = (effect: Effect): boolean => "id" in effect && effect.id === -1;
+
+/** A disk on which syncing the log takes far longer than anything else. */
+function slowLog({ disk, clock }: NodeOptions): Disk {
+  return new Proxy(disk, {
+    get(target, name) {
+      if (name !== "open") return Reflect.get(target, name).bind(target);
+      return async (path: string, options: { readonly create: boolean }): Promise<DiskFile> => {
+        const file = await target.open(path, options);
+        if (!path.endsWith(".wal")) return file;
+        const sync = async (): Promise<void> => {
+          await clock.sleep(60, new AbortController().signal);
+          await file.sync();
+        };
+        return { ...file, sync };
+      };
+    },
+  });
+}
+
+export const CORE_MUTANTS: readonly Mutant[] = [
+  {
+    name: "fence-unsynced",
+    does: "answers NewTerm with a head that is not durable yet",
+    breaks: ["R8", "H1"],
+    caughtBy: ["I10", "I5", "I7", "I4", "I8"],
+    faults: [...CRASHES, "moveLeader", "coordinatorCrash"],
+    force: { thinkMs: 1, clients: 4 },
+    // Promises take longer than entries otherwise, and cover it up.
+    alterNode: (options) => ({ ...options, disk: slowLog(options) }),
+    patch: changeSteps({
+      before(replica, input) {
+        if (input.kind === "newTerm") replica.state.synced = replica.state.log.last.offset;
+        return input;
+      },
+    }),
+  },
+  {
+    name: "ack-any-duplicate",
+    does: "acknowledges an entry whose place is taken, whatever stands there",
+    breaks: ["R8", "H1"],
+    caughtBy: ["I3", "I4", "I5", "I6", "I7", "I9", "I11", "broken", "L1"],
+    faults: [...CRASHES, "moveLeader", "isolate", "cutPair"],
+    force: { thinkMs: 2, clients: 4 },
+    patch: changeSteps({
+      before(replica, input) {
+        if (input.kind !== "append" || input.append.entry === undefined) return input;
+        const own = replica.state.log.positionAt(input.append.entry.offset);
+        if (own === null) return input;
+        return { ...input, append: { ...input.append, entry: undefined, previous: own } };
+      },
+    }),
+  },
+  {
+    name: "count-old-terms",
+    does: "commits an older term's entry by counting who holds it",
+    breaks: ["R7", "H2"],
+    caughtBy: ["I11", "I7", "I4"],
+    faults: [...CRASHES, "moveLeader", "isolate"],
+    patch: () =>
+      wrapLeader("advanceCommit", (leader, original) => {
+        const own = leader.term;
+        const counted = leader.state.log.positionAt(leader.tracker.quorumOffset());
+        Object.assign(leader, { term: counted?.term ?? own });
+        original();
+        Object.assign(leader, { term: own });
+      }),
+  },
+  {
+    name: "no-barrier",
+    does: "serves before an entry of its own term is committed",
+    breaks: ["R7", "H2"],
+    caughtBy: ["I4", "I7", "I15", "R15", "I11"],
+    faults: ["crash", "moveLeader", "isolate", "coordinatorCrash"],
+    force: { thinkMs: 2, clients: 4 },
+    patch: () =>
+      wrapLeader("tick", (leader, original) => {
+        leader.serving = true;
+        original();
+      }),
+  },
+  {
+    name: "lead-twice",
+    does: "lets a process that was not fenced for the term lead it, after a restart say",
+    breaks: ["R7"],
+    caughtBy: ["I1", "I3", "I7", "I6"],
+    faults: ["crash", "powerLoss"],
+    force: { thinkMs: 5 },
+    patch: leadTwice,
+  },
+  {
+    name: "head-without-base",
+    does: "reports an empty log's head, though a snapshot is below it",
+    breaks: ["R5", "H5"],
+    caughtBy: ["I4", "I7", "I10", "I15", "L1", "L2"],
+    faults: ["wipe"],
+    force: { warmupWrites: 150, quietEnd: true, finalWipe: true, finalElection: true },
+    patch: changeSteps({
+      after(replica, _input, effects) {
+        const { log } = replica.state;
+        if (log.last.offset !== log.base.offset) return effects;
+        return effects.map((effect) => {
+          if (effect.kind !== "reply" || effect.reply.kind !== "newTerm") return effect;
+          const headEntryId = { term: -1, offset: -1 };
+          const response = { ...effect.reply.response, headEntryId, headCrc: 0 };
+          return { ...effect, reply: { kind: "newTerm", response } };
+        });
+      },
+    }),
+  },
+  {
+    name: "equal-offsets-equal-logs",
+    does: "takes equal offsets for equal logs",
+    breaks: ["R9", "H6"],
+    caughtBy: ["I3", "I4", "I5", "I6", "I7", "I9", "broken"],
+    faults: [...CRASHES, "moveLeader", "isolate", "cutPair"],
+    force: { thinkMs: 2, clients: 4 },
+    patch: () =>
+      replace(LogIndex.prototype, "contains", function contains(this: LogIndex, position) {
+        return this.positionAt(position.offset) !== null;
+      }),
+  },
+  {
+    name: "count-learners",
+    does: "counts a learner's acknowledgements",
+    breaks: ["R2", "R16"],
+    caughtBy: ["I11", "I4", "I7"],
+    faults: ["wipe", "isolate"],
+    force: { clients: 4, thinkMs: 5 },
+    patch: () =>
+      wrapLeader("tick", (leader, original) => {
+        original();
+        for (const { node, ackOffset } of leader.cursors.values()) {
+          leader.tracker.addVoter(node, ackOffset);
+        }
+        leader.advanceCommit();
+      }),
+  },
+  {
+    name: "majority-of-the-reachable",
+    does: "counts a majority of those it feeds instead of the full ensemble's",
+    breaks: ["R2", "H3"],
+    caughtBy: ["I11", "I4", "I7"],
+    faults: ["wipe", "crash", "isolate", "cutPair"],
+    force: { clients: 4, thinkMs: 5 },
+    patch: () => {
+      const original = QuorumAckTracker.prototype.quorumOffset;
+      return wrapLeader("advanceCommit", (leader, advance) => {
+        const undo = replace(QuorumAckTracker.prototype, "quorumOffset", function fewer() {
+          const all = [...leader.cursors.values()].filter(({ state }) => state === "stream");
+          const acked = [leader.state.synced, ...all.map(({ ackOffset }) => ackOffset)];
+          const sorted = acked.sort((a, b) => b - a);
+          return sorted[Math.floor(sorted.length / 2)] ?? original.call(leader.tracker);
+        });
+        advance();
+        undo();
+      });
+    },
+  },
+  {
+    name: "data-before-enrolment",
+    does: "takes data for another identity, before anybody enrolled this one",
+    breaks: ["R4", "H4"],
+    caughtBy: ["I11", "I12", "I4", "I7", "broken"],
+    faults: ["wipe", "isolate", "cutCoordinator", "moveLeader"],
+    force: { clients: 4, thinkMs: 5 },
+    patch: changeSteps({
+      before(replica, input) {
+        const { state } = replica;
+        if (input.kind === "append") {
+          return { ...input, append: { ...input.append, targetUid: state.uid } };
+        }
+        if (input.kind !== "streamOpened" && input.kind !== "installBegin") return input;
+        if (input.peer.targetUid !== state.uid && input.peer.term >= state.promised.term) {
+          state.promised = { ...state.promised, member: true, term: input.peer.term };
+        }
+        return { ...input, peer: { ...input.peer, targetUid: state.uid } };
+      },
+    }),
+  },
+  {
+    name: "data-of-an-older-term",
+    does: "takes data of whatever leader sends some",
+    breaks: ["R4", "H4"],
+    caughtBy: ["I12", "I3", "I4", "I6", "I7", "I11", "broken"],
+    faults: ["isolate", "cutCoordinator", "pause", "moveLeader"],
+    force: { clients: 4, thinkMs: 5 },
+    patch: changeSteps({
+      before(replica, input) {
+        const { term } = replica.state.promised;
+        if (input.kind === "append") return { ...input, append: { ...input.append, term } };
+        if (input.kind !== "streamOpened" && input.kind !== "installBegin") return input;
+        return { ...input, peer: { ...input.peer, term } };
+      },
+    }),
+  },
+  {
+    name: "no-snapshots",
+    does: "never begins a snapshot, so that a wiped replica finds no way back",
+    breaks: ["R10", "H10"],
+    caughtBy: ["L1"],
+    faults: ["wipe"],
+    force: { warmupWrites: 150, valueBytes: 400, finalWipe: true },
+    patch: changeSteps({
+      after: (_replica, _input, effects) => effects.filter((one) => !isKind("startSnapshot")(one)),
+    }),
+  },
+  {
+    name: "install-is-never-enough",
+    does: "forgets each snapshot that it has installed",
+    breaks: ["R10"],
+    caughtBy: ["I8", "I20", "L1", "I13"],
+    faults: ["wipe"],
+    force: { warmupWrites: 150, valueBytes: 400, finalWipe: true },
+    patch: changeSteps({
+      before: (_replica, input) =>
+        input.kind === "installed" ? { kind: "installEnded", streamId: input.streamId } : input,
+    }),
+  },
+  {
+    name: "apply-before-commit",
+    does: "applies what it holds, committed or not",
+    breaks: ["I8"],
+    caughtBy: ["I8", "I6", "I7"],
+    faults: ["isolate", "moveLeader"],
+    patch: changeSteps({
+      after(replica, _input, effects) {
+        const { state } = replica;
+        const offset = state.synced;
+        if (offset <= state.applyRequested || replica.follower.installing) return effects;
+        state.applyRequested = offset;
+        return [...effects, { kind: "apply", offset }];
+      },
+    }),
+  },
+  {
+    name: "cut-the-committed",
+    does: "drops its newest committed entry when it is fenced",
+    breaks: ["R9", "I9"],
+    caughtBy: ["I8", "I9", "I10", "I5"],
+    faults: ["moveLeader", "coordinatorCrash", "isolate"],
+    patch: changeSteps({
+      before(replica, input) {
+        const { state } = replica;
+        const last = Math.max(state.log.base.offset, state.commit - 1);
+        if (input.kind !== "newTerm" || replica.follower.installing) return input;
+        if (last >= state.log.last.offset) return input;
+        state.log.truncate(last);
+        state.logEpoch += 1;
+        state.synced = Math.min(state.synced, last);
+        state.emit({ kind: "truncateLog", lastOffset: last, logEpoch: state.logEpoch });
+        return input;
+      },
+    }),
+  },
+  {
+    name: "promise-before-it-is-durable",
+    does: "answers NewTerm before the term is on its disk",
+    breaks: ["R3", "I2"],
+    caughtBy: ["I2", "I10", "I1", "I12"],
+    faults: [...CRASHES, "moveLeader", "coordinatorCrash"],
+    patch: () => {
+      const wrapped = changeSteps({
+        after(replica, input, effects) {
+          if (input.kind !== "newTerm") return effects;
+          const early = replica.step({ kind: "metaPersisted", token: Number.MAX_SAFE_INTEGER });
+          return [...early, ...effects];
+        },
+      });
+      return wrapped();
+    },
+  },
+  {
+    name: "read-without-asking",
+    does: "serves reads without asking anybody",
+    breaks: ["R15", "H17"],
+    caughtBy: ["R15", "I18"],
+    faults: ["isolate", "pause", "cutCoordinator"],
+    force: { clients: 4, keys: 2, thinkMs: 15, safetyMs: 8_000, faultGapMs: 400 },
+    patch: () => replace(ReadRounds.prototype, "hasConfirmed", () => true),
+  },
+  {
+    name: "read-by-an-earlier-round",
+    does: "lets a read be confirmed by a round that was sent before it came",
+    breaks: ["R15", "H17"],
+    caughtBy: ["R15", "I18"],
+    faults: ["isolate", "pause", "cutCoordinator"],
+    force: { clients: 4, keys: 2, thinkMs: 15, safetyMs: 8_000, faultGapMs: 400 },
+    patch: confirmAhead,
+  },
+];

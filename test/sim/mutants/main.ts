@@ -1,0 +1,116 @@
+/** `npm run sim:mutants`: see USAGE. */
+import { type ChildProcess, fork } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { fileURLToPath } from "node:url";
+import { MUTANTS, REDUNDANT } from "./catalogue.ts";
+import { table, type Series } from "./table.ts";
+import { tryMutant } from "./trial.ts";
+
+const USAGE = `npm run sim:mutants -- [options]
+  --series N    times that each mutant is hunted, from other seeds (default 10)
+  --only NAME   only this mutant: ${MUTANTS.map(({ name }) => name).join(", ")}
+  --jobs J      processes (default: one a core)
+  --write       write the table to test/sim/MUTANTS.md
+Each mutant breaks one rule; the simulator has to notice. The exit status is 1 when one survives.
+`;
+
+/** Seeds of one series; the next begins so much later. */
+const SEEDS_MAX = 400;
+
+interface Order {
+  readonly name: string;
+  readonly first: number;
+}
+
+async function work(order: Order): Promise<Series> {
+  const mutant = MUTANTS.find(({ name }) => name === order.name);
+  if (mutant === undefined) throw new Error(`no mutant ${order.name}`);
+  const trial = await tryMutant(mutant, order.first, SEEDS_MAX);
+  return { name: order.name, seeds: trial.seeds, checker: trial.violation?.invariant ?? "" };
+}
+
+function serve(): void {
+  process.on("message", (order: Order) => {
+    work(order).then(
+      (series) => process.send?.(series),
+      (error: Error) => {
+        process.stderr.write(`${order.name}: ${error.stack ?? error.message}\n`);
+        process.exit(1);
+      },
+    );
+  });
+  process.on("disconnect", () => process.exit(0));
+}
+
+async function hunt(orders: Order[], jobs: number): Promise<readonly Series[]> {
+  const done: Series[] = [];
+  const one = (): Promise<void> =>
+    new Promise((resolve, reject) => {
+      const child: ChildProcess = fork(fileURLToPath(import.meta.url), ["--worker"], {
+        execArgv: process.execArgv,
+      });
+      const give = (): void => {
+        const next = orders.shift();
+        if (next === undefined) child.disconnect();
+        else child.send(next);
+      };
+      child.on("message", (series: Series) => {
+        done.push(series);
+        const caught =
+          series.seeds === null ? "NOT CAUGHT" : `${series.seeds} by ${series.checker}`;
+        process.stderr.write(`${series.name}: ${caught}\n`);
+        give();
+      });
+      child.on("exit", (code) => {
+        if (code === 0) resolve();
+        else reject(new Error(`a process that hunts mutants ended with ${code ?? "a signal"}`));
+      });
+      give();
+    });
+  await Promise.all(Array.from({ length: jobs }, one));
+  return done;
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  const value = (name: string): string | undefined => {
+    const at = argv.indexOf(name);
+    return at === -1 ? undefined : (argv[at + 1] ?? "");
+  };
+  const known = ["--series", "--only", "--jobs", "--write", "--help"];
+  const wrong = argv.find((word) => word.startsWith("--") && !known.includes(word));
+  const only = value("--only");
+  const series = Number(value("--series") ?? 10);
+  const jobs = Number(value("--jobs") ?? availableParallelism());
+  const chosen = MUTANTS.filter(({ name }) => only === undefined || name === only);
+  const whole =
+    Number.isSafeInteger(series) && series > 0 && Number.isSafeInteger(jobs) && jobs > 0;
+  if (argv.includes("--help") || wrong !== undefined || !whole || chosen.length === 0) {
+    const bad = wrong ?? (whole ? `--only: ${only}: no such mutant` : "--series, --jobs: from 1");
+    process.stderr.write(argv.includes("--help") ? USAGE : `${bad}\n${USAGE}`);
+    return argv.includes("--help") ? 0 : 2;
+  }
+  const orders = chosen.flatMap(({ name }) =>
+    Array.from({ length: series }, (_, index) => ({ name, first: 1 + index * 1_000 })),
+  );
+  const found = await hunt(orders, jobs);
+  const { text, survived, wrongly } = table(chosen, REDUNDANT, found);
+  process.stdout.write(text);
+  if (argv.includes("--write")) {
+    writeFileSync(new URL("../MUTANTS.md", import.meta.url), text);
+  }
+  const caught = chosen.length - survived.length;
+  process.stdout.write(
+    `${chosen.length} mutants, ${caught} caught, ${survived.length} survived${listed(survived)}, ` +
+      `${wrongly.length} caught by an unexpected checker${listed(wrongly)}, ` +
+      `${REDUNDANT.length} rules argued\n`,
+  );
+  return survived.length === 0 && wrongly.length === 0 ? 0 : 1;
+}
+
+function listed(names: readonly string[]): string {
+  return names.length === 0 ? "" : ` (${names.join(", ")})`;
+}
+
+if (process.argv.includes("--worker")) serve();
+else process.exitCode = await main(process.argv.slice(2));

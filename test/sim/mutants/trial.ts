@@ -1,0 +1,32 @@
+import type { Violation } from "../referee.ts";
+import { simulate } from "../simulation.ts";
+import type { Mutant } from "./mutant.ts";
+
+/** How one series of seeds against a mutant ended. */
+export interface Trial {
+  /** Seeds until it was caught, that one included; null: it was not. */
+  readonly seeds: number | null;
+  readonly violation: Violation | null;
+  readonly seed: number;
+}
+
+/** Runs seeds from `first` on against a mutant until a checker notices, at most `max`. */
+export async function tryMutant(mutant: Mutant, first: number, max: number): Promise<Trial> {
+  const { alterNode, alterCoordinator, faults, force } = mutant;
+  for (let count = 1; count <= max; count += 1) {
+    const seed = first + count - 1;
+    const undo = mutant.patch?.() ?? ((): void => undefined);
+    try {
+      const { violation } = await simulate({
+        seed,
+        force: { faults, ...force },
+        ...(alterNode === undefined ? {} : { alterNode }),
+        ...(alterCoordinator === undefined ? {} : { alterCoordinator }),
+      });
+      if (violation !== null) return { seeds: count, violation, seed };
+    } finally {
+      undo();
+    }
+  }
+  return { seeds: null, violation: null, seed: first + max - 1 };
+}
