@@ -139,49 +139,65 @@ export function text({ term, offset, crc }: LogPosition): string {
 interface Revision {
   readonly offset: number;
   readonly value: string | null;
+  readonly versionId: number;
 }
+
+/** A put that a committed entry made. */
+export interface CommittedPut {
+  readonly offset: number;
+  readonly versionId: number;
+}
+
+const NO_RECORD = -1;
 
 /** What the committed log makes of the store's keys, independently of the code under test. */
 export class ModelState {
   readonly #keys = new Map<string, Revision[]>();
-  /** Values that were ever put by a committed entry, with its offset. */
-  readonly #puts = new Map<string, number>();
+  /** By value: the put that made it. A conditional put that failed made none. */
+  readonly #puts = new Map<string, CommittedPut>();
+  #nextVersion = 0;
 
   apply({ position, value }: BookEntry): void {
+    const { offset } = position;
+    const holds = (key: string, expected: number | undefined): boolean =>
+      expected === undefined || expected === (this.#at(key, offset)?.versionId ?? NO_RECORD);
     for (const write of writesOf({ value })) {
       for (const put of write.puts) {
+        if (!holds(put.key, put.expectedVersionId)) continue;
+        const versionId = this.#nextVersion++;
         const wanted = Buffer.from(put.value).toString();
-        if (put.expectedVersionId === -1 && this.get(put.key, position.offset) !== null) continue;
-        this.#puts.set(wanted, position.offset);
-        this.#set(put.key, position.offset, wanted);
+        this.#puts.set(wanted, { offset, versionId });
+        this.#set(put.key, { offset, value: wanted, versionId });
       }
-      for (const { key } of write.deletes) this.#set(key, position.offset, null);
+      for (const { key, expectedVersionId } of write.deletes) {
+        if (!holds(key, expectedVersionId)) continue;
+        this.#set(key, { offset, value: null, versionId: NO_RECORD });
+      }
     }
   }
 
-  /** Offset of the committed entry that put this value; null when there is none. */
-  offsetOf(value: string): number | null {
+  /** The committed put of this value; null when there is none. */
+  putOf(value: string): CommittedPut | null {
     return this.#puts.get(value) ?? null;
-  }
-
-  get(key: string, offset: number): string | null {
-    const revisions = this.#keys.get(key) ?? [];
-    return revisions.findLast((revision) => revision.offset <= offset)?.value ?? null;
   }
 
   /** All pairs as of `offset`, sorted by key. */
   pairs(offset: number): readonly (readonly [string, string])[] {
     const pairs: [string, string][] = [];
     for (const key of [...this.#keys.keys()].sort()) {
-      const value = this.get(key, offset);
+      const value = this.#at(key, offset)?.value ?? null;
       if (value !== null) pairs.push([key, value]);
     }
     return pairs;
   }
 
-  #set(key: string, offset: number, value: string | null): void {
+  #at(key: string, offset: number): Revision | undefined {
+    return this.#keys.get(key)?.findLast((revision) => revision.offset <= offset);
+  }
+
+  #set(key: string, revision: Revision): void {
     const revisions = this.#keys.get(key) ?? [];
-    revisions.push({ offset, value });
+    revisions.push(revision);
     this.#keys.set(key, revisions);
   }
 }

@@ -29,7 +29,6 @@ import { nothingExposedDisappears } from "./checkers/i7-nothing-exposed-disappea
 import { oneLeaderPerTerm } from "./checkers/i1-one-leader-per-term.ts";
 import { onlyVotersCount } from "./checkers/i11-only-voters-count.ts";
 import { promotedHoldsItsTarget } from "./checkers/r16-promoted-holds-its-target.ts";
-import { ReadsAreCurrent } from "./checkers/reads-are-current.ts";
 import { stateMachineSafety } from "./checkers/i6-state-machine-safety.ts";
 import { termsNeverDecrease } from "./checkers/i2-terms-never-decrease.ts";
 import { CommittedLog, LogBook, ModelState } from "./log-book.ts";
@@ -49,7 +48,6 @@ export class Referee {
   readonly book = new LogBook();
   readonly committed = new CommittedLog(this.book);
   readonly model = new ModelState();
-  readonly reads: ReadsAreCurrent;
   violation: Violation | null = null;
   readonly #claims = new DurableClaims(this.committed);
   readonly versions: VersionsIncrease;
@@ -70,7 +68,6 @@ export class Referee {
       violate: (invariant, message) => this.violate(invariant, message),
     };
     this.committed.onEntry = (entry) => this.model.apply(entry);
-    this.reads = new ReadsAreCurrent(context);
     this.versions = new VersionsIncrease(context);
     this.#checkers = [
       oneLeaderPerTerm(context),

@@ -63,6 +63,11 @@ export class SimLane<T> implements AsyncIterable<T> {
     this.#wakeReader();
   }
 
+  /** Its reader has been told of its end. */
+  get ended(): boolean {
+    return this.#end !== null;
+  }
+
   /** The writing side gives up: nobody reads any more. */
   abandon(): void {
     this.#closed = true;
@@ -155,7 +160,8 @@ export class SimStream<Up, Down> {
 
   /** True when neither side has anything to expect of the other any more. */
   get over(): boolean {
-    return this.#clientEnded || this.#serverEnded;
+    const client = this.#clientEnded || this.#down.ended;
+    return client && (this.#serverEnded || this.#up.ended);
   }
 
   /** The client's connection is gone, as far as it knows. */

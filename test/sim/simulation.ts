@@ -1,6 +1,7 @@
 import type { CoordinatorOptions } from "../../operator/controller/coordinator.ts";
 import { ServingStatus } from "../../sidecar/protocol/status.ts";
 import type { NodeOptions } from "../../sidecar/runtime/node.ts";
+import { checkLinearizable } from "../linearizability/check.ts";
 import { Chance } from "./chance.ts";
 import { SimCluster } from "./cluster.ts";
 import { Nemesis } from "./nemesis.ts";
@@ -15,6 +16,7 @@ import { Workload, type WorkloadCounts } from "./workload.ts";
 const START_MS = 20_000;
 const RECOVERY_MS = 60_000;
 const WRITES_AT_END = 5;
+const LINEARIZABILITY_STEPS_MAX = 200_000;
 
 /** How a run went. */
 export interface SimResult {
@@ -30,6 +32,8 @@ export interface SimResult {
   readonly counts: WorkloadCounts;
   /** Longest virtual time from the end of the faults until every replica voted again. */
   readonly recoveryMs: number;
+  /** The search for an order of all requests was given up (I18). */
+  readonly undecided: boolean;
 }
 
 /** How to run a seed. */
@@ -74,6 +78,7 @@ class Run {
   readonly #nemesis: Nemesis;
   readonly #workload: Workload;
   #recoveryMs = 0;
+  #undecided = false;
 
   constructor(settings: SimSettings) {
     this.#settings = settings;
@@ -121,6 +126,7 @@ class Run {
       wipes: this.#nemesis.wipes,
       counts: this.#workload.counts,
       recoveryMs: this.#recoveryMs,
+      undecided: this.#undecided,
     };
   }
 
@@ -257,9 +263,13 @@ class Run {
     const { referee } = this.cluster;
     await this.cluster.inspectAll();
     for (const [value, key] of this.#workload.acknowledged) {
-      if (referee.model.offsetOf(value) !== null) continue;
+      if (referee.model.putOf(value) !== null) continue;
       referee.violate("I7", `${key}=${value} was acknowledged and is in no committed entry`);
     }
+    const { history } = this.#workload;
+    const verdict = checkLinearizable(history, LINEARIZABILITY_STEPS_MAX);
+    if (verdict.kind === "violation") referee.violate("I18", verdict.witness);
+    this.#undecided = verdict.kind === "undecided";
     const applied = new Set(
       this.#members().map((node) => node.replica?.status().appliedOffset ?? -1),
     );

@@ -14,6 +14,8 @@ export interface SeedSummary {
   /** Empty: every invariant held. */
   readonly failure: string;
   readonly traceHash: string;
+  readonly operations: number;
+  readonly undecided: boolean;
 }
 
 /** The summary of a result; `failure` is what {@link describeFailure} says of it. */
@@ -29,6 +31,8 @@ export function summarize(result: SimResult, realMs: number, failure: string): S
     faults: Object.fromEntries(result.faults),
     failure,
     traceHash: result.traceHash,
+    operations: result.counts.acknowledged + result.counts.reads + result.counts.unknown,
+    undecided: result.undecided,
   };
 }
 
@@ -42,6 +46,8 @@ export class Tally {
   #wipes = 0;
   #acknowledged = 0;
   #events = 0;
+  #operations = 0;
+  #undecided = 0;
   #slowest = { ms: 0, seed: 0 };
   readonly #faults = new Map<string, number>();
 
@@ -53,6 +59,8 @@ export class Tally {
     this.#wipes += seed.wipes;
     this.#acknowledged += seed.acknowledged;
     this.#events += seed.events;
+    this.#operations += seed.operations;
+    if (seed.undecided) this.#undecided += 1;
     if (seed.recoveryMs > this.#slowest.ms)
       this.#slowest = { ms: seed.recoveryMs, seed: seed.seed };
     for (const [fault, count] of Object.entries(seed.faults)) {
@@ -77,6 +85,7 @@ export class Tally {
       `${(this.#simulatedMs / 1000).toFixed(0)} s simulated`,
       `${perCore.toFixed(0)} s a second a core`,
       `${this.#events} events`,
+      `${this.#operations} requests in histories, ${this.#undecided} histories undecided`,
       `${this.#acknowledged} writes acknowledged`,
       `${this.#wipes} wipes survived`,
       `slowest recovery ${this.#slowest.ms.toFixed(0)} ms (seed ${this.#slowest.seed})`,

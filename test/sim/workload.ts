@@ -1,13 +1,28 @@
 import { ProtocolError } from "../../sidecar/protocol/errors.ts";
-import { WriteRequest } from "../../sidecar/protocol/gen/oxia-client.ts";
+import { KeyComparisonType, Status, WriteRequest } from "../../sidecar/protocol/gen/oxia-client.ts";
 import type { ReplicaHandle } from "../../sidecar/runtime/ports.ts";
+import type { Call, Expected, Operation, Outcome } from "../linearizability/history.ts";
 import { Chance } from "./chance.ts";
 import type { SimCluster } from "./cluster.ts";
 import { SimProcess } from "./sim-clock.ts";
+import { NetworkFailure } from "./sim-network.ts";
 import { SHARD } from "./sim-node.ts";
 
 const REQUEST_TIMEOUT_MS = 1_500;
 const RETRY_MS = 30;
+/** Scans tie all keys together for the check of their order, which is feasible for a few. */
+const SCANNED_KEYS_MAX = 4;
+const KEY_START = "key-";
+const KEY_END = "key-~";
+const WHOLE_RANGE = { shard: undefined, secondaryIndexName: undefined, includeInternalKeys: false };
+const UNKNOWN = Number.POSITIVE_INFINITY;
+/** Refusals that say that the request was not begun. */
+const NOTHING_DONE: ReadonlySet<string> = new Set([
+  "NODE_IS_NOT_LEADER",
+  "NODE_IS_NOT_MEMBER",
+  "NOT_INITIALIZED",
+  "SHARD_NOT_FOUND",
+]);
 
 /** Counts of what clients saw. */
 export interface WorkloadCounts {
@@ -17,11 +32,15 @@ export interface WorkloadCounts {
   reads: number;
 }
 
-/** Clients that put unique values and read them back, one request at a time each. */
+/** Clients that put unique values, delete and read them back, one request at a time each. */
 export class Workload {
   readonly counts: WorkloadCounts = { acknowledged: 0, unknown: 0, refused: 0, reads: 0 };
   /** The value of every acknowledged write, with its key. */
   readonly acknowledged = new Map<string, string>();
+  /** Every write, and every read that was answered. */
+  readonly history: Operation[] = [];
+  /** By client and key: the version that it saw last. */
+  readonly #versions = new Map<string, number>();
   readonly #cluster: SimCluster;
   readonly #seed: Chance;
   readonly #answering = new Map<SimProcess, string>();
@@ -50,7 +69,8 @@ export class Workload {
   async writeAll(count: number): Promise<void> {
     const process = this.#process("client-once");
     for (let i = 0; i < count; i += 1) {
-      while (!(await this.#put(process))) await pauseOf(process, RETRY_MS);
+      const key = this.#key(process.chance);
+      while (!(await this.#put(process, key, undefined))) await pauseOf(process, RETRY_MS);
     }
   }
 
@@ -58,62 +78,122 @@ export class Workload {
     const { thinkMs } = this.#cluster.options;
     while (!this.#stopped) {
       const write = process.chance.happens(writeShare);
-      const done = write ? await this.#put(process) : await this.#get(process);
+      const done = write ? await this.#write(process) : await this.#read(process);
       await pauseOf(process, done ? thinkMs * process.chance.unit() : RETRY_MS);
     }
   }
 
-  /** True when it was acknowledged. */
-  async #put(process: SimProcess): Promise<boolean> {
-    const { referee } = this.#cluster;
-    const key = this.#key(process.chance);
-    const value = `v${this.#next++}`.padEnd(this.#cluster.options.valueBytes, ".");
-    const newestBefore = referee.versions.newest;
-    const request = WriteRequest.fromPartial({
-      shard: SHARD,
-      puts: [{ key, value: Buffer.from(value) }],
-    });
-    const raw = WriteRequest.encode(request).finish();
-    try {
-      const versionId = await this.#ask(process, "write", async (node, replica) => {
-        const { puts } = await replica.write(request, raw);
-        referee.answered({ kind: "write", node, key, value });
-        return puts[0]?.version?.versionId ?? -1;
-      });
-      referee.versions.acknowledged({ key, versionId, newestBefore });
-    } catch (error) {
-      const refused = error instanceof ProtocolError && error.reason !== "RESOURCE_UNAVAILABLE";
-      if (refused) this.counts.refused += 1;
-      else this.counts.unknown += 1;
-      return false;
-    }
-    this.counts.acknowledged += 1;
-    this.acknowledged.set(value, key);
-    referee.reads.ended("write", { key, value, knownOffset: -1 });
-    return true;
+  async #write(process: SimProcess): Promise<boolean> {
+    const { chance } = process;
+    const key = this.#key(chance);
+    const kind = chance.unit();
+    if (kind < 0.7) return this.#put(process, key, undefined);
+    const expected = this.#versions.get(`${process.name} ${key}`) ?? null;
+    if (kind < 0.85) return this.#put(process, key, expected);
+    return this.#delete(process, key, chance.happens(0.5) ? undefined : expected);
   }
 
-  async #get(process: SimProcess): Promise<boolean> {
+  async #read(process: SimProcess): Promise<boolean> {
+    const scans = this.#cluster.options.keys <= SCANNED_KEYS_MAX;
+    if (scans && process.chance.happens(0.2)) return this.#scan(process);
+    return this.#get(process, this.#key(process.chance));
+  }
+
+  /** True when it was acknowledged. */
+  async #put(process: SimProcess, key: string, expected: Expected): Promise<boolean> {
     const { referee } = this.#cluster;
-    const key = this.#key(process.chance);
-    const knownOffset = referee.reads.knownOffset(key);
-    try {
-      const value = await this.#ask(process, "read", async (node, replica) => {
+    const value = `v${this.#next++}`.padEnd(this.#cluster.options.valueBytes, ".");
+    const newestBefore = referee.versions.newest;
+    const put = { key, value: Buffer.from(value), ...expectation(expected) };
+    const request = WriteRequest.fromPartial({ shard: SHARD, puts: [put] });
+    const raw = WriteRequest.encode(request).finish();
+    const call: Call = { kind: "put", key, value, expected };
+    return this.#ends(process, call, async () => {
+      const [answer] = await this.#ask(process, "write", async (node, replica) => {
+        const { puts } = await replica.write(request, raw);
+        const written = puts[0]?.status === Status.OK;
+        if (written) referee.answered({ kind: "write", node, key, value });
+        return puts;
+      });
+      if (answer?.status !== Status.OK) return { kind: "refused" };
+      const versionId = answer.version?.versionId ?? -1;
+      referee.versions.acknowledged({ key, versionId, newestBefore });
+      this.#versions.set(`${process.name} ${key}`, versionId);
+      this.acknowledged.set(value, key);
+      return { kind: "written", versionId };
+    });
+  }
+
+  async #delete(process: SimProcess, key: string, expected: Expected): Promise<boolean> {
+    const deletes = [{ key, ...expectation(expected) }];
+    const request = WriteRequest.fromPartial({ shard: SHARD, deletes });
+    const raw = WriteRequest.encode(request).finish();
+    return this.#ends(process, { kind: "delete", key, expected }, async () => {
+      const [answer] = await this.#ask(process, "write", async (_node, replica) => {
+        const response = await replica.write(request, raw);
+        return response.deletes;
+      });
+      if (answer?.status === Status.OK) return { kind: "deleted" };
+      return answer?.status === Status.KEY_NOT_FOUND ? { kind: "absent" } : { kind: "refused" };
+    });
+  }
+
+  async #get(process: SimProcess, key: string): Promise<boolean> {
+    const { referee } = this.#cluster;
+    const comparisonType = KeyComparisonType.EQUAL;
+    const request = { key, includeValue: true, comparisonType, secondaryIndexName: undefined };
+    return this.#ends(process, { kind: "get", key }, async () => {
+      const found = await this.#ask(process, "read", async (node, replica) => {
         await replica.readBarrier(new AbortController().signal);
-        const found = replica.get({
-          key,
-          includeValue: true,
-          comparisonType: 0,
-          secondaryIndexName: undefined,
-        });
-        const shown = found.value === undefined ? null : Buffer.from(found.value).toString();
+        const seen = replica.get(request);
+        const shown = seen.value === undefined ? null : Buffer.from(seen.value).toString();
         referee.answered({ kind: "read", node, key, value: shown });
-        return shown;
+        return seen;
       });
       this.counts.reads += 1;
-      referee.reads.ended("read", { key, value, knownOffset });
+      if (found.value === undefined) return { kind: "absent" };
+      const versionId = found.version?.versionId ?? -1;
+      this.#versions.set(`${process.name} ${key}`, versionId);
+      return { kind: "found", value: Buffer.from(found.value).toString(), versionId };
+    });
+  }
+
+  async #scan(process: SimProcess): Promise<boolean> {
+    const range = { startInclusive: KEY_START, endExclusive: KEY_END };
+    const call: Call = { kind: "scan", start: KEY_START, end: KEY_END };
+    return this.#ends(process, call, async () => {
+      const pairs = await this.#ask(process, "read", async (_node, replica) => {
+        await replica.readBarrier(new AbortController().signal);
+        return [...replica.scan({ ...WHOLE_RANGE, ...range })].flat();
+      });
+      this.counts.reads += 1;
+      const seen = pairs.map(({ key = "", value, version }) => ({
+        key,
+        value: Buffer.from(value ?? []).toString(),
+        versionId: version?.versionId ?? -1,
+      }));
+      return { kind: "pairs", pairs: seen };
+    });
+  }
+
+  /** Keeps the operation, however it ends. True when it was answered. */
+  async #ends(process: SimProcess, call: Call, ask: () => Promise<Outcome>): Promise<boolean> {
+    const client = process.name;
+    const { time } = this.#cluster;
+    const calledAt = time.nowMs;
+    try {
+      const outcome = await ask();
+      this.history.push({ client, call, outcome, calledAt, returnedAt: time.nowMs });
+      if (call.kind === "put" || call.kind === "delete") this.counts.acknowledged += 1;
       return true;
-    } catch {
+    } catch (error) {
+      const reads = call.kind === "get" || call.kind === "scan";
+      const refused = wasNotBegun(error);
+      if (refused) this.counts.refused += 1;
+      else this.counts.unknown += 1;
+      if (reads || refused) return false;
+      const unknown = { kind: "unknown" } as const;
+      this.history.push({ client, call, outcome: unknown, calledAt, returnedAt: UNKNOWN });
       return false;
     }
   }
@@ -168,6 +248,17 @@ export class Workload {
   #process(name: string): SimProcess {
     return new SimProcess(name, this.#cluster.time, new Chance(this.#seed.below(2 ** 31)));
   }
+}
+
+/** True when nothing came of a request, for certain. */
+function wasNotBegun(error: unknown): boolean {
+  if (error instanceof ProtocolError) return NOTHING_DONE.has(error.reason);
+  return error instanceof NetworkFailure && error.message.startsWith("connection refused");
+}
+
+/** `expectedVersionId` as the protocol has it: -1 is "no such key". */
+function expectation(expected: Expected): { readonly expectedVersionId?: number } {
+  return expected === undefined ? {} : { expectedVersionId: expected ?? -1 };
 }
 
 async function pauseOf(process: SimProcess, delayMs: number): Promise<void> {

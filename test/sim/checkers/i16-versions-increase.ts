@@ -10,7 +10,7 @@ export interface VersionedWrite {
 
 /**
  * I16: version ids strictly increase, also over failovers: a write that was sent after another one
- * was acknowledged has a higher version id, and no two writes have the same (H20).
+ * was acknowledged has a higher version id, no two writes have the same (H20).
  */
 export class VersionsIncrease {
   readonly #context: CheckContext;

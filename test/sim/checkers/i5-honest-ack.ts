@@ -14,7 +14,7 @@ export function honestAck(context: CheckContext): Checker {
     },
     answered({ kind, node, key, value }) {
       if (kind !== "write" || value === null) return;
-      if (context.model.offsetOf(value) !== null) return;
+      if (context.model.putOf(value) !== null) return;
       context.violate("I5", `${node} acknowledged ${key}=${value}, which no committed entry holds`);
     },
   };

@@ -15,7 +15,7 @@ export function nothingExposedDisappears(context: CheckContext): Checker {
       if (conflict !== null) context.violate("I7", `${node}: ${conflict.message}`);
     },
     answered({ kind, node, key, value }) {
-      if (kind !== "read" || value === null || context.model.offsetOf(value) !== null) return;
+      if (kind !== "read" || value === null || context.model.putOf(value) !== null) return;
       context.violate("I7", `${node} showed ${key}=${value}, which no committed entry holds`);
     },
   };

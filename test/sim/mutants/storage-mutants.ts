@@ -105,7 +105,7 @@ export const STORAGE_MUTANTS: readonly Mutant[] = [
     name: "unsynced-promises",
     does: "forgets the term it promised when power is lost",
     breaks: ["R3", "I2"],
-    caughtBy: ["I2", "I1", "I10", "I12", "I13"],
+    caughtBy: ["I2", "I1", "I5", "I10", "I12", "I13"],
     faults: [...CRASHES, "moveLeader", "coordinatorCrash"],
     alterNode: onDisk((disk) => lying(disk, new RegExp(`${META_FILE}|/wal/default/0$`, "u"))),
   },
