@@ -21,6 +21,12 @@ const RESTART_MS = 200;
 /** Real time is precious: states are compared once in so many events of a node. */
 const INSPECT_EVERY = 400;
 
+/** What happens, as somebody who waits for a moment in a protocol sees it. */
+export type SimStep =
+  | { readonly kind: "event"; readonly owner: string; readonly label: string }
+  | { readonly kind: "call"; readonly name: string; readonly to: string }
+  | { readonly kind: "saved"; readonly record: ShardRecord };
+
 /** A coordinator's process. */
 export interface SimCoordinator {
   readonly process: SimProcess;
@@ -43,6 +49,8 @@ export class SimCluster {
   readonly referee: Referee;
   readonly nodes: readonly SimNode[];
   readonly coordinators: SimCoordinator[] = [];
+  /** Is shown every step. To act on one, schedule an event: this one is not over. */
+  probe: (step: SimStep) => void = () => undefined;
   /** Calls and saves until the next coordinator dies at one; 0: none does. */
   coordinatorDiesAfter = 0;
   /** Nodes whose disk was set back and whose replica still votes, by the record (H19). */
@@ -163,6 +171,7 @@ export class SimCluster {
           time: this.time,
           onCall: (call, to) => {
             if (call !== "getInfo") this.note(name, `calls ${call} of ${to}`);
+            this.probe({ kind: "call", name: call, to });
             this.#coordinatorStep(process, call);
           },
           onServing: (call, node) => {
@@ -223,6 +232,7 @@ export class SimCluster {
 
   async #settle(owner: Owner | null, label: string): Promise<void> {
     this.note(owner?.name ?? "-", label);
+    this.probe({ kind: "event", owner: owner?.name ?? "", label });
     this.#events += 1;
     if (this.#events % 5_000 === 0) this.network.tidy();
     const node = this.nodes.find((one) => one.process !== null && one.process === owner);
@@ -251,6 +261,7 @@ export class SimCluster {
       if (member.role === "learner") this.setBack.delete(member.node);
     }
     this.referee.recordSaved(record);
+    this.probe({ kind: "saved", record });
     this.#coordinatorStep(by, "save");
   }
 

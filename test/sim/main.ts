@@ -1,11 +1,10 @@
 /** `npm run sim`: see USAGE in `arguments.ts`. */
-import { type ChildProcess, fork } from "node:child_process";
 import { createWriteStream } from "node:fs";
-import { fileURLToPath } from "node:url";
 import { parseArguments, type SimArguments, USAGE, UsageError } from "./arguments.ts";
 import { Chance } from "./chance.ts";
-import { describeFailure } from "./failure.ts";
-import { optionsOf } from "./options.ts";
+import { describeFailure, shrink } from "./failure.ts";
+import { inWorkers, serveOrders } from "./jobs.ts";
+import { optionsOf, type SimOptions } from "./options.ts";
 import { simulate } from "./simulation.ts";
 import { type SeedSummary, summarize, Tally } from "./tally.ts";
 
@@ -35,30 +34,16 @@ async function runInWorkers(asked: SimArguments, tally: Tally): Promise<void> {
     if (asked.untilFailure && tally.failed.length > 0) return false;
     return next < asked.seed + asked.seeds && performance.now() < endMs;
   };
-  const worker = (): Promise<void> =>
-    new Promise((resolve, reject) => {
-      const child: ChildProcess = fork(fileURLToPath(new URL("worker.ts", import.meta.url)), {
-        execArgv: process.execArgv,
-      });
-      const give = (): void => {
-        if (more()) child.send({ seed: next++, force: asked.force });
-        else child.disconnect();
-      };
-      child.on("message", (summary: SeedSummary) => {
-        tell(summary, tally);
-        give();
-      });
-      child.on("exit", (code) => {
-        if (code === 0) resolve();
-        else reject(new Error(`a process that runs seeds ended with ${code ?? "a signal"}`));
-      });
-      give();
-    });
   const progress = setInterval(() => {
     process.stderr.write(`${tally.seeds} seeds, ${tally.failed.length} failed\n`);
   }, PROGRESS_MS);
   try {
-    await Promise.all(Array.from({ length: Math.min(asked.jobs, asked.seeds) }, worker));
+    await inWorkers<WorkerOrder, SeedSummary>({
+      module: import.meta.url,
+      jobs: Math.min(asked.jobs, asked.seeds),
+      next: () => (more() ? { seed: next++, force: asked.force } : null),
+      answered: (summary) => tell(summary, tally),
+    });
   } finally {
     clearInterval(progress);
   }
@@ -90,10 +75,28 @@ async function main(asked: SimArguments): Promise<number> {
   return tally.failed.length === 0 ? 0 : 1;
 }
 
-try {
-  process.exitCode = await main(parseArguments(process.argv.slice(2), Date.now()));
-} catch (error) {
-  if (!(error instanceof UsageError)) throw error;
-  process.stderr.write(`${error.message}\n${USAGE}`);
-  process.exitCode = 2;
+/** What a worker is asked for: run this seed. */
+interface WorkerOrder {
+  readonly seed: number;
+  readonly force: Partial<SimOptions>;
+}
+
+async function runOrder({ seed, force }: WorkerOrder): Promise<SeedSummary> {
+  const beganMs = performance.now();
+  const result = await simulate({ seed, force });
+  const realMs = performance.now() - beganMs;
+  const smaller = result.violation === null ? null : await shrink(result);
+  const lines = [describeFailure(result, force), smaller ?? ""].filter((text) => text !== "");
+  return summarize(result, realMs, lines.join("\n"));
+}
+
+if (process.argv.includes("--worker")) serveOrders(runOrder);
+else {
+  try {
+    process.exitCode = await main(parseArguments(process.argv.slice(2), Date.now()));
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    process.stderr.write(`${error.message}\n${USAGE}`);
+    process.exitCode = 2;
+  }
 }

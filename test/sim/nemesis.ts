@@ -252,7 +252,7 @@ export class Nemesis {
    */
   #restore(node: SimNode, image: DiskImage): void {
     const member = this.#cluster.record?.members.find((one) => one.node === node.name);
-    if (member === undefined || node.process === null || !this.#mayLose(node)) return;
+    if (member === undefined || node.process === null || !this.mayLose(node)) return;
     const same = image.replicaUid === member.replicaUid;
     if (same && (member.role !== "voter" || image.term >= member.ackedTerm)) return;
     this.setBack(node, image);
@@ -278,7 +278,7 @@ export class Nemesis {
   }
 
   #wipe(node: SimNode): boolean {
-    if (!this.#mayLose(node)) return false;
+    if (!this.mayLose(node)) return false;
     this.takeDisk(node);
     return true;
   }
@@ -302,7 +302,7 @@ export class Nemesis {
 
   /** A byte of the log changes while the node is down. */
   #corrupt(node: SimNode): boolean {
-    if (!this.#mayLose(node)) return false;
+    if (!this.mayLose(node)) return false;
     this.#cluster.kill(node, { power: false, silent: false });
     this.#cluster.bootLater(node, this.#chance.below(1_000));
     const dir = `/wal/${NAMESPACE}/${SHARD}/log`;
@@ -329,7 +329,7 @@ export class Nemesis {
   }
 
   /** The fault atlas: who keeps its data after this node lost it are a majority of the ensemble. */
-  #mayLose(node: SimNode): boolean {
+  mayLose(node: SimNode): boolean {
     const record = this.#cluster.record;
     if (record === null || !record.initialized) return false;
     const intact = record.members

@@ -10,6 +10,7 @@ import {
   SnapshotChunk,
   SnapshotResponse,
 } from "../../sidecar/protocol/gen/resilver.ts";
+import { COOKIE_FILE } from "../../sidecar/runtime/cookie.ts";
 import { openNode, type NodeOptions } from "../../sidecar/runtime/node.ts";
 import type { PeerTransport, ReplicaHandle } from "../../sidecar/runtime/ports.ts";
 import { DEFAULT_REPLICA_OPTIONS } from "../../sidecar/runtime/replica-options.ts";
@@ -136,6 +137,13 @@ export class SimNode {
   /** Takes directories away from a node that is down. */
   wipe(what: readonly ("wal" | "state")[]): void {
     for (const dir of what) this.disk.wipe(dir === "wal" ? WAL_DIR : STATE_DIR);
+    this.damaged = true;
+  }
+
+  /** Takes the cookie of one directory away from a node that is down. */
+  wipeCookie(which: "wal" | "state"): void {
+    const dir = which === "wal" ? WAL_DIR : STATE_DIR;
+    this.disk.wipe(`${dir}/${NAMESPACE}/${SHARD}/${COOKIE_FILE}`);
     this.damaged = true;
   }
 

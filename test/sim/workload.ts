@@ -37,8 +37,9 @@ export class Workload {
   readonly counts: WorkloadCounts = { acknowledged: 0, unknown: 0, refused: 0, reads: 0 };
   /** The value of every acknowledged write, with its key. */
   readonly acknowledged = new Map<string, string>();
-  /** Every write, and every read that was answered. */
-  readonly history: Operation[] = [];
+  readonly #history: Operation[] = [];
+  /** Requests that are not answered yet. */
+  readonly #open = new Set<Operation>();
   /** By client and key: the version that it saw last. */
   readonly #versions = new Map<string, number>();
   readonly #cluster: SimCluster;
@@ -59,6 +60,11 @@ export class Workload {
       // Every second one only reads: a writer soon leaves a leader that is cut off.
       void this.#client(this.#process(`client-${i}`), i % 2 === 0 ? 0.8 : 0);
     }
+  }
+
+  /** Every write, also one that nobody has answered yet, and every read that was answered. */
+  history(): readonly Operation[] {
+    return [...this.#history, ...this.#open];
   }
 
   stop(): void {
@@ -181,9 +187,12 @@ export class Workload {
     const client = process.name;
     const { time } = this.#cluster;
     const calledAt = time.nowMs;
+    const unknown = { kind: "unknown" } as const;
+    const open = { client, call, outcome: unknown, calledAt, returnedAt: UNKNOWN };
+    this.#open.add(open);
     try {
       const outcome = await ask();
-      this.history.push({ client, call, outcome, calledAt, returnedAt: time.nowMs });
+      this.#history.push({ client, call, outcome, calledAt, returnedAt: time.nowMs });
       if (call.kind === "put" || call.kind === "delete") this.counts.acknowledged += 1;
       return true;
     } catch (error) {
@@ -191,10 +200,10 @@ export class Workload {
       const refused = wasNotBegun(error);
       if (refused) this.counts.refused += 1;
       else this.counts.unknown += 1;
-      if (reads || refused) return false;
-      const unknown = { kind: "unknown" } as const;
-      this.history.push({ client, call, outcome: unknown, calledAt, returnedAt: UNKNOWN });
+      if (!reads && !refused) this.#history.push(open);
       return false;
+    } finally {
+      this.#open.delete(open);
     }
   }
 

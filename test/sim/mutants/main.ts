@@ -1,8 +1,7 @@
 /** `npm run sim:mutants`: see USAGE. */
-import { type ChildProcess, fork } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { fileURLToPath } from "node:url";
+import { inWorkers, serveOrders } from "../jobs.ts";
 import { MUTANTS, REDUNDANT } from "./catalogue.ts";
 import { table, type Series } from "./table.ts";
 import { tryMutant } from "./trial.ts";
@@ -30,45 +29,18 @@ async function work(order: Order): Promise<Series> {
   return { name: order.name, seeds: trial.seeds, checker: trial.violation?.invariant ?? "" };
 }
 
-function serve(): void {
-  process.on("message", (order: Order) => {
-    work(order).then(
-      (series) => process.send?.(series),
-      (error: Error) => {
-        process.stderr.write(`${order.name}: ${error.stack ?? error.message}\n`);
-        process.exit(1);
-      },
-    );
-  });
-  process.on("disconnect", () => process.exit(0));
-}
-
 async function hunt(orders: Order[], jobs: number): Promise<readonly Series[]> {
   const done: Series[] = [];
-  const one = (): Promise<void> =>
-    new Promise((resolve, reject) => {
-      const child: ChildProcess = fork(fileURLToPath(import.meta.url), ["--worker"], {
-        execArgv: process.execArgv,
-      });
-      const give = (): void => {
-        const next = orders.shift();
-        if (next === undefined) child.disconnect();
-        else child.send(next);
-      };
-      child.on("message", (series: Series) => {
-        done.push(series);
-        const caught =
-          series.seeds === null ? "NOT CAUGHT" : `${series.seeds} by ${series.checker}`;
-        process.stderr.write(`${series.name}: ${caught}\n`);
-        give();
-      });
-      child.on("exit", (code) => {
-        if (code === 0) resolve();
-        else reject(new Error(`a process that hunts mutants ended with ${code ?? "a signal"}`));
-      });
-      give();
-    });
-  await Promise.all(Array.from({ length: jobs }, one));
+  await inWorkers<Order, Series>({
+    module: import.meta.url,
+    jobs,
+    next: () => orders.shift() ?? null,
+    answered: (series) => {
+      done.push(series);
+      const caught = series.seeds === null ? "NOT CAUGHT" : `${series.seeds} by ${series.checker}`;
+      process.stderr.write(`${series.name}: ${caught}\n`);
+    },
+  });
   return done;
 }
 
@@ -112,5 +84,5 @@ function listed(names: readonly string[]): string {
   return names.length === 0 ? "" : ` (${names.join(", ")})`;
 }
 
-if (process.argv.includes("--worker")) serve();
+if (process.argv.includes("--worker")) serveOrders(work);
 else process.exitCode = await main(process.argv.slice(2));

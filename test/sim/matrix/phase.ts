@@ -1,0 +1,102 @@
+import type { SimCluster, SimStep } from "../cluster.ts";
+import { ServingStatus } from "../../../sidecar/protocol/status.ts";
+
+/** What a phase is watched with. */
+export interface PhaseWatch {
+  readonly cluster: SimCluster;
+  /** The node that is being rebuilt; "" when none is. */
+  readonly learner: string;
+  /** The term before the election that the cell orders. */
+  readonly termBefore: number;
+}
+
+/** One moment of a protocol at which a disk can be lost. */
+export interface Phase {
+  readonly name: string;
+  /** What has to be going on for it to come. */
+  readonly during: "nothing" | "election" | "recovery" | "ensembleChange";
+  readonly reached: (step: SimStep, watch: PhaseWatch) => boolean;
+}
+
+const calls =
+  (name: string): Phase["reached"] =>
+  (step) =>
+    step.kind === "call" && step.name === name;
+
+const recoveryPhase =
+  (name: string): Phase["reached"] =>
+  (step, { cluster, learner }) =>
+    step.kind === "event" &&
+    step.owner === learner &&
+    cluster.node(learner).replica?.status().recovery?.phase === name;
+
+const leads =
+  (serving: boolean): Phase["reached"] =>
+  (step, { cluster, termBefore }) => {
+    if (step.kind !== "event") return false;
+    const status = cluster.nodes.find(({ name }) => name === step.owner)?.replica?.status();
+    if (status?.status !== ServingStatus.LEADER || status.term <= termBefore) return false;
+    return status.serving === serving;
+  };
+
+/** Every phase, in the order of the protocols. */
+export const PHASES: readonly Phase[] = [
+  { name: "steady", during: "nothing", reached: () => true },
+  {
+    name: "term raised",
+    during: "election",
+    reached: (step, { termBefore }) => step.kind === "saved" && step.record.term > termBefore,
+  },
+  { name: "fencing", during: "election", reached: calls("newTerm") },
+  { name: "electing", during: "election", reached: calls("becomeLeader") },
+  { name: "barrier", during: "election", reached: leads(false) },
+  { name: "newly serving", during: "election", reached: leads(true) },
+  { name: "discarding", during: "recovery", reached: calls("removeFollower") },
+  {
+    name: "recorded as learner",
+    during: "recovery",
+    reached: (step, { learner }) =>
+      step.kind === "saved" &&
+      step.record.members.some(({ node, role }) => node === learner && role === "learner"),
+  },
+  { name: "enrolling", during: "recovery", reached: calls("enrol") },
+  {
+    name: "first chunk",
+    during: "recovery",
+    reached: (step, { learner }) =>
+      step.kind === "event" && step.owner === learner && step.label === "snapshot>",
+  },
+  {
+    name: "mid transfer",
+    during: "recovery",
+    reached: (step, { cluster, learner }) => {
+      if (step.kind !== "event" || step.owner !== learner) return false;
+      const progress = cluster.node(learner).replica?.status().recovery;
+      return progress !== undefined && progress.bytesDone * 2 > progress.bytesTotal;
+    },
+  },
+  { name: "installing", during: "recovery", reached: recoveryPhase("Installing") },
+  { name: "installed", during: "recovery", reached: recoveryPhase("CatchingUp") },
+  {
+    name: "promoting",
+    during: "recovery",
+    reached: (step, { cluster, learner }) =>
+      step.kind === "saved" &&
+      cluster.node(learner).replica?.status().enrolledTerm === step.record.term &&
+      step.record.members.some(({ node, role }) => node === learner && role === "voter"),
+  },
+  { name: "telling the leader", during: "recovery", reached: calls("promote") },
+  {
+    name: "joint",
+    during: "ensembleChange",
+    reached: (step) => step.kind === "saved" && step.record.next?.joint === true,
+  },
+  { name: "committing under both", during: "ensembleChange", reached: calls("updateEnsemble") },
+  {
+    name: "joint left",
+    during: "ensembleChange",
+    reached: (step) =>
+      step.kind === "saved" && step.record.members.some(({ role }) => role === "leaving"),
+  },
+  { name: "retiring", during: "ensembleChange", reached: calls("deleteShard") },
+];

@@ -1,0 +1,141 @@
+import { checkLinearizable } from "../linearizability/check.ts";
+import { ServingStatus } from "../../sidecar/protocol/status.ts";
+import type { SimCluster } from "./cluster.ts";
+import type { Nemesis } from "./nemesis.ts";
+import type { SimNode } from "./sim-node.ts";
+import type { Workload } from "./workload.ts";
+
+/** Virtual time within which a healthy store starts, and a healed one has recovered (L1, L2). */
+const START_MS = 20_000;
+const RECOVERY_MS = 60_000;
+const LINEARIZABILITY_STEPS_MAX = 200_000;
+
+/** What a run waits for, and how it is judged in the end. */
+export class StoreLife {
+  readonly cluster: SimCluster;
+  readonly nemesis: Nemesis;
+  readonly workload: Workload;
+  /** Longest virtual time that a recovery took. */
+  recoveryMs = 0;
+  /** The search for an order of all requests was given up (I18). */
+  undecided = false;
+
+  constructor(cluster: SimCluster, nemesis: Nemesis, workload: Workload) {
+    this.cluster = cluster;
+    this.nemesis = nemesis;
+    this.workload = workload;
+  }
+
+  /** Boots all nodes and a coordinator; true when the store serves. */
+  async start(): Promise<boolean> {
+    const { cluster } = this;
+    for (const node of cluster.nodes) cluster.boot(node);
+    cluster.startCoordinator();
+    return this.until("L2", START_MS, () => this.healthy() === null);
+  }
+
+  /** L1: every replica votes again within the bound. */
+  async recovered(): Promise<boolean> {
+    const fromMs = this.cluster.time.nowMs;
+    const done = await this.until("L1", RECOVERY_MS, () => this.healthy() === null);
+    this.recoveryMs = Math.max(this.recoveryMs, this.cluster.time.nowMs - fromMs);
+    return done;
+  }
+
+  /** L2: writes are accepted within the bound. */
+  async writes(count: number): Promise<boolean> {
+    let written = false;
+    void this.workload.writeAll(count).then(() => {
+      written = true;
+    });
+    return this.until("L2", RECOVERY_MS, () => written);
+  }
+
+  /** Waits; when the bound passes first, `invariant` does not hold. */
+  async until(invariant: string, boundMs: number, done: () => boolean): Promise<boolean> {
+    const { cluster } = this;
+    const reached = await cluster.time.run(boundMs, () => this.broken() || done());
+    if (this.broken()) return false;
+    if (!reached) {
+      const why = this.settled() ?? "writes are not acknowledged";
+      const views = cluster.coordinators.map(({ coordinator }) => coordinator.views());
+      const seen = cluster.nodes.map((node) => node.replica?.status());
+      const known = { record: cluster.record, views, seen };
+      cluster.note("-", JSON.stringify(known, null, 1));
+      cluster.referee.violate(invariant, `not within ${boundMs} ms: ${why}`);
+    }
+    return reached;
+  }
+
+  /** The nodes that the record names. */
+  members(): readonly SimNode[] {
+    const { record, nodes } = this.cluster;
+    return nodes.filter(({ name }) => record?.members.some(({ node }) => node === name) === true);
+  }
+
+  /** True when an invariant does not hold: the run is over. */
+  broken(): boolean {
+    return this.cluster.referee.violation !== null;
+  }
+
+  /**
+   * What keeps the store from being whole; null when every replica votes under a serving leader.
+   */
+  healthy(): string | null {
+    const { record } = this.cluster;
+    if (record === null || record.leader === null) return "nobody leads";
+    const { desired, ensemble, members, next } = record;
+    if (next !== undefined) return `the ensemble changes to ${next.ensemble.join(", ")}`;
+    if (ensemble.length !== desired.length || !desired.every((node) => ensemble.includes(node))) {
+      return `the ensemble is ${ensemble.join(", ")}, wanted is ${desired.join(", ")}`;
+    }
+    if (members.length !== ensemble.length) return "not all replicas are members, or too many";
+    for (const member of record.members) {
+      const status = this.cluster.node(member.node).replica?.status();
+      if (status === undefined) return `${member.node} has no replica`;
+      if (member.role !== "voter") return `${member.node} is a ${member.role}`;
+      if (status.replicaUid !== member.replicaUid) return `${member.node} was wiped`;
+      if (status.fault !== "") return `${member.node}: ${status.fault}`;
+      if (status.term !== record.term) return `${member.node} is in term ${status.term}`;
+    }
+    const leader = this.cluster.node(record.leader.node).replica?.status();
+    if (leader?.status !== ServingStatus.LEADER || !leader.serving)
+      return "the leader does not serve";
+    const { followers } = leader;
+    if (followers.length !== ensemble.length - 1) return "the leader does not feed everybody";
+    const idle = followers.find((one) => one.state !== "Stream");
+    return idle === undefined ? null : `${idle.node} is fed as ${idle.state}`;
+  }
+
+  /** Also: every replica holds and has applied all of the leader's log. */
+  settled(): string | null {
+    const sick = this.healthy();
+    if (sick !== null) return sick;
+    const statuses = this.members().map((node) => node.replica?.status());
+    const head = Math.max(...statuses.map((status) => status?.head?.offset ?? -1));
+    const behind = statuses.find((status) => status?.appliedOffset !== head);
+    return behind === undefined
+      ? null
+      : `${behind.node} applied ${behind.appliedOffset} of ${head}`;
+  }
+
+  /**
+   * Every acknowledged write is in the model, and every state machine is what the model says (I6).
+   */
+  async judgeEnd(): Promise<void> {
+    const { referee } = this.cluster;
+    await this.cluster.inspectAll();
+    for (const [value, key] of this.workload.acknowledged) {
+      if (referee.model.putOf(value) !== null) continue;
+      referee.violate("I7", `${key}=${value} was acknowledged and is in no committed entry`);
+    }
+    const history = this.workload.history();
+    const verdict = checkLinearizable(history, LINEARIZABILITY_STEPS_MAX);
+    if (verdict.kind === "violation") referee.violate("I18", verdict.witness);
+    this.undecided = verdict.kind === "undecided";
+    const applied = new Set(
+      this.members().map((node) => node.replica?.status().appliedOffset ?? -1),
+    );
+    if (applied.size !== 1) referee.violate("I6", `replicas end at ${[...applied].join(", ")}`);
+  }
+}
