@@ -7,7 +7,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
-import { compile, installDependencies, npmCommand, root } from "./bootstrap.mjs";
+import { compile, installDependencies, npmCommand, root, tool } from "./bootstrap.mjs";
 import { obstacle } from "./cluster.mjs";
 import { closingLine, LANES, runLane, runLanes } from "./lanes.mjs";
 import { withCluster } from "./test-cluster.mjs";
@@ -23,6 +23,11 @@ compile();
 // What could not be installed fails the tests that need it, and they say how to get it.
 installTools();
 add(runLanes());
+// Always the same seeds: what fails here is a change's doing. People run others.
+step("simulator", () => {
+  const seeds = ["--seed", "100000", "--seeds", "2000"];
+  return runNode(process.execPath, [tool("tsx", "dist/cli.mjs"), "test/sim/main.ts", ...seeds]);
+});
 step("main job", () => smoke(process.execPath));
 step("main job on Node 24", () => {
   const node = node24();

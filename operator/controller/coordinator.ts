@@ -224,6 +224,7 @@ export class Coordinator {
         replica: watch.replica(key),
         openRefusal: this.#refusals.get(`${node} ${shardKeyText(key)}`) ?? null,
         volumeTerminating: this.#options.platform.isVolumeTerminating?.(node) ?? false,
+        claims: this.#options.platform.claims?.(node) ?? null,
         freeBytes: null,
       });
     }

@@ -21,6 +21,7 @@ import type {
   UpdateEnsembleResponse,
 } from "../../sidecar/protocol/gen/resilver.ts";
 import type { ShardAssignments } from "../../sidecar/protocol/gen/oxia-client.ts";
+import type { ClaimUids } from "../core/observed.ts";
 import type { ShardKey, ShardRecord } from "../core/record.ts";
 
 /** One pod, or one local process. Addresses are host:port. */
@@ -144,4 +145,9 @@ export interface Platform {
    * Absent: volumes of this platform are never deleted so.
    */
   isVolumeTerminating?(node: string): boolean;
+  /**
+   * Uids of the claims that the node's running process has its data on; null where that cannot be
+   * said. Absent: this platform has no claims.
+   */
+  claims?(node: string): ClaimUids | null;
 }

@@ -72,6 +72,26 @@ export function recoveryName(views: readonly ShardView[], pod: string): string |
   return first === undefined ? null : `${pod}-${first.replica.uid.slice(-8).toLowerCase()}`;
 }
 
+/**
+ * True when an open object of the pod is about what the pod has to rebuild now: some of the replicas
+ * it names are among those, or it names none yet, since the pod had not said what it holds.
+ */
+export function isAbout(
+  status: ReplicaRecoveryStatus | undefined,
+  views: readonly ShardView[],
+  pod: string,
+): boolean {
+  const named = new Set(status?.shards?.map(({ newReplicaUid }) => newReplicaUid));
+  return (
+    named.size === 0 || rebuildingRows(views, pod).some(({ replica }) => named.has(replica.uid))
+  );
+}
+
+/** True when the pod's data is on another claim than the one that was noted while it voted. */
+export function isClaimReplaced({ old, now }: ClaimEvidence): boolean {
+  return differ(old?.data, now?.data) || differ(old?.wal, now?.wal);
+}
+
 /** What the object says now. `before` is what it said; undefined for a new one. */
 export function recoveryStatus(
   input: RecoveryInput,
@@ -79,13 +99,14 @@ export function recoveryStatus(
 ): ReplicaRecoveryStatus {
   const rows = rebuildingRows(input.views, input.pod);
   const shards = shardStatuses(input, rows, before?.shards ?? []);
-  const phase = phaseOfAll(rows, shards);
+  const nothing = shards.length === 0 && before !== undefined && isWhole(input);
+  const phase = nothing ? "Succeeded" : phaseOfAll(rows, shards);
   const gate = gateOf(rows);
   const evidence = { ...evidenceOf(input, rows), ...defined(before?.evidence) };
   return {
     phase,
     ...defined({ reason: joinedReason(toldReason(rows) ?? before?.reason, evidence), gate }),
-    message: messageOf(phase, gate ?? null, input),
+    message: messageOf(phase, gate ?? null, shards.length > 0, input),
     evidence,
     ...sourceOf(rows, before),
     ...progressOf(input, phase, shards),
@@ -225,6 +246,12 @@ function joinedReason(
   return replaced && empty ? "PVCReplaced" : told;
 }
 
+/** All the pod's replicas vote, on claims that are noted: nothing came of a claim that was new. */
+function isWhole({ pod, views, claims }: RecoveryInput): boolean {
+  const own = views.flatMap(({ replicas }) => replicas.filter(({ node }) => node === pod));
+  return own.length > 0 && own.every(({ voting }) => voting) && !isClaimReplaced(claims);
+}
+
 /** False while either is not known. */
 function differ(before: string | undefined, now: string | undefined): boolean {
   return before !== undefined && now !== undefined && before !== now;
@@ -252,14 +279,16 @@ function sourceOf(rows: readonly Row[], before: ReplicaRecoveryStatus | undefine
 function messageOf(
   phase: ReplicaRecoveryPhase,
   gate: string | null,
+  reported: boolean,
   { pod }: RecoveryInput,
 ): string {
   if (gate !== null) return `waits for the gate ${gate}; \`kubectl describe pod ${pod}\` says more`;
   switch (phase) {
     case "Detected":
+      if (!reported) return "its volume claim is another one; the pod has yet to say what it holds";
       return "its replicas hold no data of this store; the rebuild begins by itself";
     case "Succeeded":
-      return "votes again";
+      return reported ? "votes again" : "votes; nothing had to be rebuilt";
     case "Failed":
       return "given up: the replica is another one by now, or no longer wanted";
     default:

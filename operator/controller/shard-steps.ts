@@ -7,7 +7,7 @@ import type { ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import { newest, withAckedTerm, withRegressed } from "../core/election.ts";
 import { withJoint, withNext, withoutJoint, withoutMember, withoutNext } from "../core/ensemble.ts";
 import { withLearner, withPromoted, type MemberAction } from "../core/membership.ts";
-import { withBootstrap, type Action } from "../core/plan.ts";
+import { withBootstrap, withClaims, type Action } from "../core/plan.ts";
 import { voterSetsText } from "../core/quorum.ts";
 import { memberOn, voterSets, type ShardRecord } from "../core/record.ts";
 import { callNewTerm, wentBack } from "./election-run.ts";
@@ -58,6 +58,9 @@ export async function runStep(
       await keeper.save({ ...keeper.record, commitFloor }, signal);
       return {};
     }
+    case "noteClaims":
+      await keeper.save(withClaims(keeper.record, step.claims), signal);
+      return {};
     case "demote":
       await keeper.save(withRegressed(keeper.record, step.node), signal);
       return {};

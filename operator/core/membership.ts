@@ -16,7 +16,9 @@ import {
 import {
   currentReplica,
   followerAt,
+  isClaimReplaced,
   isSetBack,
+  isSuspect,
   isWiped,
   voterReach,
   type Observed,
@@ -109,7 +111,7 @@ export function deferAll(
     if (member.role === "leaving" || !isWiped(observed, member)) continue;
     const replica = observed.nodes.get(member.node)?.replica ?? null;
     if (replica === null) continue;
-    const step = recoverStep(member, replica);
+    const step = recoverStep(observed, member, replica);
     const closed = closedGate(record, observed, policy, step, false);
     if (closed !== null) deferrals.push(closed);
   }
@@ -125,15 +127,25 @@ function planMember(
   const replica = currentReplica(observed, member.node);
   if (replica === null) return unconfirmedStep(leader, member);
   if (replica.replicaUid !== member.replicaUid) {
-    return replica.replicaUid === "" ? null : recoverStep(member, replica);
+    return replica.replicaUid === "" ? null : recoverStep(observed, member, replica);
   }
   // A faulty replica formats itself anew; until then there is nothing to feed.
   if (replica.fault !== "") return null;
   // Seen before any fencing: nothing is asked of it but to learn anew (R3).
-  if (isSetBack(observed, member)) return { ...recoverStep(member, replica), reason: "RolledBack" };
+  if (isSuspect(observed, member)) return suspectStep(observed, member, replica);
   return member.role === "learner"
-    ? planLearner(record, leader, member, replica)
-    : planVoter(record, leader, member, replica);
+    ? planLearner(record, observed, leader, member, replica)
+    : planVoter(record, observed, leader, member, replica);
+}
+
+/** It keeps what it holds, and is fed what it lacks; it votes when it holds all of it (R3). */
+function suspectStep(
+  observed: Observed,
+  member: RecordMember,
+  replica: ReplicaStatus,
+): Extract<MemberAction, { kind: "recover" }> {
+  const reason = isSetBack(observed, member) ? "RolledBack" : "PVCReplaced";
+  return { ...recoverStep(observed, member, replica), reason };
 }
 
 /**
@@ -155,13 +167,16 @@ function unconfirmedStep(leader: ReplicaStatus, member: RecordMember): MemberAct
 
 function planVoter(
   record: ShardRecord,
+  observed: Observed,
   leader: ReplicaStatus,
   member: RecordMember,
   replica: ReplicaStatus,
 ): MemberAction | null {
   const fed = followerAt(leader, member);
   // The leader saw it lose what it had acknowledged in this very term (R3).
-  if (fed?.state === REGRESSED) return { ...recoverStep(member, replica), reason: "RolledBack" };
+  if (fed?.state === REGRESSED) {
+    return { ...recoverStep(observed, member, replica), reason: "RolledBack" };
+  }
   // Another replica answered for a while; the recorded one is back.
   if (fed === undefined || fed.state === NOT_MEMBER) {
     return { kind: "attach", node: member.node, uid: member.replicaUid };
@@ -179,13 +194,14 @@ function planVoter(
 
 function planLearner(
   record: ShardRecord,
+  observed: Observed,
   leader: ReplicaStatus,
   member: RecordMember,
   replica: ReplicaStatus,
 ): MemberAction | null {
   // Enrolment is for one term; in a new one the old target proves nothing (R16).
   if (member.enrolTerm !== record.term || member.target === undefined) {
-    const step = recoverStep(member, replica);
+    const step = recoverStep(observed, member, replica);
     // A rolled-back voter was demoted by an election; its recovery begins, and is counted, here.
     return { ...step, counted: member.reason === "RolledBack" && member.enrolTerm === undefined };
   }
@@ -198,6 +214,7 @@ function planLearner(
 }
 
 function recoverStep(
+  observed: Observed,
   member: RecordMember,
   replica: ReplicaStatus,
 ): Extract<MemberAction, { kind: "recover" }> {
@@ -206,7 +223,7 @@ function recoverStep(
     node: member.node,
     oldUid: member.replicaUid,
     newUid: replica.replicaUid,
-    reason: recoveryReason({ member, replica, pvcReplaced: null }),
+    reason: recoveryReason({ member, replica, pvcReplaced: isClaimReplaced(observed, member) }),
     counted: true,
   };
 }

@@ -26,8 +26,16 @@ export interface ObservedNode {
   readonly openRefusal: { readonly reason: string; readonly message: string } | null;
   /** Kubernetes: a claim of this node is being deleted. */
   readonly volumeTerminating: boolean;
+  /** Kubernetes: uids of the claims under the node's running process; null: not known, or none. */
+  readonly claims: ClaimUids | null;
   /** Bytes free where a snapshot would be staged; null when not known. */
   readonly freeBytes: number | null;
+}
+
+/** The claims that a replica's data is on, by their uids. */
+export interface ClaimUids {
+  readonly data: string;
+  readonly wal: string;
 }
 
 /** Everything the plan may look at besides the record. */
@@ -76,6 +84,25 @@ export function isSetBack(observed: Observed, member: RecordMember): boolean {
   if (replica?.replicaUid !== member.replicaUid) return false;
   if (replica.rolledBack) return true;
   return ackedBoot !== undefined && replica.bootCounter > ackedBoot && replica.term < ackedTerm;
+}
+
+/**
+ * True when the node's data is on another claim than the record says: whatever its directories
+ * hold may be a copy of what they once held (R3, H19).
+ */
+export function isClaimReplaced(observed: Observed, member: RecordMember): boolean {
+  const seen = observed.nodes.get(member.node);
+  const { pvcUids } = member;
+  if (pvcUids === undefined || seen?.reach !== "up" || seen.claims === null) return false;
+  return seen.claims.data !== pvcUids.data || seen.claims.wal !== pvcUids.wal;
+}
+
+/** True when nobody may count on this voter, for all its right name: it has to learn first (R3). */
+export function isSuspect(observed: Observed, member: RecordMember): boolean {
+  if (isSetBack(observed, member)) return true;
+  const replica = currentReplica(observed, member.node);
+  const recorded = replica?.replicaUid === member.replicaUid;
+  return member.role === "voter" && recorded && isClaimReplaced(observed, member);
 }
 
 /** Why a shard needs an election. */
@@ -200,7 +227,7 @@ export function voterReach(record: ShardRecord, observed: Observed): VoterReach 
   const unknown = new Set<string>();
   for (const member of record.members) {
     if (member.role !== "voter" || isWiped(observed, member)) continue;
-    if (isSetBack(observed, member)) continue;
+    if (isSuspect(observed, member)) continue;
     intact.add(member.node);
     const reach = observed.nodes.get(member.node)?.reach ?? "unknown";
     if (reach === "unknown") unknown.add(member.node);

@@ -17,16 +17,24 @@ import {
 } from "./membership.ts";
 import {
   currentReplica,
-  isSetBack,
+  isSuspect,
   judgeLeader,
   shardNodes,
   voterReach,
+  type ClaimUids,
   type LeaderLoss,
   type Observed,
 } from "./observed.ts";
 import { isQuorum } from "./quorum.ts";
 import { voterSets, type ShardRecord } from "./record.ts";
 import { belowFloor, lostQuorum, lostRecord, staleRecord, type Stop } from "./stops.ts";
+
+/** A voter and the claims that its data is on. */
+export interface MemberClaims {
+  readonly node: string;
+  readonly uid: string;
+  readonly claims: ClaimUids;
+}
 
 /** One thing to do; the executor saves the record before it acts on it. */
 export type Action =
@@ -45,6 +53,8 @@ export type Action =
   | { readonly kind: "raiseFloor"; readonly floor: EntryId }
   /** Save that a voter was set back, so that nobody counts on it (R3). */
   | { readonly kind: "demote"; readonly node: string; readonly uid: string }
+  /** Save which claims these voters' data is on, so that another one is noticed (R3). */
+  | { readonly kind: "noteClaims"; readonly claims: readonly MemberClaims[] }
   | MemberAction
   | Exclude<EnsembleAction, { kind: "moveLeader" }>;
 
@@ -123,7 +133,19 @@ function planSteady(
     if (closed === null) actions.push(action);
     else deferrals.push(closed);
   }
+  const claims = claimsToNote(record, observed);
+  if (claims.length > 0) actions.push({ kind: "noteClaims", claims });
   return { actions, stop: null, deferrals, waiting: null };
+}
+
+/** Only while it votes and is here: then what it acknowledged is on these claims. */
+function claimsToNote(record: ShardRecord, observed: Observed): readonly MemberClaims[] {
+  return record.members.flatMap(({ node, replicaUid: uid, role, pvcUids }) => {
+    const claims = observed.nodes.get(node)?.claims ?? null;
+    const here = currentReplica(observed, node)?.replicaUid === uid;
+    if (role !== "voter" || pvcUids !== undefined || claims === null || !here) return [];
+    return [{ node, uid, claims }];
+  });
 }
 
 function planFloor(record: ShardRecord, leader: ReplicaStatus): readonly Action[] {
@@ -144,7 +166,7 @@ function planElection(
   const deferrals = deferAll(record, observed, policy);
   // Under a steady leader such a voter is rebuilt at once; without one its vote goes first.
   const demotions = record.members
-    .filter((member) => isSetBack(observed, member))
+    .filter((member) => isSuspect(observed, member))
     .map(({ node, replicaUid: uid }) => ({ kind: "demote", node, uid }) as const);
   if (demotions.length > 0) return { actions: demotions, stop: null, deferrals, waiting: null };
   const stop = lostQuorum(record, observed) ?? belowFloor(record, observed);
@@ -160,6 +182,15 @@ function planElection(
 
 function quiet(waiting: string): Plan {
   return { actions: [], stop: null, deferrals: [], waiting };
+}
+
+/** The record to save when claims are noted; members that are others by now are left alone. */
+export function withClaims(record: ShardRecord, noted: readonly MemberClaims[]): ShardRecord {
+  const members = record.members.map((member) => {
+    const found = noted.find(({ uid }) => uid === member.replicaUid);
+    return found === undefined ? member : { ...member, pvcUids: found.claims };
+  });
+  return { ...record, members };
 }
 
 /**

@@ -11,19 +11,19 @@ const reasons: Readonly<Record<number, RecoveryReason>> = {
   [WipeReason.REQUESTED]: "Requested",
 };
 
-/** Signals about one member. `pvcReplaced` is null where there are no claims. */
+/** Signals about one member. `pvcReplaced` is false where there are no claims. */
 export interface VerdictEvidence {
   readonly member: RecordMember | undefined;
   /** The node's own report. */
   readonly replica: ReplicaStatus;
-  readonly pvcReplaced: boolean | null;
+  readonly pvcReplaced: boolean;
 }
 
 /** The reason of the recovery that `evidence` calls for. */
 export function recoveryReason(evidence: VerdictEvidence): RecoveryReason {
   const { member, replica } = evidence;
   if (member === undefined) return "Joining";
-  if (evidence.pvcReplaced === true) return "PVCReplaced";
+  if (evidence.pvcReplaced) return "PVCReplaced";
   // The same replica, yet to be rebuilt: its term or head went back (R3).
   if (replica.replicaUid === member.replicaUid) return member.reason ?? "RolledBack";
   return reasons[replica.wipeReason] ?? "IdentityMismatch";

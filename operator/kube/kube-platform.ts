@@ -4,7 +4,8 @@ import { DATA_VOLUMES } from "../api/v1alpha1/pod-template.ts";
 import { IN_SYNC_GATE } from "../specs/labels.ts";
 import { claimName } from "../specs/stateful-set.ts";
 import type { ApiClient } from "./api-client.ts";
-import { claimFacts, podFacts } from "./pods.ts";
+import type { ClaimUids } from "../core/observed.ts";
+import { claimFacts, claimUidUnder, podFacts } from "./pods.ts";
 import { KINDS, type KubeObject } from "./resources.ts";
 
 /** The {@link Platform} of one store. */
@@ -12,16 +13,32 @@ export class KubePlatform implements Platform {
   readonly #client: ApiClient;
   readonly #namespace: string;
   readonly #claim: (name: string) => KubeObject | undefined;
+  readonly #pod: (name: string) => KubeObject | undefined;
 
-  /** `claim` looks into the cache of the namespace's volume claims. */
+  /** `claim` and `pod` look into the caches of the namespace. */
   constructor(
     client: ApiClient,
     namespace: string,
     claim: (name: string) => KubeObject | undefined,
+    pod: (name: string) => KubeObject | undefined,
   ) {
     this.#client = client;
     this.#namespace = namespace;
     this.#claim = claim;
+    this.#pod = pod;
+  }
+
+  /** By the cache: it tells late of a new claim, and never names one that the pod is not on. */
+  claims(node: string): ClaimUids | null {
+    const pod = this.#pod(node);
+    if (pod === undefined) return null;
+    const facts = podFacts(pod, IN_SYNC_GATE);
+    const uidOf = (volume: keyof typeof DATA_VOLUMES): string | null => {
+      const claim = this.#claim(claimName(volume, node));
+      return claimUidUnder(facts, claim === undefined ? null : claimFacts(claim));
+    };
+    const [data, wal] = [uidOf("data"), uidOf("wal")];
+    return data === null || wal === null ? null : { data, wal };
   }
 
   /** By the cache: it only delays a rebuild, and one that began a moment too early begins again. */

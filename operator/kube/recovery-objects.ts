@@ -7,7 +7,14 @@ import {
 } from "../api/v1alpha1/replica-recovery.ts";
 import type { ReplicatedStoreStatus } from "../api/v1alpha1/replicated-store.ts";
 import { parseReplicaRecovery, ResourceInvalid } from "../api/v1alpha1/validation.ts";
-import { recoveryName, recoveryStatus } from "../controller/recovery-status.ts";
+import {
+  type ClaimEvidence,
+  isAbout,
+  isClaimReplaced,
+  recoveryName,
+  recoveryStatus,
+} from "../controller/recovery-status.ts";
+import type { ShardView } from "../core/status.ts";
 import { rebuildingPods } from "../controller/store-status.ts";
 import { TransferRates } from "../controller/transfer-rate.ts";
 import { POD_LABEL, storeLabels } from "../specs/labels.ts";
@@ -44,14 +51,20 @@ export class RecoveryObjects {
     }
   }
 
-  /** One for each pod that has replicas to rebuild and none open yet. */
+  /**
+   * One for each pod that has replicas to rebuild, or other claims than it had, and none open yet.
+   */
   async #create(sight: StoreSight, runtime: StoreRuntime, signal: AbortSignal): Promise<void> {
     const { name: storeName, namespace } = sight.store.metadata;
-    for (const pod of rebuildingPods(runtime.views())) {
-      const name = recoveryName(runtime.views(), pod);
-      if (name === null || sight.recoveries.some((object) => object.metadata.name === name)) {
-        continue;
-      }
+    const views = runtime.views();
+    for (const [pod, name] of [
+      ...rebuildingPods(views).map((pod) => [pod, recoveryName(views, pod)] as const),
+      ...replacedPods(sight),
+    ]) {
+      const known = sight.recoveries.some((object) => {
+        return object.metadata.name === name || isOpenFor(object, pod, views);
+      });
+      if (name === null || known) continue;
       const object: KubeObject = {
         metadata: { name, namespace, labels: { ...storeLabels(storeName), [POD_LABEL]: pod } },
         spec: { storeName, rebuild: { pod }, trigger: "Detected" },
@@ -76,7 +89,7 @@ export class RecoveryObjects {
   ): Promise<void> {
     const pod = spec.rebuild?.pod ?? "";
     const current = recoveryName(runtime.views(), pod);
-    const superseded = current !== null && current !== object.metadata.name;
+    const superseded = current !== null && !isAbout(status, runtime.views(), pod);
     const next = superseded
       ? this.#ended(status, "Failed", `wiped again before it voted; ${current} goes on`)
       : this.#status(sight, runtime, pod, status);
@@ -89,15 +102,10 @@ export class RecoveryObjects {
     pod: string,
     before: ReplicaRecoveryStatus | undefined,
   ): ReplicaRecoveryStatus {
-    const storeStatus = (sight.object["status"] ?? {}) as ReplicatedStoreStatus;
-    const facts = sight.pods.find(({ name }) => name === pod);
     const input = {
       pod,
       views: runtime.views(),
-      claims: {
-        old: storeStatus.pods?.find(({ name }) => name === pod)?.claimUids ?? null,
-        now: facts === undefined ? null : claimUids(sight, facts),
-      },
+      claims: claimsOf(sight, pod),
       oldUids: runtime.votedUids(pod),
       now: timestamp(this.#clock),
     };
@@ -165,6 +173,47 @@ export class RecoveryObjects {
     const options = uid === undefined ? {} : { uid };
     await this.#client.delete(KINDS.recovery, namespace, name, options, { signal });
   }
+}
+
+/** The claims that were noted while the pod voted, in the records first, and those it has now. */
+function claimsOf(sight: StoreSight, pod: string): ClaimEvidence {
+  const storeStatus = (sight.object["status"] ?? {}) as ReplicatedStoreStatus;
+  const facts = sight.pods.find(({ name }) => name === pod);
+  const recorded = sight.records
+    .flatMap(({ members }) => members)
+    .find((member) => member.node === pod && member.pvcUids !== undefined);
+  const told = storeStatus.pods?.find(({ name }) => name === pod)?.claimUids;
+  return {
+    old: recorded?.pvcUids ?? told ?? null,
+    now: facts === undefined ? null : claimUids(sight, facts),
+  };
+}
+
+/**
+ * Pods whose data is on another claim, with a name for the object that says so: a pod tells what it
+ * holds only once it runs, which takes a while.
+ */
+function replacedPods(sight: StoreSight): readonly (readonly [pod: string, name: string])[] {
+  return sight.pods.flatMap(({ name: pod }) => {
+    const claims = claimsOf(sight, pod);
+    if (!isClaimReplaced(claims)) return [];
+    const { old, now } = claims;
+    const uid = (now?.data === old?.data ? now?.wal : now?.data) ?? "";
+    const about = sight.recoveries.some((object) => {
+      const evidence = parsed(object)?.status?.evidence;
+      const same = evidence?.newDataClaimUid === now?.data && evidence?.newWalClaimUid === now?.wal;
+      return object.metadata.labels?.[POD_LABEL] === pod && same;
+    });
+    return about ? [] : [[pod, `${pod}-${uid.slice(-8).toLowerCase()}`] as const];
+  });
+}
+
+/** True for an object that the operator made of the pod's present rebuild and has not ended. */
+function isOpenFor(object: KubeObject, pod: string, views: readonly ShardView[]): boolean {
+  const recovery = parsed(object);
+  if (recovery === null || recovery.spec.trigger !== "Detected") return false;
+  if (recovery.spec.rebuild?.pod !== pod || isFinished(recovery.status?.phase)) return false;
+  return isAbout(recovery.status, views, pod);
 }
 
 /** The API server has checked it; one from an older definition is left alone. */

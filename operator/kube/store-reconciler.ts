@@ -179,8 +179,11 @@ export class StoreReconciler {
       policy,
       records: new KubeRecordStore(client, namespace, name),
       sidecars: addressedSidecars(sidecars, this.#resolver(namespace)),
-      platform: new KubePlatform(client, namespace, (claim) =>
-        caches.get(KINDS.claim, namespace, claim),
+      platform: new KubePlatform(
+        client,
+        namespace,
+        (claim) => caches.get(KINDS.claim, namespace, claim),
+        (pod) => caches.get(KINDS.pod, namespace, pod),
       ),
       clock,
       changed: () => touched(key),

@@ -115,6 +115,16 @@ describe("status of a recovery", () => {
     assert.equal(status(views({ uid: "", role: "wiped" }), before).phase, "Transferring");
   });
 
+  it("a new claim that nothing came of: succeeded, when it is noted and all vote", () => {
+    const claims = { old: { data: "c1", wal: "w" }, now: { data: "c2", wal: "w" } };
+    const before = status(views({}), undefined, { claims });
+    assert.deepEqual([before.phase, before.reason], ["Detected", "PVCReplaced"]);
+    assert.equal(status(views({}), before, { claims }).phase, "Detected", "not noted yet");
+    const noted = { old: claims.now, now: claims.now };
+    const done = status(views({}), before, { claims: noted });
+    assert.deepEqual([done.phase, done.message], ["Succeeded", "votes; nothing had to be rebuilt"]);
+  });
+
   it("empty on another claim: PVCReplaced; on the same, or an unknown one: as the node says", () => {
     const reason = (told: string, old: string | undefined, now: string | undefined) =>
       status(views({ ...WIPED, reason: told }), undefined, {

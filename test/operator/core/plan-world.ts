@@ -30,7 +30,13 @@ import {
   type ObservedNode,
   type Reach,
 } from "../../../operator/core/observed.ts";
-import { plan, withBootstrap, type Action, type Plan } from "../../../operator/core/plan.ts";
+import {
+  plan,
+  withBootstrap,
+  withClaims,
+  type Action,
+  type Plan,
+} from "../../../operator/core/plan.ts";
 import { voterSetsText } from "../../../operator/core/quorum.ts";
 import {
   memberOn,
@@ -164,7 +170,9 @@ export class PlanWorld {
     const replica = replicaOf(before.replica, args);
     const freeBytes = args.has("free") ? Number(args.get("free")) : before.freeBytes;
     const volumeTerminating = args.get("terminating") === "yes";
-    this.#nodes.set(node, { ...before, reach, replica, freeBytes, volumeTerminating });
+    const [data = "", wal = data] = (args.get("claims") ?? "").split("+");
+    const claims = args.has("claims") ? { data, wal } : before.claims;
+    this.#nodes.set(node, { ...before, reach, replica, freeBytes, volumeTerminating, claims });
   }
 
   #reach(nodes: readonly string[], reach: Reach): string {
@@ -205,6 +213,8 @@ export class PlanWorld {
         const committed = args.has("commit") ? entryOf(args.get("commit") ?? "") : null;
         return withPromoted(record, action.node, action.uid, committed);
       }
+      case "noteClaims":
+        return withClaims(record, action.claims);
       case "beginChange":
         return withNext(record, action.ensemble);
       case "cancelChange":
@@ -338,6 +348,7 @@ function emptyNode(node: string, args: Args): ObservedNode {
     replica: null,
     openRefusal: reason === undefined ? null : { reason, message: "it belongs to store s2" },
     volumeTerminating: false,
+    claims: null,
     freeBytes: null,
   };
 }

@@ -58,7 +58,12 @@ describe("pods", () => {
       assert.equal(podFacts(object, IN_SYNC_GATE).sidecar, state);
       server.put("/api/v1/namespaces/ns/pods/demo-1", { ...object });
       const { client, transport } = clientOf(server);
-      const platform = new KubePlatform(client, "ns", () => undefined);
+      const platform = new KubePlatform(
+        client,
+        "ns",
+        () => undefined,
+        () => undefined,
+      );
       assert.equal(await platform.isStopped("demo-1", call().signal), stopped);
       assert.equal(await platform.isStopped("demo-2", call().signal), true);
       transport.close();
@@ -69,13 +74,19 @@ describe("pods", () => {
     const { client, transport } = clientOf(server);
     const deletionTimestamp = "2026-01-01T00:00:00Z";
     for (const claim of ["data-demo-1", "wal-demo-1"]) {
-      const platform = new KubePlatform(client, "ns", (name) => ({
+      const claims = (name: string): KubeObject => ({
         metadata: { name, namespace: "ns", ...(name === claim ? { deletionTimestamp } : {}) },
-      }));
+      });
+      const platform = new KubePlatform(client, "ns", claims, () => undefined);
       assert.equal(platform.isVolumeTerminating("demo-1"), true, claim);
       assert.equal(platform.isVolumeTerminating("demo-2"), false);
     }
-    const none = new KubePlatform(client, "ns", () => undefined);
+    const none = new KubePlatform(
+      client,
+      "ns",
+      () => undefined,
+      () => undefined,
+    );
     assert.equal(none.isVolumeTerminating("demo-1"), false, "nothing is there to be deleted");
     transport.close();
   });

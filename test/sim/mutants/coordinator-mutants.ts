@@ -130,7 +130,7 @@ export const COORDINATOR_MUTANTS: readonly Mutant[] = [
     name: "rollback-unseen",
     does: "does not see that a disk was set back",
     breaks: ["R3", "H19"],
-    caughtBy: ["I4", "I7", "I15", "I11", "I12", "L1"],
+    caughtBy: ["I4", "I7", "I15", "I11", "I12", "L1", "I18"],
     faults: ["rollback", "crash", "moveLeader", "isolate", "coordinatorCrash"],
     force: { thinkMs: 2, clients: 4, safetyMs: 8_000, faultGapMs: 150 },
     alterCoordinator: noHistory,

@@ -97,7 +97,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
     name: "fence-unsynced",
     does: "answers NewTerm with a head that is not durable yet",
     breaks: ["R8", "H1"],
-    caughtBy: ["I10", "I5", "I7", "I4", "I8"],
+    caughtBy: ["I10", "I5", "I7", "I4", "I8", "I18"],
     faults: [...CRASHES, "moveLeader", "coordinatorCrash"],
     force: { thinkMs: 1, clients: 4 },
     // Promises take longer than entries otherwise, and cover it up.
@@ -113,7 +113,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
     name: "ack-any-duplicate",
     does: "acknowledges an entry whose place is taken, whatever stands there",
     breaks: ["R8", "H1"],
-    caughtBy: ["I3", "I4", "I5", "I6", "I7", "I9", "I11", "broken", "L1"],
+    caughtBy: ["I3", "I4", "I5", "I6", "I7", "I9", "I11", "broken", "L1", "I18"],
     faults: [...CRASHES, "moveLeader", "isolate", "cutPair"],
     force: { thinkMs: 2, clients: 4 },
     patch: changeSteps({
@@ -129,7 +129,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
     name: "count-old-terms",
     does: "commits an older term's entry by counting who holds it",
     breaks: ["R7", "H2"],
-    caughtBy: ["I11", "I7", "I4"],
+    caughtBy: ["I11", "I7", "I4", "I18"],
     faults: [...CRASHES, "moveLeader", "isolate"],
     patch: () =>
       wrapLeader("advanceCommit", (leader, original) => {
@@ -186,7 +186,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
     name: "equal-offsets-equal-logs",
     does: "takes equal offsets for equal logs",
     breaks: ["R9", "H6"],
-    caughtBy: ["I3", "I4", "I5", "I6", "I7", "I9", "broken"],
+    caughtBy: ["I3", "I4", "I5", "I6", "I7", "I9", "broken", "I11", "I18"],
     faults: [...CRASHES, "moveLeader", "isolate", "cutPair"],
     force: { thinkMs: 2, clients: 4 },
     patch: () =>
@@ -198,7 +198,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
     name: "count-learners",
     does: "counts a learner's acknowledgements",
     breaks: ["R2", "R16"],
-    caughtBy: ["I11", "I4", "I7"],
+    caughtBy: ["I11", "I4", "I7", "I18", "L1"],
     faults: ["wipe", "isolate"],
     force: { clients: 4, thinkMs: 5 },
     patch: () =>
@@ -214,7 +214,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
     name: "majority-of-the-reachable",
     does: "counts a majority of those it feeds instead of the full ensemble's",
     breaks: ["R2", "H3"],
-    caughtBy: ["I11", "I4", "I7"],
+    caughtBy: ["I11", "I4", "I7", "I18"],
     faults: ["wipe", "crash", "isolate", "cutPair"],
     force: { clients: 4, thinkMs: 5 },
     patch: () => {
@@ -235,7 +235,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
     name: "data-before-enrolment",
     does: "takes data for another identity, before anybody enrolled this one",
     breaks: ["R4", "H4"],
-    caughtBy: ["I11", "I12", "I4", "I7", "broken"],
+    caughtBy: ["I11", "I12", "I4", "I7", "broken", "I18"],
     faults: ["wipe", "isolate", "cutCoordinator", "moveLeader"],
     force: { clients: 4, thinkMs: 5 },
     patch: changeSteps({
@@ -256,7 +256,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
     name: "data-of-an-older-term",
     does: "takes data of whatever leader sends some",
     breaks: ["R4", "H4"],
-    caughtBy: ["I12", "I3", "I4", "I6", "I7", "I11", "broken"],
+    caughtBy: ["I12", "I3", "I4", "I6", "I7", "I11", "broken", "I18"],
     faults: ["isolate", "cutCoordinator", "pause", "moveLeader"],
     force: { clients: 4, thinkMs: 5 },
     patch: changeSteps({

@@ -169,7 +169,7 @@ export const STORAGE_MUTANTS: readonly Mutant[] = [
     name: "apply-by-chance",
     does: "makes of one entry something else on each replica",
     breaks: ["I6"],
-    caughtBy: ["I6", "I16"],
+    caughtBy: ["I6", "I16", "I5", "I18"],
     faults: ["crash"],
     patch: () => {
       let calls = 0;

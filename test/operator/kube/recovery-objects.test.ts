@@ -1,0 +1,197 @@
+import assert from "node:assert/strict";
+import type { ReplicatedStore } from "../../../operator/api/v1alpha1/replicated-store.ts";
+import type { ReplicaRecoveryStatus } from "../../../operator/api/v1alpha1/replica-recovery.ts";
+import type { ReplicaView, ShardView } from "../../../operator/core/status.ts";
+import { IN_SYNC_GATE } from "../../../operator/specs/labels.ts";
+import { claimFacts, podFacts } from "../../../operator/kube/pods.ts";
+import { RecoveryObjects } from "../../../operator/kube/recovery-objects.ts";
+import { KINDS, type KubeObject, resourcePath } from "../../../operator/kube/resources.ts";
+import type { StoreRuntime } from "../../../operator/kube/store-runtime.ts";
+import type { StoreSight } from "../../../operator/kube/store-view.ts";
+import { systemClock } from "../../../operator/local/system-clock.ts";
+import { FakeApiServer } from "../../support/fake-api-server.ts";
+import { replicaView, shardViewOf } from "../local/status-fixture.ts";
+import { call, clientOf } from "./kube-fixture.ts";
+
+const POD = "demo-1";
+const OLD = { data: "old-data-claim", wal: "old-wal-claim" };
+const WIPED = {
+  uid: "uid-NEWREPLICA",
+  role: "wiped",
+  voting: false,
+  status: "NOT_MEMBER",
+} as const;
+const LEARNER = { ...WIPED, role: "learner" } as const;
+
+/** One look of the operator at a store of which `demo-1` is the pod in question. */
+class Look {
+  readonly server: FakeApiServer;
+  readonly #recoveries: RecoveryObjects;
+  readonly orders: unknown[] = [];
+  claims = OLD;
+  views: readonly ShardView[] = shards({});
+  /** What the coordinator answers to an order. */
+  refusal: RangeError | null = null;
+
+  constructor(server: FakeApiServer, recoveries: RecoveryObjects) {
+    this.server = server;
+    this.#recoveries = recoveries;
+  }
+
+  async reconcile(): Promise<readonly KubeObject[]> {
+    await this.#recoveries.reconcile(this.#sight(), this.#runtime(), call().signal);
+    return this.objects();
+  }
+
+  objects(): readonly KubeObject[] {
+    return this.server.list(resourcePath(KINDS.recovery, "ns")) as unknown as readonly KubeObject[];
+  }
+
+  #sight(): StoreSight {
+    const created = "2026-01-01T00:00:00Z";
+    const claim = (volume: "data" | "wal") =>
+      claimFacts({
+        metadata: {
+          name: `${volume}-${POD}`,
+          namespace: "ns",
+          uid: this.claims[volume],
+          creationTimestamp: created,
+        },
+      });
+    const pod: KubeObject = {
+      metadata: { name: POD, namespace: "ns", creationTimestamp: "2026-01-01T00:00:01Z" },
+    };
+    const store = { metadata: { name: "demo", namespace: "ns", uid: "u" } } as ReplicatedStore;
+    return {
+      store,
+      object: {
+        metadata: { name: "demo", namespace: "ns" },
+        status: { pods: [{ name: POD, claimUids: OLD }] },
+      },
+      storeId: "u",
+      records: [],
+      shards: [],
+      recoveries: this.objects(),
+      podObjects: [pod],
+      pods: [podFacts(pod, IN_SYNC_GATE)],
+      claims: new Map([
+        [`data-${POD}`, claim("data")],
+        [`wal-${POD}`, claim("wal")],
+      ]),
+    };
+  }
+
+  #runtime(): StoreRuntime {
+    return {
+      views: () => this.views,
+      votedUids: () => new Map(),
+      isAlone: () => false,
+      coordinator: {
+        forceQuorum: async (...order: readonly unknown[]) => {
+          this.orders.push(order);
+          if (this.refusal !== null) throw this.refusal;
+        },
+      },
+    } as unknown as StoreRuntime;
+  }
+}
+
+function shards(...replicas: readonly Partial<ReplicaView>[]): readonly ShardView[] {
+  return replicas.map((replica, shard) => shardViewOf([replicaView(POD, replica)], { shard }));
+}
+
+const statusOf = (object: KubeObject | undefined): ReplicaRecoveryStatus =>
+  (object?.["status"] ?? {}) as ReplicaRecoveryStatus;
+
+describe("ReplicaRecovery objects", () => {
+  let server: FakeApiServer;
+  let look: Look;
+  let close: () => void;
+
+  beforeEach(async () => {
+    server = await FakeApiServer.start();
+    const { client, transport } = clientOf(server);
+    close = () => transport.close();
+    look = new Look(server, new RecoveryObjects(client, systemClock));
+  });
+  afterEach(async () => {
+    close();
+    await server.close();
+  });
+
+  it("none while everything votes on the claims that are known", async () => {
+    assert.deepEqual(await look.reconcile(), []);
+  });
+
+  it("a claim that is another one is told at once, and one object goes on to the end", async () => {
+    look.claims = { ...OLD, data: "claim-of-12345678" };
+    look.views = shards({ reach: "down" });
+    const [made, ...others] = await look.reconcile();
+    assert.equal(others.length, 0);
+    assert.equal(made?.metadata.name, "demo-1-12345678");
+    assert.deepEqual(
+      [statusOf(made).phase, statusOf(made).reason, statusOf(made).evidence?.newDataClaimUid],
+      ["Detected", "PVCReplaced", "claim-of-12345678"],
+    );
+    assert.match(statusOf(made).message ?? "", /volume claim is another one/u);
+
+    look.views = shards(WIPED);
+    const reported = await look.reconcile();
+    assert.equal(reported.length, 1, "what the pod reports belongs to the same object");
+    assert.equal(statusOf(reported[0]).evidence?.newReplicaUid, "uid-NEWREPLICA");
+    look.views = shards({ ...LEARNER, phase: "CatchingUp" });
+    assert.equal(statusOf((await look.reconcile())[0]).phase, "CatchingUp");
+    look.views = shards({ uid: "uid-NEWREPLICA" });
+    const ended = await look.reconcile();
+    assert.deepEqual([ended.length, statusOf(ended[0]).phase], [1, "Succeeded"]);
+    assert.equal(statusOf(ended[0]).reason, "PVCReplaced");
+    assert.equal((await look.reconcile()).length, 1, "and it is not told again");
+  });
+
+  it("a pod whose first shard is done goes on under the same object", async () => {
+    const second = { ...LEARNER, uid: "uid-SECOND", phase: "Transferring" };
+    look.views = shards(LEARNER, second);
+    await look.reconcile();
+    look.views = shards({ uid: LEARNER.uid }, second);
+    const objects = await look.reconcile();
+    assert.deepEqual([objects.length, statusOf(objects[0]).phase], [1, "Transferring"]);
+    look.views = shards({ uid: LEARNER.uid }, { uid: "uid-SECOND" });
+    assert.equal(statusOf((await look.reconcile())[0]).phase, "Succeeded");
+  });
+
+  it("wiped again: the first object says so and ends, another one goes on", async () => {
+    look.views = shards(LEARNER);
+    await look.reconcile();
+    look.views = shards({ ...WIPED, uid: "uid-THETHIRD" });
+    await look.reconcile();
+    const objects = await look.reconcile();
+    const phases = new Map(objects.map((one) => [one.metadata.name, statusOf(one)]));
+    assert.equal(phases.get("demo-1-wreplica")?.phase, "Failed");
+    assert.match(phases.get("demo-1-wreplica")?.message ?? "", /wiped again before it voted/u);
+    assert.equal(phases.get("demo-1-thethird")?.phase, "Detected");
+  });
+
+  it("an order that cannot be carried out is refused with the reason", async () => {
+    const path = `${resourcePath(KINDS.recovery, "ns")}/order`;
+    const acknowledgeDataLoss = "lose everything after offset 7";
+    const forceQuorum = {
+      shard: { namespace: "default", shard: 0 },
+      survivor: POD,
+      acknowledgeDataLoss,
+    };
+    server.put(path, {
+      apiVersion: KINDS.recovery.apiVersion,
+      kind: KINDS.recovery.kind,
+      metadata: { name: "order", namespace: "ns" },
+      spec: { storeName: "demo", forceQuorum, trigger: "Requested" },
+    });
+    look.refusal = new RangeError("survivor: demo-1: the other pods are not gone");
+    const [refused] = await look.reconcile();
+    assert.deepEqual(
+      [statusOf(refused).phase, statusOf(refused).message],
+      ["Rejected", "survivor: demo-1: the other pods are not gone"],
+    );
+    await look.reconcile();
+    assert.equal(look.orders.length, 1, "an order that ended is not carried out again");
+  });
+});
