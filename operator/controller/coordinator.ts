@@ -62,6 +62,7 @@ export class Coordinator {
   readonly #lastLeaders = new Map<string, string>();
   readonly #refusals = new Map<string, { readonly reason: string; readonly message: string }>();
   readonly #listeners = new Set<() => void>();
+  #orderedUids: ReadonlySet<string> = new Set();
   #assignments = "";
   #running: Promise<void> | null = null;
 
@@ -110,6 +111,18 @@ export class Coordinator {
   /** Moves the shard to other nodes, one at a time. Resolves when the wish is recorded. */
   changeEnsemble(key: ShardKey, nodes: readonly string[]): Promise<void> {
     return this.#loop(key).changeEnsemble(nodes, this.#abort.signal);
+  }
+
+  /**
+   * Lets the rebuilds of these replicas begin, by a person's order: all that are ordered now. What
+   * was ordered before and is not named ends with it.
+   */
+  orderRebuilds(uids: ReadonlySet<string>): void {
+    const same =
+      uids.size === this.#orderedUids.size && [...uids].every((uid) => this.#orderedUids.has(uid));
+    if (same) return;
+    this.#orderedUids = new Set(uids);
+    for (const loop of this.#loops.values()) loop.notify();
   }
 
   /**
@@ -192,6 +205,7 @@ export class Coordinator {
       observe: () => ({
         nodes: this.#observeNodes(key),
         recoveringNodes: this.#recoveringNodes(),
+        orderedUids: this.#orderedUids,
       }),
       leaderships: () =>
         countLeaderships([...this.#loops.values()].map((loop) => loop.record.leader?.node ?? null)),

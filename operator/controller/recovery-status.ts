@@ -63,6 +63,20 @@ function isReported({ uid, role, status }: ReplicaView): boolean {
   return uid !== "" && !(role === "wiped" && status === "unknown");
 }
 
+/** Uids of the replicas that the pod has to rebuild; of one shard when `shard` names it. */
+export function rebuildingUids(
+  views: readonly ShardView[],
+  pod: string,
+  shard?: { readonly namespace: string; readonly shard: number },
+): readonly string[] {
+  return rebuildingRows(views, pod)
+    .filter(({ view }) => {
+      if (shard === undefined) return true;
+      return view.namespace === shard.namespace && view.shard === shard.shard;
+    })
+    .map(({ replica }) => replica.uid);
+}
+
 /**
  * Name of the object for what the pod has to rebuild; null when it has nothing. The same for the
  * same replica, so that an operator that was killed finds what it made.

@@ -27,7 +27,7 @@ import { childAbort, pause, Wake } from "./wake.ts";
 /** What the coordinator knows beyond one shard. */
 export interface Surroundings {
   /** The parts of {@link Observed} that come from nodes and from other shards. */
-  observe(): Pick<Observed, "nodes" | "recoveringNodes">;
+  observe(): Pick<Observed, "nodes" | "recoveringNodes" | "orderedUids">;
   leaderships(): ReadonlyMap<string, number>;
   /** A replica's status that came as the answer to a call. */
   learned(result: StepResult): void;

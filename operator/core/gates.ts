@@ -40,6 +40,8 @@ export interface GateInput {
   readonly volumeTerminating: boolean;
   /** The node itself, over its present connection, reports the uid that is to be enrolled. */
   readonly confirmedByNode: boolean;
+  /** A person ordered the rebuild of this very replica. */
+  readonly ordered: boolean;
   readonly freeBytes: number | null;
   readonly neededBytes: number | null;
 }
@@ -56,7 +58,11 @@ function cooldownLeftMs(input: GateInput): number {
 }
 
 const GATES = [
-  { name: "Paused", blocks: (input: GateInput) => input.policy.mode !== "Automatic" },
+  {
+    name: "Paused",
+    blocks: ({ policy, ordered }: GateInput) =>
+      policy.mode === "Paused" || (policy.mode === "Manual" && !ordered),
+  },
   {
     name: "NoQuorumWithoutMember",
     // A leader that never restarted in its term holds everything acknowledged: no majority is
@@ -71,7 +77,11 @@ const GATES = [
       !input.recoveringNodes.has(input.node) &&
       input.recoveringNodes.size >= input.policy.maxConcurrent,
   },
-  { name: "Cooldown", blocks: (input: GateInput) => cooldownLeftMs(input) > 0 },
+  // Waiting is for what begins by itself; a person may know better.
+  {
+    name: "Cooldown",
+    blocks: (input: GateInput) => !input.ordered && cooldownLeftMs(input) > 0,
+  },
   { name: "VolumeTerminating", blocks: (input: GateInput) => input.volumeTerminating },
   { name: "StaleView", blocks: (input: GateInput) => !input.confirmedByNode },
   {
@@ -95,7 +105,10 @@ export function firstClosedGate(input: GateInput): Gate | null {
 /** What a person should know about a closed gate. */
 export function gateMessage(gate: Gate, input: GateInput): string {
   const messages: Readonly<Record<Gate, string>> = {
-    Paused: `recovery mode is ${input.policy.mode}; set it to Automatic to let the rebuild begin`,
+    Paused:
+      input.policy.mode === "Manual"
+        ? "recovery mode is Manual; a ReplicaRecovery with `rebuild` for it lets the rebuild begin"
+        : `recovery mode is ${input.policy.mode}; set it to Automatic to let the rebuild begin`,
     NoQuorumWithoutMember: "too few of the other voters are reachable; bring them back first",
     LeaderUnknown: "the shard has no steady leader now; goes on after the election",
     RecoveryLimit: `${input.recoveringNodes.size} of at most ${input.policy.maxConcurrent} nodes are being rebuilt; goes on after one of them`,

@@ -254,6 +254,7 @@ export function closedGate(
     nowMs: observed.nowMs,
     volumeTerminating: seen?.volumeTerminating ?? false,
     confirmedByNode: currentReplica(observed, step.node)?.replicaUid === step.newUid,
+    ordered: observed.orderedUids.has(step.newUid),
     freeBytes: seen?.freeBytes ?? null,
     neededBytes: null,
   };

@@ -57,6 +57,8 @@ export interface Observed {
   readonly belowFloor: { readonly evidence: string; readonly best: string } | null;
   /** Nodes with a recovery going on in any shard, for the RecoveryLimit gate. */
   readonly recoveringNodes: ReadonlySet<string>;
+  /** Uids of replicas whose rebuild a person ordered. */
+  readonly orderedUids: ReadonlySet<string>;
 }
 
 /** The replica on a node when its report is current. */

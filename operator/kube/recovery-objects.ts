@@ -11,6 +11,7 @@ import {
   type ClaimEvidence,
   isAbout,
   isClaimReplaced,
+  rebuildingUids,
   recoveryName,
   recoveryStatus,
 } from "../controller/recovery-status.ts";
@@ -41,12 +42,15 @@ export class RecoveryObjects {
   /** Makes, updates and ends what there is to say, carries out orders, removes what is old. */
   async reconcile(sight: StoreSight, runtime: StoreRuntime, signal: AbortSignal): Promise<void> {
     await this.#create(sight, runtime, signal);
+    runtime.coordinator.orderRebuilds(orderedUids(sight, runtime.views()));
     for (const object of sight.recoveries) {
       const recovery = parsed(object);
       if (recovery === null || object.metadata.deletionTimestamp !== undefined) continue;
       if (isFinished(recovery.status?.phase)) await this.#expire(object, recovery, signal);
       else if (recovery.spec.trigger === "Detected") {
         await this.#update(sight, runtime, object, recovery, signal);
+      } else if (recovery.spec.rebuild !== undefined) {
+        await this.#rebuild(sight, runtime, object, recovery, signal);
       } else await this.#order(runtime, object, recovery, signal);
     }
   }
@@ -119,6 +123,36 @@ export class RecoveryObjects {
     return recoveryStatus({ ...input, bytesPerSecond }, before);
   }
 
+  /** A person lets a rebuild begin that waits for it; it is followed like any other. */
+  async #rebuild(
+    sight: StoreSight,
+    runtime: StoreRuntime,
+    object: KubeObject,
+    recovery: ReplicaRecovery,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { pod = "", shard } = recovery.spec.rebuild ?? {};
+    const begun = (recovery.status?.shards ?? []).length > 0;
+    if (begun || rebuildingUids(runtime.views(), pod, shard).length > 0) {
+      await this.#update(sight, runtime, object, recovery, signal);
+      return;
+    }
+    const own = runtime.views().flatMap(({ replicas }) => replicas);
+    if (own.some(({ node, voting }) => node === pod && !voting)) {
+      const message = "the pod has yet to say what it holds";
+      const startedAt = recovery.status?.startedAt ?? timestamp(this.#clock);
+      const waits = { phase: "Detected", message, startedAt } as const;
+      await this.#statuses.write(KINDS.recovery, object, waits, signal);
+      return;
+    }
+    const what = shard === undefined ? pod : `${shard.namespace}/${shard.shard} on ${pod}`;
+    const message =
+      `${what}: nothing of it waits to be rebuilt. To have it rebuilt though it votes, delete the ` +
+      "pod's claims, then the pod";
+    const next = this.#ended(recovery.status, "Rejected", message);
+    await this.#statuses.write(KINDS.recovery, object, next, signal);
+  }
+
   async #order(
     runtime: StoreRuntime,
     object: KubeObject,
@@ -128,11 +162,7 @@ export class RecoveryObjects {
     const write = async (next: ReplicaRecoveryStatus): Promise<void> => {
       await this.#statuses.write(KINDS.recovery, object, next, signal);
     };
-    if (spec.forceQuorum === undefined) {
-      const message = "a rebuild cannot be ordered yet; delete the pod's claims, then the pod";
-      await write(this.#ended(status, "Rejected", message));
-      return;
-    }
+    if (spec.forceQuorum === undefined) return;
     const { shard, survivor, acknowledgeDataLoss } = spec.forceQuorum;
     // An operator that was killed between the deed and its report finds the deed in the record.
     const begun = status?.phase === "Enrolled";
@@ -173,6 +203,18 @@ export class RecoveryObjects {
     const options = uid === undefined ? {} : { uid };
     await this.#client.delete(KINDS.recovery, namespace, name, options, { signal });
   }
+}
+
+/** What people ordered to be rebuilt and is not done yet. */
+function orderedUids(sight: StoreSight, views: readonly ShardView[]): ReadonlySet<string> {
+  const uids = sight.recoveries.flatMap((object) => {
+    const { spec, status } = parsed(object) ?? {};
+    if (spec?.trigger !== "Requested" || spec.rebuild === undefined) return [];
+    return isFinished(status?.phase)
+      ? []
+      : rebuildingUids(views, spec.rebuild.pod, spec.rebuild.shard);
+  });
+  return new Set(uids);
 }
 
 /** The claims that were noted while the pod voted, in the records first, and those it has now. */

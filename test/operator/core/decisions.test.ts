@@ -210,6 +210,7 @@ describe("gates", () => {
     leader: "steady",
     quorumWithout: true,
     recoveringNodes: new Set(),
+    ordered: false,
     recoveries: 0,
     lastRecoveryAtMs: null,
     nowMs: 1_000_000,

@@ -18,6 +18,7 @@ const NOTHING_SEEN: Observed = {
   confirmedSets: null,
   belowFloor: null,
   recoveringNodes: new Set(),
+  orderedUids: new Set(),
 };
 
 function fedAs(follower: Partial<FollowerProgress>): ReplicaStatus {

@@ -59,6 +59,7 @@ export class PlanWorld {
   #settling = false;
   #confirmed: Observed["confirmedSets"] = null;
   #belowFloor: Observed["belowFloor"] = null;
+  #ordered: readonly string[] = [];
   #recovering: readonly string[] = [];
   readonly #commands: Readonly<Record<string, (words: readonly string[], args: Args) => string>> = {
     store: (_words, args) => {
@@ -94,6 +95,7 @@ export class PlanWorld {
       this.#nowMs += Number(args.get("later") ?? 0);
       if (args.has("settling")) this.#settling = args.get("settling") === "yes";
       if (args.has("recovering")) this.#recovering = list(args.get("recovering") ?? "");
+      if (args.has("ordered")) this.#ordered = list(args.get("ordered") ?? "");
       return "ok";
     },
     restart: () => {
@@ -158,6 +160,7 @@ export class PlanWorld {
       confirmedSets: this.#confirmed,
       belowFloor: this.#belowFloor,
       recoveringNodes: new Set(this.#recovering),
+      orderedUids: new Set(this.#ordered),
     };
   }
 

@@ -28,6 +28,8 @@ class Look {
   readonly server: FakeApiServer;
   readonly #recoveries: RecoveryObjects;
   readonly orders: unknown[] = [];
+  /** Uids of replicas whose rebuild is ordered now. */
+  ordered: readonly string[] = [];
   claims = OLD;
   views: readonly ShardView[] = shards({});
   /** What the coordinator answers to an order. */
@@ -87,6 +89,9 @@ class Look {
       votedUids: () => new Map(),
       isAlone: () => false,
       coordinator: {
+        orderRebuilds: (uids: ReadonlySet<string>) => {
+          this.ordered = [...uids];
+        },
         forceQuorum: async (...order: readonly unknown[]) => {
           this.orders.push(order);
           if (this.refusal !== null) throw this.refusal;
@@ -169,6 +174,41 @@ describe("ReplicaRecovery objects", () => {
     assert.equal(phases.get("demo-1-wreplica")?.phase, "Failed");
     assert.match(phases.get("demo-1-wreplica")?.message ?? "", /wiped again before it voted/u);
     assert.equal(phases.get("demo-1-thethird")?.phase, "Detected");
+  });
+
+  it("a rebuild that a person ordered may begin, and the order ends with it", async () => {
+    server.put(`${resourcePath(KINDS.recovery, "ns")}/mend`, {
+      apiVersion: KINDS.recovery.apiVersion,
+      kind: KINDS.recovery.kind,
+      metadata: { name: "mend", namespace: "ns" },
+      spec: { storeName: "demo", rebuild: { pod: POD }, trigger: "Requested" },
+    });
+    const mend = (): ReplicaRecoveryStatus =>
+      statusOf(look.objects().find(({ metadata }) => metadata.name === "mend"));
+    look.views = shards({ ...WIPED, phase: "Deferred(Paused)" });
+    await look.reconcile();
+    assert.deepEqual([look.ordered, mend().phase], [[WIPED.uid], "Deferred"]);
+    look.views = shards({ ...LEARNER, phase: "Transferring" });
+    await look.reconcile();
+    assert.equal(mend().phase, "Transferring");
+    look.views = shards({ uid: WIPED.uid });
+    await look.reconcile();
+    assert.equal(mend().phase, "Succeeded");
+    await look.reconcile();
+    assert.deepEqual(look.ordered, [], "the next loss needs an order of its own");
+  });
+
+  it("a rebuild of what votes is refused, and says what to do instead", async () => {
+    server.put(`${resourcePath(KINDS.recovery, "ns")}/mend`, {
+      apiVersion: KINDS.recovery.apiVersion,
+      kind: KINDS.recovery.kind,
+      metadata: { name: "mend", namespace: "ns" },
+      spec: { storeName: "demo", rebuild: { pod: POD }, trigger: "Requested" },
+    });
+    const [refused] = await look.reconcile();
+    assert.equal(statusOf(refused).phase, "Rejected");
+    assert.match(statusOf(refused).message ?? "", /delete the pod's claims, then the pod/u);
+    assert.deepEqual(look.ordered, []);
   });
 
   it("an order that cannot be carried out is refused with the reason", async () => {
