@@ -60,7 +60,7 @@ interface Draft {
 }
 
 function schedule({ operations, clients }: HistoryOptions, chance: Chance): readonly Draft[] {
-  const free = new Array<number>(clients).fill(0);
+  const free = Array.from({ length: clients }, () => 0);
   return Array.from({ length: operations }, (_, index): Draft => {
     const client = index % clients;
     const calledAt = (free[client] ?? 0) + chance.unit();

@@ -128,6 +128,7 @@ export const COORDINATOR_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "rollback-unseen",
+    first: 53,
     does: "does not see that a disk was set back",
     breaks: ["R3", "H19"],
     caughtBy: ["I4", "I7", "I15", "I11", "I12", "L1", "I18"],
@@ -194,6 +195,7 @@ export const COORDINATOR_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "learners-stay-learners",
+    first: 9,
     does: "never tells a leader that a learner votes now",
     breaks: ["R10", "R16"],
     caughtBy: ["L1", "L2"],

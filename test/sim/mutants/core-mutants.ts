@@ -8,34 +8,26 @@ import type { Replica } from "../../../sidecar/core/replica.ts";
 import { ServingStatus } from "../../../sidecar/protocol/status.ts";
 import type { Disk, DiskFile } from "../../../sidecar/lib/ports/disk.ts";
 import type { NodeOptions } from "../../../sidecar/runtime/node.ts";
-import { changeSteps, CRASHES, type Mutant, replace } from "./mutant.ts";
+import { changeSteps, CRASHES, type Mutant, replace, wrap } from "./mutant.ts";
 
 /** Has `by` called instead of a method of the leader, with the method itself to call. */
 function wrapLeader(
   name: "advanceCommit" | "tick",
   by: (leader: Leader, original: () => void) => void,
 ): () => void {
-  const methods = Leader.prototype as unknown as Record<string, (...all: unknown[]) => void>;
-  const before = methods[name];
-  methods[name] = function wrapped(this: Leader, ...all: unknown[]): void {
-    by(this, () => before?.apply(this, all));
-  };
-  return () => {
-    if (before !== undefined) methods[name] = before;
-  };
+  return wrap(Leader.prototype, name, (leader, original, all) => {
+    by(leader, () => {
+      original(...all);
+    });
+  });
 }
 
 const isKind = (kind: Effect["kind"]) => (effect: Effect) => effect.kind === kind;
 
 /** A confirmation counts for rounds that are sent after it, too. */
 function confirmAhead(): () => void {
-  const { confirm } = ReadRounds.prototype;
-  return replace(
-    ReadRounds.prototype,
-    "confirm",
-    function ahead(this: ReadRounds, node: string, round: number) {
-      confirm.call(this, node, round + 1_000_000);
-    },
+  return wrap(ReadRounds.prototype, "confirm", (_rounds, original, [node, round]) =>
+    original(node, Number(round) + 1_000_000),
   );
 }
 
@@ -111,6 +103,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "ack-any-duplicate",
+    first: 10,
     does: "acknowledges an entry whose place is taken, whatever stands there",
     breaks: ["R8", "H1"],
     caughtBy: ["I3", "I4", "I5", "I6", "I7", "I9", "I11", "broken", "L1", "I18"],
@@ -127,6 +120,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "count-old-terms",
+    first: 4,
     does: "commits an older term's entry by counting who holds it",
     breaks: ["R7", "H2"],
     caughtBy: ["I11", "I7", "I4", "I18"],
@@ -184,6 +178,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "equal-offsets-equal-logs",
+    first: 4,
     does: "takes equal offsets for equal logs",
     breaks: ["R9", "H6"],
     caughtBy: ["I3", "I4", "I5", "I6", "I7", "I9", "broken", "I11", "I18"],
@@ -196,6 +191,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "count-learners",
+    first: 5,
     does: "counts a learner's acknowledgements",
     breaks: ["R2", "R16"],
     caughtBy: ["I11", "I4", "I7", "I18", "L1"],
@@ -218,13 +214,12 @@ export const CORE_MUTANTS: readonly Mutant[] = [
     faults: ["wipe", "crash", "isolate", "cutPair"],
     force: { clients: 4, thinkMs: 5 },
     patch: () => {
-      const original = QuorumAckTracker.prototype.quorumOffset;
       return wrapLeader("advanceCommit", (leader, advance) => {
         const undo = replace(QuorumAckTracker.prototype, "quorumOffset", function fewer() {
           const all = [...leader.cursors.values()].filter(({ state }) => state === "stream");
           const acked = [leader.state.synced, ...all.map(({ ackOffset }) => ackOffset)];
           const sorted = acked.sort((a, b) => b - a);
-          return sorted[Math.floor(sorted.length / 2)] ?? original.call(leader.tracker);
+          return sorted[Math.floor(sorted.length / 2)] ?? -1;
         });
         advance();
         undo();
@@ -254,6 +249,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "data-of-an-older-term",
+    first: 17,
     does: "takes data of whatever leader sends some",
     breaks: ["R4", "H4"],
     caughtBy: ["I12", "I3", "I4", "I6", "I7", "I11", "broken", "I18"],
@@ -329,6 +325,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "promise-before-it-is-durable",
+    first: 30,
     does: "answers NewTerm before the term is on its disk",
     breaks: ["R3", "I2"],
     caughtBy: ["I2", "I10", "I1", "I12"],
@@ -346,6 +343,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "read-without-asking",
+    first: 6,
     does: "serves reads without asking anybody",
     breaks: ["R15", "H17"],
     caughtBy: ["I18"],
@@ -355,6 +353,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "read-by-an-earlier-round",
+    first: 29,
     does: "lets a read be confirmed by a round that was sent before it came",
     breaks: ["R15", "H17"],
     caughtBy: ["I18"],

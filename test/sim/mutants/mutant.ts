@@ -15,6 +15,8 @@ export interface Mutant {
   readonly breaks: readonly string[];
   /** Any of these names the broken rule when it is caught. */
   readonly caughtBy: readonly string[];
+  /** Where the tests begin, since a seed near it catches this one; default 1. */
+  readonly first?: number;
   readonly faults: readonly Fault[];
   readonly force?: Partial<SimOptions>;
   readonly alterNode?: (options: NodeOptions) => NodeOptions;
@@ -41,19 +43,39 @@ export function replace<T extends object, K extends keyof T>(on: T, name: K, by:
   };
 }
 
+/** Has `by` called instead of a method until undone, with the method itself to call. */
+export function wrap<T extends object>(
+  on: T,
+  name: keyof T & string,
+  by: (
+    self: T,
+    original: (...all: readonly unknown[]) => unknown,
+    all: readonly unknown[],
+  ) => unknown,
+): () => void {
+  const methods = on as unknown as Record<string, (...all: readonly unknown[]) => unknown>;
+  const before = methods[name];
+  if (before === undefined) throw new Error(`${name} is no method`);
+  methods[name] = function wrapped(this: T, ...all: readonly unknown[]) {
+    return by(this, (...given) => before.apply(this, [...given]), all);
+  };
+  return () => {
+    methods[name] = before;
+  };
+}
+
 /** Replaces a getter until undone. */
 export function replaceGetter<T extends object>(
   on: T,
   name: keyof T,
-  by: (self: T, original: unknown) => unknown,
+  by: (self: T) => unknown,
 ): () => void {
   const before = Object.getOwnPropertyDescriptor(on, name);
   if (before?.get === undefined) throw new Error(`${String(name)} is no getter`);
-  const { get } = before;
   Object.defineProperty(on, name, {
     ...before,
     get(this: T) {
-      return by(this, get.call(this));
+      return by(this);
     },
   });
   return () => {
@@ -64,20 +86,23 @@ export function replaceGetter<T extends object>(
 /** How every step of every replica is changed. */
 export interface StepChange {
   /** The input to take instead; null: none, and no effects. */
-  before?(replica: Replica, input: Input): Input | null;
+  readonly before?: (replica: Replica, input: Input) => Input | null;
   /** The effects to perform instead. */
-  after?(replica: Replica, input: Input, effects: readonly Effect[]): readonly Effect[];
+  readonly after?: (
+    replica: Replica,
+    input: Input,
+    effects: readonly Effect[],
+  ) => readonly Effect[];
 }
 
 /** Changes what goes into the core of each replica, and what comes out of it. */
 export function changeSteps({ before, after }: StepChange): () => () => void {
-  return () => {
-    const original = Replica.prototype.step;
-    return replace(Replica.prototype, "step", function step(this: Replica, input: Input) {
-      const taken = before === undefined ? input : before(this, input);
+  return () =>
+    wrap(Replica.prototype, "step", (replica, original, [given]) => {
+      const input = given as Input;
+      const taken = before === undefined ? input : before(replica, input);
       if (taken === null) return [];
-      const effects = original.call(this, taken);
-      return after === undefined ? effects : after(this, taken, effects);
+      const effects = original(taken) as readonly Effect[];
+      return after === undefined ? effects : after(replica, taken, effects);
     });
-  };
 }

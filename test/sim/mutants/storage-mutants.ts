@@ -8,7 +8,7 @@ import { MarksFile } from "../../../sidecar/wal/marks.ts";
 import { Wal } from "../../../sidecar/wal/wal.ts";
 import type { NodeOptions } from "../../../sidecar/runtime/node.ts";
 import { simEngineFactory } from "../sim-engine.ts";
-import { CRASHES, type Mutant, replace, replaceGetter } from "./mutant.ts";
+import { CRASHES, type Mutant, replace, replaceGetter, wrap } from "./mutant.ts";
 
 /** A disk that says that it has synced, where the path is one of `which`. */
 function lying(disk: Disk, which: RegExp): Disk {
@@ -130,8 +130,7 @@ export const STORAGE_MUTANTS: readonly Mutant[] = [
         freeBytesMin: 0,
       },
     },
-    patch: () =>
-      replaceGetter(ShardState.prototype, "durable", (self) => (self as ShardState).applied),
+    patch: () => replaceGetter(ShardState.prototype, "durable", (self) => self.applied),
   },
   {
     name: "no-acknowledged-mark",
@@ -173,15 +172,10 @@ export const STORAGE_MUTANTS: readonly Mutant[] = [
     faults: ["crash"],
     patch: () => {
       let calls = 0;
-      const take = VersionCounter.prototype.take;
-      return replace(
-        VersionCounter.prototype,
-        "take",
-        function other(this: VersionCounter, wanted) {
-          calls += 1;
-          return take.call(this, wanted ?? this.next + (calls % 7));
-        },
-      );
+      return wrap(VersionCounter.prototype, "take", (counter, original, [wanted]) => {
+        calls += 1;
+        return original(wanted ?? counter.next + (calls % 7));
+      });
     },
   },
   {
