@@ -73,6 +73,34 @@ describe("recovery on a cluster", function () {
     await store.proveNothingLost();
   });
 
+  it("claims are replaced, the directories are not: nothing is sent, it votes after a promotion", async () => {
+    const store = await start();
+    const victim = store.follower();
+    const uid = store.replicaUid(victim);
+    await store.replaceClaimsUnder(victim, null);
+    const { status } = await store.until("the recovery succeeded", () =>
+      store.recoveries(victim).find((one) => one.status?.phase === "Succeeded"),
+    );
+    assert.equal(status?.reason, "PVCReplaced");
+    assert.equal(status?.bytesTotal ?? 0, 0, JSON.stringify(status));
+    assert.equal(store.replicaUid(victim), uid, "the same replica, on trust no more");
+    await store.proveNothingLost();
+  });
+
+  it("a directory is set back under new claims: caught, and brought up to date", async () => {
+    const store = await start();
+    const victim = store.follower();
+    const copy = await store.copyVolumes(victim);
+    await store.whole();
+    await store.written(100);
+    await store.replaceClaimsUnder(victim, copy);
+    const { status } = await store.until("the recovery succeeded", () =>
+      store.recoveries(victim).find((one) => one.status?.phase === "Succeeded"),
+    );
+    assert.equal(status?.reason, "PVCReplaced");
+    await store.proveNothingLost();
+  });
+
   it("the claims are replaced again in the middle of the transfer", async () => {
     const store = await start(SLOW);
     const victim = store.follower();

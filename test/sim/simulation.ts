@@ -151,7 +151,9 @@ class Run {
     cluster.coordinatorDiesAfter = 5;
     await cluster.time.run(1_000, () => this.#life.broken());
     if (!(await this.#life.recovered())) return false;
-    return !this.#options.finalElection || this.#loseLeader();
+    // Of two, the one that is left is no majority.
+    const few = (cluster.record?.ensemble.length ?? 0) < 3;
+    return few || !this.#options.finalElection || this.#loseLeader();
   }
 
   /** Those who were rebuilt hold it all: one of them leads while the old leader is away. */

@@ -1,6 +1,7 @@
 /** One store on a real cluster, in a namespace of its own, with writers that note every write. */
 import assert from "node:assert/strict";
-import { readdirSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ReplicaRecovery } from "../../operator/api/v1alpha1/replica-recovery.ts";
 import type { StoreShard } from "../../operator/api/v1alpha1/store-shard.ts";
@@ -25,6 +26,16 @@ interface Pod {
     readonly podIP?: string;
     readonly conditions?: readonly { readonly type: string; readonly status: string }[];
   };
+}
+
+interface Claim {
+  readonly metadata: { readonly uid?: string };
+  readonly status?: { readonly phase?: string };
+}
+
+/** What a pod's volumes held once. */
+export interface VolumesCopy {
+  readonly folder: string;
 }
 
 /** See the file's header. */
@@ -180,6 +191,68 @@ export class KubeStore {
       for (const name of readdirSync(folder)) rmSync(join(folder, name), { recursive: true });
     }
     this.kubectl("delete", "pod", pod, "--grace-period=0", "--force");
+  }
+
+  /** A copy of what a pod's volumes hold, taken while the pod is away. */
+  async copyVolumes(pod: string): Promise<VolumesCopy> {
+    const copy = mkdtempSync(join(tmpdir(), "resilver-volumes-"));
+    const folders = this.volumeFolders(pod);
+    await this.withoutPods(async () => {
+      const { uid } = this.pod(pod)?.metadata ?? {};
+      this.kubectl("delete", "pod", pod, "--wait=false");
+      await this.until(`${pod} waits for a node`, () => this.isMadeAnew(pod, uid));
+      for (const [index, folder] of folders.entries()) {
+        cpSync(folder, join(copy, String(index)), { recursive: true });
+      }
+    });
+    return { folder: copy };
+  }
+
+  /**
+   * Replaces a pod's claims by new ones whose volumes hold something already: the copy, or what the
+   * old volumes held.
+   */
+  async replaceClaimsUnder(pod: string, copy: VolumesCopy | null): Promise<void> {
+    const old = this.volumeFolders(pod);
+    const kept = mkdtempSync(join(tmpdir(), "resilver-volumes-"));
+    await this.withoutPods(async () => {
+      const { uid } = this.pod(pod)?.metadata ?? {};
+      const claims = ["data", "wal"].map((volume) => `${volume}-${pod}`);
+      const before = claims.map((claim) => this.view.find("claim", claim)?.metadata.uid);
+      this.kubectl("delete", "pod", pod, "--wait=false");
+      await this.until(`${pod} waits for a node`, () => this.isMadeAnew(pod, uid));
+      for (const [index, folder] of old.entries()) {
+        cpSync(folder, join(kept, String(index)), { recursive: true });
+      }
+      this.deleteVolumes(pod);
+      await this.until("the new claims are bound", () =>
+        claims.every((claim, index) => {
+          const found = this.view.find("claim", claim) as Claim | undefined;
+          return found?.metadata.uid !== before[index] && found?.status?.phase === "Bound";
+        }),
+      );
+      for (const [index, folder] of this.volumeFolders(pod).entries()) {
+        cpSync(join(copy?.folder ?? kept, String(index)), folder, { recursive: true });
+      }
+    });
+    for (const folder of [kept, copy?.folder ?? kept])
+      rmSync(folder, { recursive: true, force: true });
+  }
+
+  /** While `work` goes on pods are made and started nowhere. */
+  private async withoutPods(work: () => Promise<void>): Promise<void> {
+    const nodes = this.cluster.kubectl(["get", "nodes", "-o", "name"]).trim().split("\n");
+    for (const node of nodes) this.cluster.kubectl(["cordon", node]);
+    try {
+      await work();
+    } finally {
+      for (const node of nodes) this.cluster.kubectl(["uncordon", node]);
+    }
+  }
+
+  private isMadeAnew(pod: string, uid: string | undefined): boolean {
+    const found = this.pod(pod);
+    return found !== undefined && found.metadata.uid !== uid && found.status?.podIP === undefined;
   }
 
   /** Where a pod's volumes are on this machine; throws where they are elsewhere. */

@@ -15,6 +15,9 @@ export function damagedLogsDoNotVote(context: CheckContext): Checker {
       if (!context.claims.covers(uid, position)) return;
       damaged.set(uid, `${node}'s record ${text(position)}`);
     },
+    diskSetBack(_node, uid) {
+      damaged.delete(uid);
+    },
     boot({ node, status }) {
       const what = damaged.get(status.replicaUid);
       if (what === undefined) return;
