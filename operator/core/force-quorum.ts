@@ -3,7 +3,7 @@
  * whatever the survivor lacks is lost for good.
  */
 import type { EntryId } from "../../sidecar/protocol/entry.ts";
-import { currentReplica, type Observed } from "./observed.ts";
+import { currentReplica, isSuspect, isWiped, type Observed } from "./observed.ts";
 import { memberOn, type RecordMember, type ShardRecord } from "./record.ts";
 
 /** A person's order. */
@@ -39,6 +39,13 @@ export function judgeForceQuorum(
     const names = allowed.join(", ") || "none";
     return rejected(`survivor: ${order.survivor} holds no vote's data; allowed: ${names}`);
   }
+  const better = betterSurvivors(record, observed, member);
+  if (better.length > 0) {
+    return rejected(
+      `survivor: ${order.survivor} was set back to an older state, ${better.join(", ")} may hold more: ` +
+        "choose that, or start it once, so that it is seen what it holds",
+    );
+  }
   const replica = currentReplica(observed, order.survivor);
   if (replica === null || replica.replicaUid !== member.replicaUid || replica.fault !== "") {
     return rejected(
@@ -66,6 +73,19 @@ export function judgeForceQuorum(
 function maySurvive(member: RecordMember): boolean {
   const { role, reason, enrolTerm } = member;
   return role === "voter" || (reason === "RolledBack" && enrolTerm === undefined);
+}
+
+/** Voters that nothing is known against, where `survivor` is one whose disk went back. */
+function betterSurvivors(
+  record: ShardRecord,
+  observed: Observed,
+  survivor: RecordMember,
+): readonly string[] {
+  if (survivor.role === "voter" && !isSuspect(observed, survivor)) return [];
+  return record.members
+    .filter((other) => other !== survivor && other.role === "voter")
+    .filter((other) => !isWiped(observed, other) && !isSuspect(observed, other))
+    .map((other) => other.node);
 }
 
 /**

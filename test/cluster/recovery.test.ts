@@ -155,7 +155,7 @@ describe("recovery on a cluster", function () {
     await store.proveNothingLost();
   });
 
-  it("a leader's and a follower's claims are replaced: stops with QuorumLost", async () => {
+  it("a leader's and a follower's claims are replaced: QuorumLost, until a person forces one", async () => {
     const store = await start();
     const survivor = store.followers()[1] ?? "";
     const lost = [store.leader(), store.follower()];
@@ -172,5 +172,20 @@ describe("recovery on a cluster", function () {
     const { members } = store.shard.spec;
     assert.ok(members.some(({ node, role }) => node === survivor && role === "voter"));
     assert.ok(store.shard.spec.term >= term);
+
+    const running = await store.forceQuorum(survivor, "lose everything after offset 0");
+    assert.equal(running.status?.phase, "Rejected");
+    assert.match(running.status.message ?? "", /^stop first/u);
+    await store.withoutPods(async () => {
+      await store.holdBack(lost);
+      const wrong = await store.forceQuorum(survivor, "lose everything after offset 0");
+      const phrase = /must be exactly "(.*)"/u.exec(wrong.status?.message ?? "")?.[1] ?? "";
+      assert.match(phrase, /^lose everything after offset \d+$/u, wrong.status?.message);
+      const forced = await store.forceQuorum(survivor, phrase);
+      assert.equal(forced.status?.phase, "Succeeded", forced.status?.message);
+    });
+    await store.whole();
+    const kept = await store.client.get("load/000000");
+    assert.ok(kept !== null, "what the survivor held is there");
   });
 });

@@ -193,14 +193,38 @@ export class KubeStore {
     this.kubectl("delete", "pod", pod, "--grace-period=0", "--force");
   }
 
+  /** Orders a forced quorum, as a person would; resolves with what came of it. */
+  async forceQuorum(survivor: string, acknowledgeDataLoss: string): Promise<ReplicaRecovery> {
+    const name = `force-${Date.now()}`;
+    const shard = { namespace: this.shard.spec.namespace, shard: this.shard.spec.shard };
+    const object = {
+      apiVersion: "resilver.io/v1alpha1",
+      kind: "ReplicaRecovery",
+      metadata: { name, namespace: this.namespace },
+      spec: { storeName: NAME, forceQuorum: { shard, survivor, acknowledgeDataLoss } },
+    };
+    this.cluster.kubectl(["apply", "-f", "-"], JSON.stringify(object));
+    return await this.until("the order ended", () => {
+      const found = this.view.find("recovery", name) as ReplicaRecovery | undefined;
+      return ["Succeeded", "Rejected"].includes(found?.status?.phase ?? "") ? found : null;
+    });
+  }
+
+  /** Deletes pods where none can start: each is made anew and waits for a node. */
+  async holdBack(pods: readonly string[]): Promise<void> {
+    for (const pod of pods) {
+      const { uid } = this.pod(pod)?.metadata ?? {};
+      this.kubectl("delete", "pod", pod, "--wait=false");
+      await this.until(`${pod} waits for a node`, () => this.isMadeAnew(pod, uid));
+    }
+  }
+
   /** A copy of what a pod's volumes hold, taken while the pod is away. */
   async copyVolumes(pod: string): Promise<VolumesCopy> {
     const copy = mkdtempSync(join(tmpdir(), "resilver-volumes-"));
     const folders = this.volumeFolders(pod);
     await this.withoutPods(async () => {
-      const { uid } = this.pod(pod)?.metadata ?? {};
-      this.kubectl("delete", "pod", pod, "--wait=false");
-      await this.until(`${pod} waits for a node`, () => this.isMadeAnew(pod, uid));
+      await this.holdBack([pod]);
       for (const [index, folder] of folders.entries()) {
         cpSync(folder, join(copy, String(index)), { recursive: true });
       }
@@ -216,11 +240,9 @@ export class KubeStore {
     const old = this.volumeFolders(pod);
     const kept = mkdtempSync(join(tmpdir(), "resilver-volumes-"));
     await this.withoutPods(async () => {
-      const { uid } = this.pod(pod)?.metadata ?? {};
       const claims = ["data", "wal"].map((volume) => `${volume}-${pod}`);
       const before = claims.map((claim) => this.view.find("claim", claim)?.metadata.uid);
-      this.kubectl("delete", "pod", pod, "--wait=false");
-      await this.until(`${pod} waits for a node`, () => this.isMadeAnew(pod, uid));
+      await this.holdBack([pod]);
       for (const [index, folder] of old.entries()) {
         cpSync(folder, join(kept, String(index)), { recursive: true });
       }
@@ -240,7 +262,7 @@ export class KubeStore {
   }
 
   /** While `work` goes on pods are made and started nowhere. */
-  private async withoutPods(work: () => Promise<void>): Promise<void> {
+  async withoutPods(work: () => Promise<void>): Promise<void> {
     const nodes = this.cluster.kubectl(["get", "nodes", "-o", "name"]).trim().split("\n");
     for (const node of nodes) this.cluster.kubectl(["cordon", node]);
     try {
