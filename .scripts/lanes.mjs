@@ -10,7 +10,7 @@ import { root, tool } from "./bootstrap.mjs";
  * a test file belongs to the first lane that matches. `laneMinutes` ends a run that hangs.
  */
 export const LANES = Object.freeze([
-  { name: "e2e", match: /^e2e\//, timeoutMs: 120_000, laneMinutes: 40 },
+  { name: "e2e", match: /^(?:e2e|torture)\//, timeoutMs: 120_000, laneMinutes: 40 },
   { name: "cluster", match: /^cluster\//, timeoutMs: 600_000, laneMinutes: 40, only: true },
   { name: "sim", match: /^sim\//, timeoutMs: 300_000, laneMinutes: 20 },
   { name: "unit", match: /./, timeoutMs: 20_000, laneMinutes: 15 },

@@ -87,8 +87,9 @@ export function recoveryName(views: readonly ShardView[], pod: string): string |
 }
 
 /**
- * True when an open object of the pod is about what the pod has to rebuild now: some of the replicas
- * it names are among those, or it names none yet, since the pod had not said what it holds.
+ * True when an open object of the pod is about what the pod has to rebuild now: some of the
+ * replicas it names are among those, or it names none yet, since the pod had not said what it
+ * holds.
  */
 export function isAbout(
   status: ReplicaRecoveryStatus | undefined,

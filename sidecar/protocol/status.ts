@@ -22,5 +22,8 @@ export const REGRESSED = "Regressed";
 /** FollowerProgress.state of a follower for which a replica with another uid answered (R4). */
 export const NOT_MEMBER = "NotMember";
 
-/** `FollowerProgress.state` of a replica whose stream broke or was refused, until it is tried again. */
+/**
+ * `FollowerProgress.state` of a replica whose stream broke or was refused, until it is tried
+ * again.
+ */
 export const DOWN = "Down";

@@ -50,7 +50,9 @@ class Search {
   /** Returns that are still in the list: the search ends when there are none. */
   #returns = 0;
   readonly #numbers: readonly (readonly [number, number])[];
-  /** By operation: the kind of those that it cannot be told apart from; null: it is like no other. */
+  /**
+   * By operation: the kind of those that it cannot be told apart from; null: it is like no other.
+   */
   #kinds: readonly (number | null)[] = [];
   /** By kind: how many took effect so far. */
   readonly #used: number[] = [];

@@ -15,9 +15,9 @@ export class Contradiction extends Error {
 }
 
 /**
- * The store as clients may think of it: one copy, one request at a time, versions given in that order
- * (I16). `apply` gives the state after an operation, null when its outcome cannot come from the state
- * before.
+ * The store as clients may think of it: one copy, one request at a time, versions given in that
+ * order (I16). `apply` gives the state after an operation, null when its outcome cannot come from
+ * the state before.
  */
 export class KeyValueModel {
   /** By value: the version that clients were told. A value nobody saw has none. */

@@ -26,7 +26,10 @@ export const FAULTS = [
   "secondCoordinator",
   "moveLeader",
 ] as const;
-/** Faults that came later: drawn apart, so that the seeds of old findings still draw what they drew. */
+/**
+ * Faults that came later: drawn apart, so that the seeds of old findings still draw what they
+ * drew.
+ */
 export const LATER_FAULTS = ["rollback", "changeEnsemble", "fillDisk", "jumpClock"] as const;
 export type Fault = (typeof FAULTS)[number] | (typeof LATER_FAULTS)[number];
 

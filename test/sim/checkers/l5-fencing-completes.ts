@@ -4,8 +4,8 @@ import type { CheckContext, Checker } from "./checker.ts";
 const FENCING_MS_MAX = 2_000;
 
 /**
- * L5: fencing of a node completes, also while a snapshot is on its way to it (H16). Not told of nodes
- * whose disk or process the nemesis holds up.
+ * L5: fencing of a node completes, also while a snapshot is on its way to it (H16). Not told of
+ * nodes whose disk or process the nemesis holds up.
  */
 export function fencingCompletes(context: CheckContext): Checker {
   return {

@@ -5,7 +5,9 @@ import { PHASES, type Phase } from "./phase.ts";
 export const VICTIMS = ["leader", "follower", "learner"] as const;
 /** What of it is lost; `rollback`: it is set back to how it was in an older term. */
 export const LOSSES = ["all", "wal", "state", "cookie", "rollback"] as const;
-/** Where logs begin: at 0, at a trim point, or (the leader's) at the snapshot it was rebuilt from. */
+/**
+ * Where logs begin: at 0, at a trim point, or (the leader's) at the snapshot it was rebuilt from.
+ */
 export const LOGS = ["start", "trimmed", "rebuilt"] as const;
 export const LOADS = ["writing", "quiet"] as const;
 /** Once, again when it votes again, or with the coordinator killed at its next step. */
