@@ -1,6 +1,6 @@
 /** Ensemble changes, one replica at a time: learn, join, vote in both sets, leave, retire (R13). */
 import type { ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
-import { currentReplica, type Observed } from "./observed.ts";
+import { currentReplica, type Observed, voterReach } from "./observed.ts";
 import { voterSetsText } from "./quorum.ts";
 import { memberOn, voterSets, type ShardRecord } from "./record.ts";
 import type { MemberAction } from "./membership.ts";
@@ -91,7 +91,12 @@ function planJoin(
   leader: ReplicaStatus,
 ): readonly (EnsembleAction | MemberAction)[] {
   const added = ensemble.find((node) => !record.ensemble.includes(node));
-  if (added === undefined) return [{ kind: "startJoint" }];
+  if (added === undefined) {
+    // A smaller set can afford less: whoever stays has to be here first, with its data. One that is
+    // away may turn out to have lost it, and whoever leaves would be missed.
+    const { reachable } = voterReach(record, observed);
+    return ensemble.every((node) => reachable.has(node)) ? [{ kind: "startJoint" }] : [];
+  }
   // Once a member, it goes the way of every learner; its promotion starts the joint state.
   if (memberOn(record, added) !== undefined) return [];
   const replica = currentReplica(observed, added);

@@ -1,6 +1,7 @@
 /** One store on a real cluster, in a namespace of its own, with writers that note every write. */
 import assert from "node:assert/strict";
-import { cpSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ReplicaRecovery } from "../../operator/api/v1alpha1/replica-recovery.ts";
@@ -226,7 +227,7 @@ export class KubeStore {
     await this.withoutPods(async () => {
       await this.holdBack([pod]);
       for (const [index, folder] of folders.entries()) {
-        cpSync(folder, join(copy, String(index)), { recursive: true });
+        copyFolder(folder, join(copy, String(index)));
       }
     });
     return { folder: copy };
@@ -244,7 +245,7 @@ export class KubeStore {
       const before = claims.map((claim) => this.view.find("claim", claim)?.metadata.uid);
       await this.holdBack([pod]);
       for (const [index, folder] of old.entries()) {
-        cpSync(folder, join(kept, String(index)), { recursive: true });
+        copyFolder(folder, join(kept, String(index)));
       }
       this.deleteVolumes(pod);
       await this.until("the new claims are bound", () =>
@@ -254,7 +255,7 @@ export class KubeStore {
         }),
       );
       for (const [index, folder] of this.volumeFolders(pod).entries()) {
-        cpSync(join(copy?.folder ?? kept, String(index)), folder, { recursive: true });
+        copyFolder(join(copy?.folder ?? kept, String(index)), folder);
       }
     });
     for (const folder of [kept, copy?.folder ?? kept])
@@ -386,6 +387,12 @@ export class KubeStore {
     const gone = ip === undefined || pod?.metadata.deletionTimestamp !== undefined;
     return gone ? address : `${ip}:${port}`;
   }
+}
+
+/** With owners and modes: the pod's process is not root. */
+function copyFolder(from: string, to: string): void {
+  mkdirSync(to, { recursive: true });
+  execFileSync("cp", ["-a", `${from}/.`, to]);
 }
 
 function startOf({ status, metadata }: ReplicaRecovery): number {
