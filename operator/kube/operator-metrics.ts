@@ -11,6 +11,10 @@ const BUCKETS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60];
 export interface OperatorGauges {
   depth(): number;
   longestWorkMs(): number;
+  unfinishedWorkMs(): number;
+  /** Keys worked on now, and at most. */
+  activeWorkers(): number;
+  readonly workers: number;
   leads(): boolean;
 }
 
@@ -20,6 +24,7 @@ export class OperatorMetrics {
   readonly #requests: Counter;
   readonly #reconciles: Counter;
   readonly #errors: Counter;
+  readonly #terminal: Counter;
   readonly #seconds: Histogram;
   readonly #adds: Counter;
   readonly #retries: Counter;
@@ -44,6 +49,11 @@ export class OperatorMetrics {
     this.#errors = counter("controller_runtime_reconcile_errors_total", "Failed reconciles", [
       "controller",
     ]);
+    this.#terminal = counter(
+      "controller_runtime_terminal_reconcile_errors_total",
+      "Reconciles that wait for a person",
+      ["controller"],
+    );
     this.#seconds = histogram("controller_runtime_reconcile_time_seconds", "Time of a reconcile", [
       "controller",
     ]);
@@ -73,6 +83,21 @@ export class OperatorMetrics {
       "name",
       () => gauges.longestWorkMs() / 1_000,
     );
+    gauge(
+      "workqueue_unfinished_work_seconds",
+      "Time of the present works, all together",
+      "name",
+      () => gauges.unfinishedWorkMs() / 1_000,
+    );
+    gauge("controller_runtime_active_workers", "Keys that are worked on", "controller", () =>
+      gauges.activeWorkers(),
+    );
+    gauge(
+      "controller_runtime_max_concurrent_reconciles",
+      "Keys that may be worked on at once",
+      "controller",
+      () => gauges.workers,
+    );
     gauge("leader_election_master_status", "1 while this process leads", "name", () =>
       gauges.leads() ? 1 : 0,
     );
@@ -89,6 +114,7 @@ export class OperatorMetrics {
     if (result === "error" || result === "terminal_error") {
       this.#errors.inc({ controller: CONTROLLER });
     }
+    if (result === "terminal_error") this.#terminal.inc({ controller: CONTROLLER });
   }
 
   /** What a queue is to tell. */

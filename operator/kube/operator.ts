@@ -110,6 +110,9 @@ export class Operator {
     this.#metrics.watch({
       depth: () => this.#queue.depth,
       longestWorkMs: () => this.#queue.longestWorkMs,
+      unfinishedWorkMs: () => this.#queue.unfinishedWorkMs,
+      activeWorkers: () => this.#queue.active,
+      workers: options.workers,
       leads: () => this.#elector.leads,
     });
   }

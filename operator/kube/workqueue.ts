@@ -39,6 +39,17 @@ export class Workqueue {
     return this.#ready.size;
   }
 
+  /** Keys that are being worked on. */
+  get active(): number {
+    return this.#working.size;
+  }
+
+  /** Time that the present works have taken so far, all together. */
+  get unfinishedWorkMs(): number {
+    const now = this.#clock.monotonicMs();
+    return [...this.#working.values()].reduce((total, since) => total + now - since, 0);
+  }
+
   /** How long the longest of the present works has taken so far. */
   get longestWorkMs(): number {
     const now = this.#clock.monotonicMs();

@@ -75,7 +75,14 @@ function metricsIn(query: string): readonly string[] {
 async function toldMetrics(): Promise<ReadonlySet<string>> {
   const sidecar = openMetrics({ node: "a", statuses: () => [], anonymousMemoryBytes: () => 1 });
   const operator = new OperatorMetrics();
-  operator.watch({ depth: () => 0, longestWorkMs: () => 0, leads: () => false });
+  operator.watch({
+    depth: () => 0,
+    longestWorkMs: () => 0,
+    unfinishedWorkMs: () => 0,
+    activeWorkers: () => 0,
+    workers: 1,
+    leads: () => false,
+  });
   new CoordinatorMetrics(operator.registry, () => []);
   const pages = [await sidecar.page(), await operator.registry.metrics()];
   const told = pages.flatMap((page) =>

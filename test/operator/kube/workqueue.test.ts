@@ -91,8 +91,10 @@ describe("workqueue", () => {
     queue.addAfter("tick", 700);
     await clock.until("a key", 2_000_000, () => queue.depth === 1);
     assert.equal(queue.longestWorkMs, 700);
+    assert.deepEqual([queue.active, queue.unfinishedWorkMs], [1, 700]);
     queue.done("a");
     assert.equal(counted.at(-1), "done 700");
+    assert.deepEqual([queue.active, queue.unfinishedWorkMs], [0, 0]);
   });
 
   it("closed, it takes nothing more", () => {
