@@ -4,7 +4,7 @@
  * test on a real cluster is in test/cluster.
  */
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ReplicaRecoveryStatus } from "../../operator/api/v1alpha1/replica-recovery.ts";
@@ -14,6 +14,9 @@ import { systemClock } from "../../operator/local/system-clock.ts";
 import { CoordinationClient } from "../../operator/sidecar-client/coordination-client.ts";
 import { StoreClient } from "../../operator/sidecar-client/store-client.ts";
 import { SILENT_LOGGER } from "../../sidecar/lib/ports/logger.ts";
+import { parseAllDocuments } from "yaml";
+import { rightsIn, rightsOf, type RoleRule } from "../support/access.ts";
+import { skip } from "../support/skip.ts";
 import { FakeApiServer, type Stored } from "../support/fake-api-server.ts";
 import { FakeKubelet } from "../support/fake-kubelet.ts";
 
@@ -21,6 +24,25 @@ const NS = "/namespaces/prod";
 const STORE = `/apis/resilver.io/v1alpha1${NS}/replicatedstores/demo`;
 const RECOVERIES = `/apis/resilver.io/v1alpha1${NS}/replicarecoveries`;
 const WAIT_MS = 60_000;
+
+/** Rights that these lives have no use for, and what has. */
+const ELSEWHERE: ReadonlySet<string> = new Set([
+  // A forced quorum asks whether the others are gone (kube-platform).
+  "/pods get",
+  // A recovery's time to be kept runs out (recovery-objects).
+  "resilver.io/replicarecoveries delete",
+  // The same Event again (event-recorder).
+  "events.k8s.io/events patch",
+  // Asked for by clusters that guard owners from being held up by what they own.
+  "resilver.io/replicatedstores/finalizers update",
+]);
+/** Tests that have to run before all rights were needed. */
+const LIVES = 7;
+
+interface Role {
+  readonly metadata: { readonly name: string };
+  readonly rules?: readonly RoleRule[];
+}
 
 interface Running {
   readonly operator: Operator;
@@ -34,6 +56,9 @@ describe("operator", () => {
   let root: string;
   let operators: Running[];
   let sidecars: CoordinationClient;
+  /** Rights that all the tests before needed together. */
+  const used = new Set<string>();
+  let lives = 0;
 
   beforeEach(async () => {
     root = mkdtempSync(join(tmpdir(), "resilver-operator-"));
@@ -43,6 +68,8 @@ describe("operator", () => {
     operators = [];
   });
   afterEach(async () => {
+    for (const request of server.requests) for (const right of rightsOf(request)) used.add(right);
+    lives += 1;
     await Promise.all(operators.map(end));
     await kubelet.close();
     await sidecars.close();
@@ -258,5 +285,19 @@ describe("operator", () => {
     await server.until("it is refused", () => column("state") === "SpecInvalid", WAIT_MS);
     const [condition] = column("conditions") as readonly { message: string }[];
     assert.match(condition?.message ?? "", /spec\.replicas is 1; allowed: at least the largest/);
+  });
+
+  it("needs each right that the chart gives it, and no other", function () {
+    if (lives < LIVES) skip(this, "some of the lives above were left out");
+    const golden = readFileSync(new URL("../golden/chart-default.yaml", import.meta.url), "utf8");
+    const roles = parseAllDocuments(golden).map((document) => document.toJS() as Role | null);
+    const ours = roles.filter(
+      (role) => role !== null && /^resilver(-leader-election)?$/u.test(role.metadata.name),
+    );
+    const given = rightsIn(ours.flatMap((role) => role?.rules ?? []));
+    const missing = [...used].filter((right) => !given.includes(right));
+    assert.deepEqual(missing, [], "needed, and not given");
+    const idle = given.filter((right) => !used.has(right) && !ELSEWHERE.has(right));
+    assert.deepEqual(idle, [], "given, and not needed");
   });
 });
