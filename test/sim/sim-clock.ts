@@ -33,6 +33,7 @@ export class SimTime {
   /** Called after each event, when all it caused has settled. */
   afterEvent: (owner: Owner | null, label: string) => void | Promise<void> = () => undefined;
   #nowMs = 0;
+  #running = false;
   #order = 0;
   readonly #heap: SimEvent[] = [];
 
@@ -48,6 +49,16 @@ export class SimTime {
 
   /** Runs events until `done` (asked after each) or until `limitMs` have passed; true when done. */
   async run(limitMs: number, done: () => boolean): Promise<boolean> {
+    if (this.#running) throw new Error("the clock is running already");
+    this.#running = true;
+    try {
+      return await this.#run(limitMs, done);
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  async #run(limitMs: number, done: () => boolean): Promise<boolean> {
     const endMs = this.#nowMs + limitMs;
     while (!done()) {
       const next = this.#pop();

@@ -189,10 +189,13 @@ export class SimDisk implements Disk {
     this.#down = true;
   }
 
-  /** Power comes back: any subset of what was not synced is kept. Open files and locks are gone. */
-  restart(): void {
+  /**
+   * Power comes back: any subset of what was not synced is kept, as `fate` (by default this disk's
+   * own chance) decides. Open files and locks are gone.
+   */
+  restart(fate: Chance = this.#chance): void {
     this.#newBoot();
-    this.#root.losePower(this.#chance);
+    this.#root.losePower(fate);
   }
 
   /**

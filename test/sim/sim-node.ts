@@ -28,6 +28,17 @@ export const STORE = "sim-store";
 const WAL_DIR = "/wal";
 const STATE_DIR = "/state";
 
+/** Operations of a disk that leave something to be lost. */
+const CHANGES: ReadonlySet<string> = new Set([
+  "makeDir",
+  "rename",
+  "remove",
+  "syncDir",
+  "write",
+  "sync",
+  "truncate",
+]);
+
 /** Who hears of what a node does. */
 export interface NodeEvents {
   appendSent(from: string, peer: Peer, append: Append): void;
@@ -72,6 +83,12 @@ export class SimNode {
   corrupted = false;
   /** The process dies at this many disk operations from now on; 0: it does not. */
   dieAfterOperations = 0;
+  /** The process dies before the operation that is the so-manyth change of all; 0: it does not. */
+  dieAtChange = 0;
+  /** Operations that change the disk, by all its processes so far. */
+  operations = 0;
+  /** Decides what its next power loss keeps; null: its disk's own chance. */
+  fate: Chance | null = null;
   readonly #world: NodeWorld;
 
   constructor(name: string, world: NodeWorld) {
@@ -93,7 +110,7 @@ export class SimNode {
     this.process = process;
     network.up(process);
     const disk = new ProcessDisk(this.disk, process, time, this.speed, {
-      before: () => this.#beforeOperation(process),
+      before: (operation) => this.#beforeOperation(process, operation),
     });
     const opening = openNode(
       alter({
@@ -130,7 +147,7 @@ export class SimNode {
     this.process = null;
     this.dieAfterOperations = 0;
     this.#world.network.down(process, options.silent);
-    if (options.power && !this.corrupted) this.disk.restart();
+    if (options.power && !this.corrupted) this.disk.restart(this.fate ?? undefined);
     else this.disk.kill();
   }
 
@@ -166,10 +183,20 @@ export class SimNode {
     this.#world.events.failed(this, error);
   }
 
-  #beforeOperation(process: SimProcess): void {
+  #beforeOperation(process: SimProcess, operation: string): void {
+    if (this.process === process && CHANGES.has(operation)) this.operations += 1;
+    if (this.dieAtChange > 0 && this.operations >= this.dieAtChange) {
+      this.dieAtChange = 0;
+      this.#diesNow(process);
+    }
     if (this.dieAfterOperations === 0 || this.process !== process) return;
     this.dieAfterOperations -= 1;
     if (this.dieAfterOperations > 0) return;
+    this.#diesNow(process);
+  }
+
+  #diesNow(process: SimProcess): void {
+    if (this.process !== process) return;
     const lost = new DiskError("IO", "/", "died at this operation (simulated)", { fatal: true });
     this.#world.events.failed(this, lost);
   }
