@@ -61,14 +61,17 @@ export class RecoveryObjects {
   async #create(sight: StoreSight, runtime: StoreRuntime, signal: AbortSignal): Promise<void> {
     const { name: storeName, namespace } = sight.store.metadata;
     const views = runtime.views();
-    for (const [pod, name] of [
-      ...rebuildingPods(views).map((pod) => [pod, recoveryName(views, pod)] as const),
-      ...replacedPods(sight),
-    ]) {
+    const names = new Map(replacedPods(sight));
+    // What a pod has reported says more than its claims.
+    for (const pod of rebuildingPods(views)) {
+      const name = recoveryName(views, pod);
+      if (name !== null) names.set(pod, name);
+    }
+    for (const [pod, name] of names) {
       const known = sight.recoveries.some((object) => {
         return object.metadata.name === name || isOpenFor(object, pod, views);
       });
-      if (name === null || known) continue;
+      if (known) continue;
       const object: KubeObject = {
         metadata: { name, namespace, labels: { ...storeLabels(storeName), [POD_LABEL]: pod } },
         spec: { storeName, rebuild: { pod }, trigger: "Detected" },

@@ -153,6 +153,14 @@ describe("ReplicaRecovery objects", () => {
     assert.equal((await look.reconcile()).length, 1, "and it is not told again");
   });
 
+  it("seen late, with the new claim and what it holds at once: still one object", async () => {
+    look.claims = { ...OLD, data: "claim-of-12345678" };
+    look.views = shards(WIPED);
+    await look.reconcile();
+    const objects = await look.reconcile();
+    assert.deepEqual([objects.length, statusOf(objects[0]).reason], [1, "PVCReplaced"]);
+  });
+
   it("a pod whose first shard is done goes on under the same object", async () => {
     const second = { ...LEARNER, uid: "uid-SECOND", phase: "Transferring" };
     look.views = shards(LEARNER, second);
