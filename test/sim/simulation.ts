@@ -13,6 +13,8 @@ import { Workload, type WorkloadCounts } from "./workload.ts";
 /** Virtual time within which somebody leads after the leader went (L2). */
 const RECOVERY_MS = 60_000;
 const WRITES_AT_END = 5;
+/** Orders to a coordinator are carried out, or given up, by then. */
+const ORDERS_MS = 2_000;
 
 /** How a run went. */
 export interface SimResult {
@@ -140,6 +142,9 @@ class Run {
    */
   async #wipeFollowers(): Promise<boolean> {
     const { cluster } = this;
+    // An election that somebody had asked for is over by then: it would take the leadership, and
+    // with it the knowledge, from the one that is left.
+    await cluster.time.run(ORDERS_MS, () => this.#life.broken());
     // A write under way may be held by followers alone for a moment; the bet is on what is
     // acknowledged.
     if (!(await this.#life.until("L1", RECOVERY_MS, () => this.#life.settled() === null)))
