@@ -10,6 +10,7 @@ import { delimiter, dirname, join } from "node:path";
 import { compile, installDependencies, npmCommand, root } from "./bootstrap.mjs";
 import { obstacle } from "./cluster.mjs";
 import { closingLine, LANES, runLane, runLanes } from "./lanes.mjs";
+import { simulatorCommand } from "./simulate.mjs";
 import { withCluster } from "./test-cluster.mjs";
 import { installTools } from "./tools.mjs";
 
@@ -28,9 +29,7 @@ add(runLanes());
 // Always the same seeds: what fails here is a change's doing. People run others.
 step("simulator", () => {
   const seeds = ["--seed", "100000", "--seeds", "2000"];
-  // Without tsx's own command in between, which would leave its child behind.
-  const args = ["--import", "tsx", "test/sim/main.ts", ...seeds];
-  return runNode(process.execPath, args, SIMULATOR_MINUTES);
+  return runNode(...simulatorCommand(seeds), SIMULATOR_MINUTES);
 });
 step("main job", () => smoke(process.execPath));
 step("main job on Node 24", () => {

@@ -17,6 +17,7 @@ import { countLeaderships, defaultReplicationFactor, placeShard } from "../core/
 import { shardKeyText, type NewRecord, type ShardKey } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
 import { AssignmentFeed } from "./assignment-feed.ts";
+import { confirmNodes } from "./confirm-nodes.ts";
 import { NodeWatch } from "./node-watch.ts";
 import type { NodeEndpoint, Platform, RecordStore, SidecarClient, StoreSpec } from "./ports.ts";
 import { RecordKeeper } from "./record-keeper.ts";
@@ -220,11 +221,10 @@ export class Coordinator {
         this.#tellListeners();
       },
       claimRecovery: (node) => this.#claimRecovery(node),
-      confirm: async (nodes, signal) => {
-        const asked = [...nodes].map(async (node) =>
-          (await this.#watches.get(node)?.confirm(signal)) === true ? [node] : [],
-        );
-        return new Set((await Promise.all(asked)).flat());
+      confirm: async (nodes, enough, signal) => {
+        const ask = async (node: string, each: AbortSignal): Promise<boolean> =>
+          (await this.#watches.get(node)?.confirm(each)) === true;
+        return confirmNodes(nodes, ask, enough, signal);
       },
     };
   }

@@ -35,8 +35,15 @@ export interface Surroundings {
   refused(node: string, error: unknown): void;
   /** Called after the record changed: assignments may have, too. */
   recordChanged(): void;
-  /** Which of these nodes still are the processes that were heard of last; asks them now. */
-  confirm(nodes: ReadonlySet<string>, signal: AbortSignal): Promise<ReadonlySet<string>>;
+  /**
+   * Which of these nodes still are the processes that were heard of last; asks them now, and no
+   * longer than until those that answered are enough.
+   */
+  confirm(
+    nodes: ReadonlySet<string>,
+    enough: (there: ReadonlySet<string>) => boolean,
+    signal: AbortSignal,
+  ): Promise<ReadonlySet<string>>;
   /** Until the returned function is called, this node counts as recovering. */
   claimRecovery(node: string): () => void;
 }
@@ -267,9 +274,10 @@ export class ShardLoop {
    */
   async #couldReplaceLeader(action: ElectAction, signal: AbortSignal): Promise<boolean> {
     const { reachable } = voterReach(this.record, this.#observe());
-    if (!couldElect(this.record, reachable, action.exclude)) return false;
-    const there = await this.#surroundings.confirm(reachable, signal);
-    return couldElect(this.record, there, action.exclude);
+    const enough = (there: ReadonlySet<string>): boolean =>
+      couldElect(this.record, there, action.exclude);
+    if (!enough(reachable)) return false;
+    return enough(await this.#surroundings.confirm(reachable, enough, signal));
   }
 
   async #step(action: Step, signal: AbortSignal): Promise<boolean> {
