@@ -17,6 +17,8 @@ export interface StatusInput {
   readonly expectedPods: number;
   /** What the rollout waits for or does; null: nothing. */
   readonly rollout: string | null;
+  /** Which pod waits for a machine that is lost, and what for; null: none. */
+  readonly nodeLoss: string | null;
 }
 
 /** The columns and conditions of a store. */
@@ -54,7 +56,7 @@ export function storeSummary(input: StatusInput): StoreSummary {
   const { views, pods, expectedPods } = input;
   const serving = views.filter((view) => view.serving).length;
   const leaders = [...new Set(views.flatMap(({ leader }) => leader ?? []))].toSorted();
-  const conditions = [available(views), progressing(input), degraded(views)];
+  const conditions = [available(views), progressing(input), degraded(input)];
   const state = conditions[0]?.status === true ? "Available" : (conditions[0]?.reason ?? "");
   return {
     ready: `${pods.filter(({ ready }) => ready).length}/${expectedPods}`,
@@ -103,8 +105,9 @@ function progressing({ views, pods, expectedPods, rollout }: StatusInput): NewCo
   return { type, status: true, reason, message: `${shardKeyText(busy)}: ${condition?.message}` };
 }
 
-function degraded(views: readonly ShardView[]): NewCondition {
+function degraded({ views, nodeLoss }: StatusInput): NewCondition {
   const type = "Degraded";
+  if (nodeLoss !== null) return { type, status: true, reason: "NodeLost", message: nodeLoss };
   const behind = views.flatMap(({ ensemble, replicas }) =>
     replicas.filter(({ node, voting }) => ensemble.includes(node) && !voting),
   );

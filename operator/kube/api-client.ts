@@ -63,7 +63,7 @@ export class ApiClient {
   /** The object as it is stored now, uncached; null when there is none. */
   async get(
     kind: ResourceKind,
-    namespace: string,
+    namespace: string | null,
     name: string,
     call: Call,
   ): Promise<KubeObject | null> {

@@ -31,6 +31,9 @@ export const KINDS = Object.freeze({
   serviceAccount: resource("v1", "ServiceAccount", "serviceaccounts"),
   pod: resource("v1", "Pod", "pods"),
   claim: resource("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
+  /** These two belong to no namespace. */
+  node: resource("v1", "Node", "nodes"),
+  volume: resource("v1", "PersistentVolume", "persistentvolumes"),
   disruptionBudget: resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
   lease: resource("coordination.k8s.io/v1", "Lease", "leases"),
   event: resource("events.k8s.io/v1", "Event", "events"),

@@ -5,7 +5,12 @@ import { withConditions } from "../api/v1alpha1/conditions.ts";
 import type { StatusCondition } from "../api/v1alpha1/metadata.ts";
 import type { ReplicatedStoreStatus } from "../api/v1alpha1/replicated-store.ts";
 import { storeShardName } from "../api/v1alpha1/store-shard.ts";
-import { isInSync, shardStatus, storeSummary } from "../controller/store-status.ts";
+import {
+  isInSync,
+  shardStatus,
+  type StatusInput,
+  storeSummary,
+} from "../controller/store-status.ts";
 import type { ShardView } from "../core/status.ts";
 import { IN_SYNC_GATE, podOrdinal, selectorLabels, selectorText } from "../specs/labels.ts";
 import type { ApiClient } from "./api-client.ts";
@@ -66,11 +71,11 @@ export class StatusWriter {
     sight: StoreSight,
     views: readonly ShardView[],
     expectedPods: number,
-    rollout: string | null,
+    under: Pick<StatusInput, "rollout" | "nodeLoss">,
     signal: AbortSignal,
   ): Promise<void> {
     const { store, object, pods, storeId } = sight;
-    const summary = storeSummary({ views, pods, expectedPods, rollout });
+    const summary = storeSummary({ views, pods, expectedPods, ...under });
     const { conditions, ...columns } = summary;
     const generation = store.metadata.generation ?? 0;
     const before = (object["status"] ?? {}) as ReplicatedStoreStatus;

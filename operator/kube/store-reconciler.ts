@@ -21,6 +21,7 @@ import { applyOwned } from "./applied-objects.ts";
 import { eventNote } from "./event-notes.ts";
 import type { EventRecorder } from "./event-recorder.ts";
 import { KubePlatform, podAddressResolver, type ResolveAddress } from "./kube-platform.ts";
+import { LostNodes } from "./lost-nodes.ts";
 import { PersonNeeded } from "./person-needed.ts";
 import type { ReconcileResult } from "./reconcile-loop.ts";
 import { KubeRecordStore } from "./record-store.ts";
@@ -68,12 +69,14 @@ export class StoreReconciler {
   readonly #options: StoreReconcilerOptions;
   readonly #statuses: StatusWriter;
   readonly #recoveries: RecoveryObjects;
+  readonly #lostNodes: LostNodes;
   readonly #runtimes = new Map<string, StoreRuntime>();
 
   constructor(options: StoreReconcilerOptions) {
     this.#options = options;
     this.#statuses = new StatusWriter(options.client, options.clock);
     this.#recoveries = new RecoveryObjects(options.client, options.clock);
+    this.#lostNodes = new LostNodes(options.client, options.clock);
   }
 
   /** One look at the store `namespace/name`. */
@@ -130,11 +133,14 @@ export class StoreReconciler {
     await this.#steer(sight, runtime);
     await this.#recoveries.reconcile(sight, runtime, signal);
     await this.#statuses.gates(sight, runtime.views(), signal);
+    const nodeLoss = await this.#replaceLost(sight, runtime, signal);
     const rollout = await this.#roll(sight, runtime, replicas, signal);
     await this.#statuses.shards(sight, runtime.views(), signal);
-    await this.#statuses.store(sight, runtime.views(), replicas, rollout, signal);
+    const under = { rollout, nodeLoss };
+    await this.#statuses.store(sight, runtime.views(), replicas, under, signal);
     const whole = runtime.views().every(({ replicas: all }) => all.every(({ voting }) => voting));
-    return { requeueAfterMs: whole && rollout === null ? RESYNC_MS : BUSY_MS };
+    const idle = whole && rollout === null && nodeLoss === null;
+    return { requeueAfterMs: idle ? RESYNC_MS : BUSY_MS };
   }
 
   /** The coordinator goes before the pods do: what they report then means nothing. */
@@ -231,6 +237,23 @@ export class StoreReconciler {
         await runtime.coordinator.changeEnsemble({ namespace, shard }, ensemble);
       }
     }
+  }
+
+  /** What is said of a pod whose machine is lost; null: there is none. */
+  async #replaceLost(
+    sight: StoreSight,
+    runtime: StoreRuntime,
+    signal: AbortSignal,
+  ): Promise<string | null> {
+    const { caches } = this.#options;
+    const { namespace } = sight.store.metadata;
+    const claims = (name: string): KubeObject | undefined =>
+      caches.get(KINDS.claim, namespace, name);
+    const report = await this.#lostNodes.reconcile(sight, runtime.views(), claims, signal);
+    if (report === null) return null;
+    const text = `${report.pod}: ${report.message}`;
+    if (report.done) this.#note(sight.object, "Warning", "ClaimsReplaced", text);
+    return text;
   }
 
   async #roll(

@@ -40,7 +40,7 @@ const REFUSED: readonly (readonly [value: string, message: RegExp])[] = [
 ];
 
 /** The Lease has a Role of its own, and Events are only written. */
-const NOT_WATCHED = new Set(["leases", "events"]);
+const NOT_WATCHED = new Set(["leases", "events", "nodes", "persistentvolumes"]);
 
 interface Rendered {
   readonly kind: string;
@@ -137,6 +137,17 @@ describe("chart", function () {
       "Role",
       "RoleBinding",
     ]);
+  });
+
+  it("lets it look at machines and volumes, and no more, only where that is asked for", () => {
+    const { objects } = render(["watchNamespaces={team-a}", "nodeLoss.enabled=true"]);
+    const [role, binding, ...others] = objects.filter(({ kind }) => kind.startsWith("Cluster"));
+    assert.deepEqual(
+      [role?.kind, binding?.kind, others],
+      ["ClusterRole", "ClusterRoleBinding", []],
+    );
+    const rights = role?.rules?.flatMap(({ resources, verbs }) => [resources.join(), verbs.join()]);
+    assert.deepEqual(rights, ["persistentvolumes", "get", "nodes", "get,list"]);
   });
 
   it("lets the operator read every kind that it watches, and nothing with a wildcard", () => {

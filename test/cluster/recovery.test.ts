@@ -18,7 +18,7 @@ describe("recovery on a cluster", function () {
 
   before(function () {
     cluster = new KubeCluster(this);
-    cluster.installOperator();
+    cluster.installOperator("--set", "nodeLoss.enabled=true");
   });
   afterEach(async () => {
     await test?.close();
@@ -130,6 +130,31 @@ describe("recovery on a cluster", function () {
       return only?.status?.phase === "Succeeded" && others.length === 0;
     });
     assert.equal(phases.length, 1);
+    await store.proveNothingLost();
+  });
+
+  it("a machine is lost with a pod's volumes: told, and replaced when that is asked for", async () => {
+    // Claims that are bound only when their pod has a machine, as those of local disks are.
+    const storageClassName = cluster.lateBindingClass();
+    const volume = { size: "1Gi", storageClassName };
+    const storage = { data: volume, wal: volume };
+    const store = await start({ storage });
+    const victim = store.follower();
+    const uid = store.replicaUid(victim);
+    const forget = await store.loseMachineUnder(victim);
+    try {
+      const why = await store.until("the store says what it waits for", () => {
+        const { conditions = [] } = store.store?.status ?? {};
+        return conditions.find(({ reason }) => reason === "NodeLost")?.message;
+      });
+      assert.match(why, /lost-machine \(gone\); to have the claims replaced set recovery/u);
+      const recovery = { cooldown: "0s", onNodeLoss: "Replace", nodeLossGrace: "1s" };
+      store.apply({ storage, recovery });
+      await store.rebuilt(victim, uid);
+    } finally {
+      forget();
+      cluster.kubectl(["delete", "storageclass", storageClassName]);
+    }
     await store.proveNothingLost();
   });
 

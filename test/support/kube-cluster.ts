@@ -20,11 +20,25 @@ const OPERATOR_PODS = [
 /** Pods of these namespaces get no right that a careful cluster would not give them. */
 const RESTRICTED = { "pod-security.kubernetes.io/enforce": "restricted" };
 
+/** Names given so far, in all suites of this process. */
+let namespaces = 0;
+const DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class";
+
+interface StorageClass {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: {
+    readonly name: string;
+    readonly annotations?: Readonly<Record<string, string>>;
+  };
+  readonly provisioner: string;
+  readonly parameters?: Readonly<Record<string, string>>;
+}
+
 /** Commands against the cluster that KUBECONFIG names. */
 export class KubeCluster {
   readonly client: ApiClient;
   private readonly transport: ApiTransport;
-  private namespaces = 0;
 
   /** Skips the suite where no cluster was given: `npm run test:cluster` gives one. */
   constructor(context: Context) {
@@ -78,10 +92,24 @@ export class KubeCluster {
     this.kubectl(["apply", "-f", "-"], JSON.stringify(object));
   }
 
+  /** Makes the like of the default storage class which binds a claim once its pod has a machine. */
+  lateBindingClass(): string {
+    const listed: unknown = JSON.parse(this.kubectl(["get", "storageclass", "-o", "json"]));
+    const { items } = listed as { items: readonly StorageClass[] };
+    const usual = items.find(({ metadata }) => metadata.annotations?.[DEFAULT_CLASS] === "true");
+    assert.ok(usual !== undefined, "the cluster has no default storage class");
+    const { apiVersion, kind, provisioner, parameters } = usual;
+    const metadata = { name: "resilver-test-late" };
+    const volumeBindingMode = "WaitForFirstConsumer";
+    const late = { apiVersion, kind, metadata, provisioner, parameters, volumeBindingMode };
+    this.kubectl(["apply", "-f", "-"], JSON.stringify(late));
+    return metadata.name;
+  }
+
   /** A name for a namespace that is not there yet. */
   freshNamespace(): string {
-    this.namespaces += 1;
-    return `resilver-test-${process.pid}-${this.namespaces}`;
+    namespaces += 1;
+    return `resilver-test-${process.pid}-${namespaces}`;
   }
 
   /** The last lines of all operator processes, for a failed test. */

@@ -262,6 +262,41 @@ export class KubeStore {
       rmSync(folder, { recursive: true, force: true });
   }
 
+  /**
+   * As if a pod's machine had gone for good with its volumes: new claims, bound to volumes that can
+   * be reached from a machine that does not exist. The returned function clears these away.
+   */
+  async loseMachineUnder(pod: string): Promise<() => void> {
+    const claims = ["data", "wal"].map((volume) => `${volume}-${pod}`);
+    const uids = claims.map((claim) => this.view.find("claim", claim)?.metadata.uid);
+    const volumes = claims.map((claim) => `${this.namespace}-${claim}`);
+    const phases = (wanted: string): boolean =>
+      claims.every((claim, index) => {
+        const found = this.view.find("claim", claim) as Claim | undefined;
+        return found?.metadata.uid !== uids[index] && found?.status?.phase === wanted;
+      });
+    await this.withoutPods(async () => {
+      this.deleteVolumes(pod);
+      await this.until("new claims wait for a node", () => phases("Pending"));
+      for (const [index, claim] of claims.entries()) {
+        const volume = lostVolume(volumes[index] ?? "", {
+          claim,
+          namespace: this.namespace,
+          storageClassName: this.storageClass(claim),
+        });
+        this.cluster.kubectl(["apply", "-f", "-"], JSON.stringify(volume));
+      }
+      await this.until("they are bound to what is lost", () => phases("Bound"));
+    });
+    return () => {
+      this.cluster.kubectl(["delete", "pv", ...volumes, "--ignore-not-found", "--wait=false"]);
+    };
+  }
+
+  private storageClass(claim: string): string {
+    return this.kubectl("get", "pvc", claim, "-o", "jsonpath={.spec.storageClassName}");
+  }
+
   /** While `work` goes on pods are made and started nowhere. */
   async withoutPods(work: () => Promise<void>): Promise<void> {
     const nodes = this.cluster.kubectl(["get", "nodes", "-o", "name"]).trim().split("\n");
@@ -387,6 +422,29 @@ export class KubeStore {
     const gone = ip === undefined || pod?.metadata.deletionTimestamp !== undefined;
     return gone ? address : `${ip}:${port}`;
   }
+}
+
+/** A volume for one claim, on a machine that does not exist. */
+function lostVolume(
+  name: string,
+  of: { readonly claim: string; readonly namespace: string; readonly storageClassName: string },
+): object {
+  const key = "kubernetes.io/hostname";
+  const matchExpressions = [{ key, operator: "In", values: ["lost-machine"] }];
+  return {
+    apiVersion: "v1",
+    kind: "PersistentVolume",
+    metadata: { name },
+    spec: {
+      capacity: { storage: "100Gi" },
+      accessModes: ["ReadWriteOnce"],
+      persistentVolumeReclaimPolicy: "Retain",
+      storageClassName: of.storageClassName,
+      claimRef: { namespace: of.namespace, name: of.claim },
+      local: { path: "/lost" },
+      nodeAffinity: { required: { nodeSelectorTerms: [{ matchExpressions }] } },
+    },
+  };
 }
 
 /** With owners and modes: the pod's process is not root. */

@@ -42,6 +42,16 @@
   verbs: [create, patch]
 {{- end -}}
 
+{{/* For stores with recovery.onNodeLoss Replace: where a volume is, and whether that machine is there. */}}
+{{- define "resilver.nodeLossRules" -}}
+- apiGroups: [""]
+  resources: [persistentvolumes]
+  verbs: [get]
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [get, list]
+{{- end -}}
+
 {{/* What people may be given: to look. Records (storeshards) are nobody's to write. */}}
 {{- define "resilver.viewerRules" -}}
 - apiGroups: [resilver.io]

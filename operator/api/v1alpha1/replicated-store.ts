@@ -147,6 +147,16 @@ const namespacesField = ruled(
   },
 ).prefault([{ name: "default" }]);
 
+function duration(description: string) {
+  return text({
+    description,
+    allowed: "a duration such as 10s or 1h30m",
+    lengthMin: 1,
+    lengthMax: BOUNDS.durationLengthMax,
+    pattern: DURATION_PATTERN,
+  });
+}
+
 const recoveryField = fields("How replicas are rebuilt.", {
   mode: choice(
     "Automatic: by itself. Manual: only those that a ReplicaRecovery orders. Paused: none.",
@@ -161,14 +171,16 @@ const recoveryField = fields("How replicas are rebuilt.", {
     "Bytes per second of one transfer, for example 100Mi. Absent: no limit.",
     "a quantity such as 100Mi",
   ).optional(),
-  cooldown: text({
-    description:
-      "Wait before the second rebuild of one replica within six hours; doubles with each further one.",
-    allowed: "a duration such as 10s or 1h30m",
-    lengthMin: 1,
-    lengthMax: BOUNDS.durationLengthMax,
-    pattern: DURATION_PATTERN,
-  }).default("10s"),
+  cooldown: duration(
+    "Wait before the second rebuild of one replica within six hours; doubles with each further one.",
+  ).default("10s"),
+  onNodeLoss: choice(
+    "What becomes of a pod whose volumes are bound to a machine that is lost: its Node is deleted or has the taint node.kubernetes.io/out-of-service. Retain: it waits. Replace: its claims are deleted and it is rebuilt elsewhere, one pod at a time, while a majority votes without it.",
+    ["Retain", "Replace"],
+  ).default("Retain"),
+  nodeLossGrace: duration(
+    "How long such a pod waits for its machine before its claims are replaced.",
+  ).default("5m"),
 });
 
 const resourcesField = fields("Requests and limits of the sidecar.", {

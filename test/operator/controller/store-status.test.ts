@@ -12,7 +12,13 @@ const PODS = ["resilver-0", "resilver-1", "resilver-2"];
 
 function summary(views: readonly ShardView[], rollout: string | null = null, there = 3) {
   const pods = PODS.slice(0, there).map((name) => ({ name, ready: name !== "resilver-2" }));
-  const { conditions, ...columns } = storeSummary({ views, pods, expectedPods: 3, rollout });
+  const { conditions, ...columns } = storeSummary({
+    views,
+    pods,
+    expectedPods: 3,
+    rollout,
+    nodeLoss: null,
+  });
   const told = conditions.map(({ type, status, reason }) => `${type}=${status} ${reason}`);
   return { columns, told, messages: conditions.map(({ message }) => message) };
 }
@@ -97,6 +103,16 @@ describe("status of a store", () => {
     assert.equal(word({ phase: "Deferred(Paused)" }), "not voting: resilver-2 (Deferred(Paused))");
     assert.equal(word({ reach: "silent" }), "not voting: resilver-2 (not reached: silent)");
     assert.equal(word({ role: "wiped" }), "not voting: resilver-2 (wiped)");
+  });
+
+  it("a pod that waits for a lost machine is told first of what is degraded", () => {
+    const nodeLoss = "resilver-2: its volumes are on m2 (gone)";
+    const pods = PODS.map((name) => ({ name, ready: true }));
+    const input = { views: [rebuilding()], pods, expectedPods: 3, rollout: null, nodeLoss };
+    const { state, conditions } = storeSummary(input);
+    assert.equal(state, "Degraded");
+    assert.equal(conditions[2]?.reason, "NodeLost");
+    assert.equal(conditions[2]?.message, nodeLoss);
   });
 
   it("in sync: all of the pod's replicas vote, and something is known", () => {
