@@ -26,7 +26,7 @@ const folder = join(
   "bin",
 );
 
-const TOOLS = { helm: installHelm, promtool: installPromtool };
+const TOOLS = { helm: installHelm, promtool: installPrometheus, prometheus: installPrometheus };
 
 /** Installs what is missing; returns the names of those that are still not there. */
 export function installTools(names = Object.keys(TOOLS)) {
@@ -56,13 +56,15 @@ function installHelm() {
 }
 
 /** Out of Debian's package, which needs no root and starts no service. */
-function installPromtool() {
+function installPrometheus() {
   const scratch = mkdtempSync(join(tmpdir(), "resilver-tools-"));
   try {
     if (!run("apt-get", ["download", "prometheus"], { cwd: scratch })) return;
     const archive = readdirSync(scratch).find((name) => name.endsWith(".deb"));
     if (archive === undefined || !run("dpkg-deb", ["-x", archive, "."], { cwd: scratch })) return;
-    copyFileSync(join(scratch, "usr", "bin", "promtool"), join(folder, "promtool"));
+    for (const name of ["promtool", "prometheus"]) {
+      copyFileSync(join(scratch, "usr", "bin", name), join(folder, name));
+    }
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }

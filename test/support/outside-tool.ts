@@ -9,6 +9,7 @@ import { skip } from "./skip.ts";
 const INSTALL = {
   helm: "go install helm.sh/helm/v3/cmd/helm@v3.22.0",
   promtool: "apt-get install prometheus",
+  prometheus: "apt-get install prometheus",
 } as const;
 
 /**
