@@ -5,6 +5,9 @@ import { needsSnapshot } from "./follower-cursor.ts";
 import type { FollowerCursor } from "./follower-cursor.ts";
 import type { Leader } from "./leader.ts";
 
+/** An answer that was on its way already may ask for the same once more, or twice. */
+const REPEATED_PROBES_MAX = 3;
+
 /**
  * Moves the leader's cursors through probe, stream and snapshot. The bytes are the driver's
  * business: this decides from where they flow and what an answer means.
@@ -173,8 +176,16 @@ export class CursorFlow {
       this.#stream(cursor, hint);
       return;
     }
-    // Strictly lower than the hint, so that this ends.
-    this.#probe(cursor, log.highestAtMost(hint.term, hint.offset - 1));
+    // Strictly lower than the hint, so that this ends: unless the follower's log begins with what
+    // this one does not hold. No follower of this leader has such a log (R9): nothing is sent or cut.
+    const lower = log.highestAtMost(hint.term, hint.offset - 1);
+    cursor.repeatedProbes = lower.offset === cursor.probe?.offset ? cursor.repeatedProbes + 1 : 0;
+    if (cursor.repeatedProbes < REPEATED_PROBES_MAX) {
+      this.#probe(cursor, lower);
+      return;
+    }
+    cursor.lastError = `its log begins at ${hint.term}:${hint.offset}, which the leader does not hold`;
+    this.#back(cursor, cursor.lastHeartbeatMs);
   }
 
   /**

@@ -37,6 +37,8 @@ export class FollowerCursor {
   lastPushed: Offset = INVALID_OFFSET;
   /** The position asked about last while probing. */
   probe: LogPosition | null = null;
+  /** How often in a row an answer has led to the position that was asked about already. */
+  repeatedProbes = 0;
   observedUid: string | null = null;
   /** A position both logs hold, under this stream; what heartbeats name. */
   matched: LogPosition | null = null;
@@ -71,6 +73,7 @@ export class FollowerCursor {
     this.lastPushed = INVALID_OFFSET;
     this.snapshotOffset = null;
     this.probe = null;
+    this.repeatedProbes = 0;
     this.matched = null;
     this.noSpace = false;
   }
