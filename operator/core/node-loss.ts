@@ -30,6 +30,8 @@ export interface PlacedPod {
 /** A shard, as far as its votes go. */
 export interface VotesOfShard {
   readonly name: string;
+  /** False: there is such a shard, and no more can be said of it. */
+  readonly known: boolean;
   readonly ensemble: readonly string[];
   /** Its ensemble is being changed: two sets have a say. */
   readonly changing: boolean;
@@ -130,7 +132,9 @@ function obstacle(input: NodeLossInput, { pod, claims, lost }: Stranded): string
 
 /** What of the shards speaks against a loss of what the pod held; null: nothing. */
 function shardObstacle(shards: readonly VotesOfShard[], pod: string): string | null {
-  for (const { name, ensemble, changing, serving, voting, rebuilding } of shards) {
+  if (shards.length === 0) return "nothing is known of its shards";
+  for (const { name, known, ensemble, changing, serving, voting, rebuilding } of shards) {
+    if (!known) return `nothing is known of ${name}`;
     if (changing) return `the ensemble of ${name} is being changed`;
     const other = rebuilding.find((node) => node !== pod);
     if (other !== undefined) return `${other} is being rebuilt`;

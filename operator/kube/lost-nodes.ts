@@ -1,6 +1,7 @@
 /** Replaces the claims of pods whose machines are lost, where a store asks for that. */
 import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 import { parseDuration } from "../api/v1alpha1/duration.ts";
+import { storeShardName } from "../api/v1alpha1/store-shard.ts";
 import { DATA_VOLUMES } from "../api/v1alpha1/pod-template.ts";
 import { isRebuilding } from "../controller/store-status.ts";
 import {
@@ -139,7 +140,7 @@ export class LostNodes {
       pods,
       machines,
       unplacedMs: new Map(waited),
-      shards: sight.records.length === 0 ? [] : views.map((view) => votesOf(view, sight)),
+      shards: sight.shards.map((object) => votesOf(object.metadata.name, views, sight)),
     };
   }
 
@@ -178,17 +179,26 @@ function isUnplaced({ nodeName, sidecar, terminating }: PodFacts): boolean {
   return nodeName === "" && sidecar === "never started" && !terminating;
 }
 
-function votesOf(view: ShardView, { records }: StoreSight): VotesOfShard {
-  const record = records.find(
-    ({ namespace, shard }) => namespace === view.namespace && shard === view.shard,
-  );
-  const { ensemble, serving, replicas } = view;
+/** A StoreShard that the coordinator, or its record, says nothing of is one without any votes. */
+function votesOf(
+  name: string,
+  views: readonly ShardView[],
+  { store, records }: StoreSight,
+): VotesOfShard {
+  const isCalled = ({ namespace, shard }: { namespace: string; shard: number }): boolean =>
+    storeShardName(store.metadata.name, namespace, shard) === name;
+  const [record, view] = [records.find(isCalled), views.find(isCalled)];
+  if (record === undefined || view === undefined) {
+    const nothing = { ensemble: [], changing: false, serving: false, voting: [], rebuilding: [] };
+    return { name, known: false, ...nothing };
+  }
+  const { ensemble, serving, stop, replicas } = view;
   return {
     name: shardKeyText(view),
+    known: true,
     ensemble,
-    // What is not recorded is not known.
-    changing: record === undefined || record.next !== undefined,
-    serving,
+    changing: record.next !== undefined,
+    serving: serving && stop === null,
     voting: replicas.filter(({ voting }) => voting).map(({ node }) => node),
     rebuilding: replicas
       .filter((replica) => replica.reach === "up" && isRebuilding(replica))

@@ -177,7 +177,7 @@ export class CursorFlow {
       return;
     }
     // Strictly lower than the hint, so that this ends: unless the follower's log begins with what
-    // this one does not hold. No follower of this leader has such a log (R9): nothing is sent or cut.
+    // this one does not hold. No follower of ours has such a log (R9): nothing is sent or cut.
     const lower = log.highestAtMost(hint.term, hint.offset - 1);
     cursor.repeatedProbes = lower.offset === cursor.probe?.offset ? cursor.repeatedProbes + 1 : 0;
     if (cursor.repeatedProbes < REPEATED_PROBES_MAX) {

@@ -22,6 +22,7 @@ const pod = (name: string, machine: string | null, unplaced = false): PlacedPod 
 
 const shard = (more: Partial<VotesOfShard> = {}): VotesOfShard => ({
   name: "default/0",
+  known: true,
   ensemble: ["s-0", "s-1", "s-2"],
   changing: false,
   serving: true,
@@ -103,6 +104,12 @@ describe("loss of a machine", () => {
     ["no majority without it", { shards: [shard({ voting: ["s-0"] })] }, /1 of 3 replicas of/u],
     ["nobody leads", { shards: [shard({ serving: false })] }, /a majority is needed/u],
     ["the ensemble changes", { shards: [shard({ changing: true })] }, /is being changed/u],
+    ["there are no shards", { shards: [] }, /nothing is known of its shards/u],
+    [
+      "a shard is not known",
+      { shards: [shard(), shard({ known: false })] },
+      /nothing is known of/u,
+    ],
     [
       "the only copy",
       { shards: [shard({ ensemble: ["s-2"], voting: [] })] },

@@ -32,6 +32,8 @@ const readyNode = (name: string, more: object = {}) => ({
 class World {
   readonly server: FakeApiServer;
   readonly #lost: LostNodes;
+  /** What there is a StoreShard of. */
+  shards = ["demo.default.0"];
   nodeLossGrace = "0";
   onNodeLoss = "Replace";
 
@@ -83,6 +85,7 @@ class World {
       store,
       pods: pods.map((pod) => podFacts(pod, IN_SYNC_GATE)),
       records: [record as unknown as ShardRecord],
+      shards: this.shards.map((name) => ({ metadata: { name } })),
     } as unknown as StoreSight;
     const claims = (name: string) => this.object(KINDS.claim, name);
     return await this.#lost.reconcile(sight, [view], claims, call().signal);
@@ -138,6 +141,14 @@ describe("claims on lost machines", () => {
     assert.equal(await world.look(), null);
     world.volumes({});
     assert.equal(await world.look(), null);
+  });
+
+  it("are kept while the coordinator has nothing to say of one of the shards", async () => {
+    world.shards = ["demo.default.0", "demo.more.1"];
+    assert.match((await world.look())?.message ?? "", /nothing is known of demo\.more\.1$/u);
+    world.shards = [];
+    assert.match((await world.look())?.message ?? "", /nothing is known of its shards$/u);
+    assert.ok(world.object(KINDS.claim, "data-demo-2"));
   });
 
   it("are found by the labels of drivers of local volumes", async () => {
