@@ -143,7 +143,7 @@ function conclude({ write }: Arguments, answers: readonly Answer[]): number {
   process.stdout.write(
     `${sum("states")} states, ${sum("transitions")} transitions, ${broken.length} violations with all ` +
       `rules in ${scopes.length} scopes, ${cut.length} cut off unexpectedly; ` +
-      `${rules.length} rules taken away, ${rules.length - missed.length} missed them${named}\n`,
+      `${rules.length} rules taken away, ${rules.length - missed.length} noticed${named}\n`,
   );
   return broken.length + cut.length + missed.length === 0 ? 0 : 1;
 }

@@ -1,7 +1,7 @@
 /**
- * One replica as the model sees it: the core that ships, over a disk of a few entries. A core cannot
- * be copied, so a state is what it started from and what it was fed since; states that look alike
- * are one, and each step of a state is taken once.
+ * One replica as the model sees it: the core that ships, over a disk of a few entries. A core
+ * cannot be copied, so a state is what it started from and what it was fed since; states that look
+ * alike are one, and each step of a state is taken once.
  */
 import type { Effect, PromisedState } from "../../../sidecar/core/effect.ts";
 import type { Input } from "../../../sidecar/core/input.ts";

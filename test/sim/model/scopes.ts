@@ -39,6 +39,10 @@ export const SCOPES: readonly Scope[] = [
 export function budgetText(budget: Budget): string {
   return Object.entries(budget)
     .filter(([, count]) => count > 0)
-    .map(([what, count]: [string, number]) => `${count} ${count === 1 ? what.slice(0, -1) : what}`)
+    .map(([what, count]: [string, number]) => `${count} ${count === 1 ? oneOf(what) : what}`)
     .join(", ");
+}
+
+function oneOf(what: string): string {
+  return what === "crashes" ? "crash" : what.slice(0, -1);
 }
