@@ -57,6 +57,8 @@ const PACKAGES = {
 
 /** Where everything is that the running cluster has made. */
 export const RUN = join(folder, "run");
+/** Names the process whose tests the cluster is there for; absent: it is a person's. */
+export const OWNER = join(RUN, "tests-of");
 
 /**
  * What this machine cannot do, as texts for people; empty: all is well. No package and no program

@@ -4,7 +4,7 @@
  * test/cluster and cluster-programs.mjs.
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { root } from "./bootstrap.mjs";
@@ -13,6 +13,7 @@ import {
   buildPrograms,
   lackingCapabilities,
   missingPrograms,
+  OWNER,
   RUN,
 } from "./cluster-programs.mjs";
 
@@ -73,6 +74,11 @@ export function down({ keep = false } = {}) {
   return script("down.sh", ...(keep ? [] : ["wipe"]));
 }
 
+/** Whether a cluster of this machine is up, or was brought up in part and not ended. */
+export function running() {
+  return script("running.sh");
+}
+
 /** Makes this project's image and puts it into the cluster; true when it is there. */
 export function loadImage() {
   const file = join(RUN, "image.tar");
@@ -105,6 +111,7 @@ function main([command, ...options]) {
       process.stderr.write(`cluster: ${found.text}\n`);
       return LACKING;
     }
+    rmSync(OWNER, { force: true });
     if (!up() || !loadImage()) return 1;
     process.stdout.write(`
 The cluster is up. In a shell, in this folder:

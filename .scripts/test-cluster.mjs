@@ -4,11 +4,49 @@
  * `npm run test:cluster -- --grep follower`. Exit status 3: this machine lacks what it needs.
  */
 import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { compile, installDependencies, root, tool } from "./bootstrap.mjs";
-import { clusterEnvironment, down, LACKING, loadImage, obstacle, up } from "./cluster.mjs";
+import {
+  clusterEnvironment,
+  down,
+  LACKING,
+  loadImage,
+  obstacle,
+  running,
+  up,
+} from "./cluster.mjs";
+import { OWNER, RUN } from "./cluster-programs.mjs";
 import { closingLine, LANES, runLane } from "./lanes.mjs";
+
+/** Why the cluster of this machine is not for these tests to take, as a text; null: it may be. */
+function occupied() {
+  if (!running()) return null;
+  const owner = existsSync(OWNER) ? readFileSync(OWNER, "utf8") : null;
+  // One whose tests were killed is nobody's.
+  if (owner !== null && owner !== identity(owner.split(" ")[0])) return null;
+  if (owner !== null) return `the tests of process ${owner.split(" ")[0]} run on the cluster`;
+  return (
+    "a cluster is up; to test on it: " +
+    'eval "$(npm run --silent cluster -- env)"; to be rid of it: npm run cluster -- down'
+  );
+}
+
+function claim() {
+  mkdirSync(RUN, { recursive: true });
+  writeFileSync(OWNER, identity(process.pid));
+  return true;
+}
+
+/** A process of this machine as number and time of its start; numbers are given again. */
+function identity(pid) {
+  const file = `/proc/${pid}/stat`;
+  // What comes before the last bracket is the program's name, which may hold spaces.
+  const fields = existsSync(file) ? readFileSync(file, "utf8").split(") ").at(-1).split(" ") : [];
+  const ended = fields.length === 0 || fields[0] === "Z";
+  return `${pid} ${ended ? "ended" : fields[19]}`;
+}
 
 /**
  * Runs `work` with KUBECONFIG set to a cluster that has this project's image. Returns what it
@@ -20,8 +58,14 @@ export function withCluster(work) {
   // Children get the signal from the terminal and end; what is taken down below must not.
   const ignore = () => undefined;
   for (const signal of signals) process.on(signal, ignore);
+  const taken = occupied();
+  if (taken !== null) {
+    process.stderr.write(`test:cluster: ${taken}\n`);
+    return null;
+  }
   try {
-    if (!up() || !loadImage()) return null;
+    // What one left that was cut off (half-made releases and objects) would be found again.
+    if (!down() || !claim() || !up() || !loadImage()) return null;
     Object.assign(process.env, clusterEnvironment());
     return work();
   } finally {

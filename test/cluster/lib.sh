@@ -7,9 +7,12 @@ start() {
 }
 
 # runs NAME: whether it was started and has not ended. One that ended and was not reaped yet is a
-# zombie, which `kill -0` takes for alive.
+# zombie, which `kill -0` takes for alive; and after a restart of this machine its number may be
+# another program's, which does not have RUN in its environment.
 runs() {
-  [ -s "$RUN/$1.pid" ] && grep -q '^State:.[^Z]' "/proc/$(cat "$RUN/$1.pid")/status" 2>/dev/null
+  [ -s "$RUN/$1.pid" ] || return 1
+  p=/proc/$(cat "$RUN/$1.pid")
+  grep -q '^State:.[^Z]' "$p/status" 2>/dev/null && grep -qz "^RUN=$RUN\$" "$p/environ" 2>/dev/null
 }
 
 # wait_for SECONDS NAME COMMAND...: until it succeeds; at once an error when NAME ended instead.
