@@ -8,15 +8,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { compile, installDependencies, root, tool } from "./bootstrap.mjs";
-import {
-  clusterEnvironment,
-  down,
-  LACKING,
-  loadImage,
-  obstacle,
-  running,
-  up,
-} from "./cluster.mjs";
+import { clusterEnvironment, down, LACKING, loadImage, obstacle, running, up } from "./cluster.mjs";
 import { OWNER, RUN } from "./cluster-programs.mjs";
 import { closingLine, LANES, runLane } from "./lanes.mjs";
 
@@ -49,10 +41,10 @@ function identity(pid) {
 }
 
 /**
- * Runs `work` with KUBECONFIG set to a cluster that has this project's image. Returns what it
+ * Runs `work` with KUBECONFIG set to a cluster that has this project's image, where that is asked. Returns what it
  * returns; null when there is no cluster, which has been said.
  */
-export function withCluster(work) {
+export function withCluster(work, { image = true } = {}) {
   if ((process.env.KUBECONFIG ?? "") !== "") return work();
   const signals = ["SIGINT", "SIGTERM", "SIGHUP"];
   // Children get the signal from the terminal and end; what is taken down below must not.
@@ -65,7 +57,7 @@ export function withCluster(work) {
   }
   try {
     // What one left that was cut off (half-made releases and objects) would be found again.
-    if (!down() || !claim() || !up() || !loadImage()) return null;
+    if (!down() || !claim() || !up() || (image && !loadImage())) return null;
     Object.assign(process.env, clusterEnvironment());
     return work();
   } finally {

@@ -239,7 +239,6 @@ export class Coordinator {
         openRefusal: this.#refusals.get(`${node} ${shardKeyText(key)}`) ?? null,
         volumeTerminating: this.#options.platform.isVolumeTerminating?.(node) ?? false,
         claims: this.#options.platform.claims?.(node) ?? null,
-        freeBytes: null,
       });
     }
     return nodes;

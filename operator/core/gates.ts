@@ -42,8 +42,9 @@ export interface GateInput {
   readonly confirmedByNode: boolean;
   /** A person ordered the rebuild of this very replica. */
   readonly ordered: boolean;
-  readonly freeBytes: number | null;
-  readonly neededBytes: number | null;
+  /** What its volume can take, and about what a snapshot of the leader's state is; 0: not known. */
+  readonly roomBytes: number;
+  readonly neededBytes: number;
 }
 
 /** How long the replica must still be left alone; 0: not at all. */
@@ -86,8 +87,7 @@ const GATES = [
   { name: "StaleView", blocks: (input: GateInput) => !input.confirmedByNode },
   {
     name: "NotEnoughSpace",
-    blocks: (input: GateInput) =>
-      input.freeBytes !== null && input.neededBytes !== null && input.freeBytes < input.neededBytes,
+    blocks: ({ roomBytes, neededBytes }: GateInput) => roomBytes > 0 && roomBytes < neededBytes,
   },
 ] as const;
 
@@ -115,7 +115,7 @@ export function gateMessage(gate: Gate, input: GateInput): string {
     Cooldown: `rebuilt ${input.recoveries} times before; goes on in ${Math.ceil(cooldownLeftMs(input) / 1000)} s. If its disk keeps failing, replace it`,
     VolumeTerminating: "its volume claim is being deleted; goes on with the new one",
     StaleView: "waits for the node itself to confirm its new identity",
-    NotEnoughSpace: `needs ${input.neededBytes ?? 0} bytes, ${input.freeBytes ?? 0} are free; enlarge or clear the volume`,
+    NotEnoughSpace: `its volume has room for ${input.roomBytes} bytes, the leader's state is ${input.neededBytes}; enlarge or clear the volume`,
   };
   return messages[gate];
 }

@@ -240,6 +240,8 @@ export function closedGate(
   steady: boolean,
 ): Deferral | null {
   const seen = observed.nodes.get(step.node);
+  const replica = currentReplica(observed, step.node);
+  const leader = record.leader === null ? null : currentReplica(observed, record.leader.node);
   const member = memberOn(record, step.node);
   const { reachable } = voterReach(record, observed);
   const others = new Set([...reachable].filter((node) => node !== step.node));
@@ -253,10 +255,10 @@ export function closedGate(
     lastRecoveryAtMs: member?.lastRecoveryAtMs ?? null,
     nowMs: observed.nowMs,
     volumeTerminating: seen?.volumeTerminating ?? false,
-    confirmedByNode: currentReplica(observed, step.node)?.replicaUid === step.newUid,
+    confirmedByNode: replica?.replicaUid === step.newUid,
     ordered: observed.orderedUids.has(step.newUid),
-    freeBytes: seen?.freeBytes ?? null,
-    neededBytes: null,
+    roomBytes: replica?.roomBytes ?? 0,
+    neededBytes: leader?.stateBytes ?? 0,
   };
   const gate = firstClosedGate(input);
   if (gate === null) return null;

@@ -28,8 +28,6 @@ export interface ObservedNode {
   readonly volumeTerminating: boolean;
   /** Kubernetes: uids of the claims under the node's running process; null: not known, or none. */
   readonly claims: ClaimUids | null;
-  /** Bytes free where a snapshot would be staged; null when not known. */
-  readonly freeBytes: number | null;
 }
 
 /** The claims that a replica's data is on, by their uids. */

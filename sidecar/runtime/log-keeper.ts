@@ -6,6 +6,7 @@ import type { ShardState } from "../state/shard-state.ts";
 import type { Wal } from "../wal/wal.ts";
 import { isFull, type SpaceReserve } from "./space-reserve.ts";
 import type { ReplicaOptions } from "./replica-options.ts";
+import type { StateRoom } from "./state-room.ts";
 
 /** How often the keeper looks. */
 const PERIOD_MS = 250;
@@ -28,6 +29,9 @@ export interface LogKeeperOptions {
   readonly trimmed: (offset: Offset) => void;
   /** The volume became nearly full, or has room again. */
   readonly space: (short: boolean) => void;
+  /** Measured while a snapshot may come: the replica does not vote. */
+  readonly room: StateRoom;
+  readonly votes: () => boolean;
   /** Kept for promises; see {@link SpaceReserve}. */
   readonly reserve: SpaceReserve;
 }
@@ -44,9 +48,16 @@ export class LogKeeper {
   #appendedBytes = 0;
   #refusing = false;
   #short = false;
+  #stateBytes: number;
 
   constructor(options: LogKeeperOptions) {
     this.#o = options;
+    this.#stateBytes = options.state.stats.bytes;
+  }
+
+  /** Of the state on disk, when it last looked. */
+  get stateBytes(): number {
+    return this.#stateBytes;
   }
 
   /** Why writes are refused; null while there is room. */
@@ -121,6 +132,8 @@ export class LogKeeper {
       space(short);
     }
     if (!short) await reserve.keep();
+    this.#stateBytes = this.#o.state.stats.bytes;
+    if (!this.#o.votes()) await this.#o.room.measure();
   }
 
   /** A write just failed for want of space: the next look is now. */

@@ -19,6 +19,7 @@ import type { ReplicaStorage } from "./replica-storage.ts";
 import { openDirectories } from "./shard-directories.ts";
 import type { OpenDirectoriesOptions } from "./shard-directories.ts";
 import { listShards, lockDataDirectories, removeShard, shardPaths } from "./shard-paths.ts";
+import { StateRoom } from "./state-room.ts";
 import { StatusWatchers } from "./status-watchers.ts";
 
 /** How long the pinned snapshot of a broken transfer is kept, in milliseconds. */
@@ -274,6 +275,9 @@ class Node implements NodeRuntime {
     let storage: ReplicaStorage | null = null;
     if (!directories.setAsidePending)
       storage = await openStorage(this.#env, directories, meta.current);
+    const room = new StateRoom(disk, directories.stateDir, this.#env.options.freeBytesMin);
+    // Before it is first heard of: that a snapshot does not fit is known before one is sent.
+    await room.measure();
     const { namespace, shard, storeId } = request;
     logger.info("replica opened", {
       namespace,
@@ -289,6 +293,7 @@ class Node implements NodeRuntime {
       directories,
       meta,
       storage,
+      room,
       changed: () => this.#watchers.changed([driver.status()]),
       fatal: (error) => this.#reportFatal(error),
     });

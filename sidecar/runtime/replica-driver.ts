@@ -56,6 +56,7 @@ import type { ReplicaStorage } from "./replica-storage.ts";
 import { formattedBefore } from "./shard-directories.ts";
 import type { ShardDirectories } from "./shard-directories.ts";
 import { SnapshotInstall } from "./snapshot-install.ts";
+import type { StateRoom } from "./state-room.ts";
 import { NO_SPACE_RETRY_MS, StorageWork } from "./storage-work.ts";
 
 /** Milliseconds between two ticks of the core. */
@@ -70,6 +71,7 @@ export interface ReplicaIdentity {
   readonly meta: ReplicaMetaStore;
   /** Null while files of an older identity wait to be set aside. */
   readonly storage: ReplicaStorage | null;
+  readonly room: StateRoom;
   /** Something that watchers must learn at once changed. */
   readonly changed: () => void;
   /** The process must end (R14). */
@@ -147,6 +149,7 @@ export class ReplicaDriver implements ReplicaHandle {
       outcome: (offset, response) => this.#outcome(offset, response),
       transferFloor: () => this.#outgoing.transferFloor(),
       reserve: id.meta.reserve,
+      room: id.room,
       fail,
     });
     if (id.storage !== null) this.#startStorage(id.storage);
@@ -271,6 +274,8 @@ export class ReplicaDriver implements ReplicaHandle {
       recovery: this.#install.progress(),
       fault: this.#fault,
       stalledMs: Math.max(this.#loop.blockedMs, this.#work.syncingMs),
+      roomBytes: this.#id.room.bytes,
+      stateBytes: this.#work.stateBytes,
       transfers: this.#outgoing.transfers,
     });
   }

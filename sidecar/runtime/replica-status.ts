@@ -36,6 +36,8 @@ export interface StatusParts {
   readonly recovery: RecoveryProgress | undefined;
   readonly fault: string;
   readonly stalledMs: number;
+  readonly roomBytes: number;
+  readonly stateBytes: number;
   readonly transfers: ReadonlyMap<number, TransferBytes>;
 }
 
@@ -81,6 +83,8 @@ export function replicaStatus(core: Replica, parts: StatusParts): ReplicaStatus 
     rolledBack: promised.rolledBack,
     noSpace: state.noSpace,
     stalledMs: Math.floor(parts.stalledMs),
+    roomBytes: parts.roomBytes,
+    stateBytes: parts.stateBytes,
   };
 }
 

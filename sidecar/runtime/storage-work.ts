@@ -8,7 +8,9 @@ import { Applier } from "./applier.ts";
 import { LogKeeper } from "./log-keeper.ts";
 import type { NodeEnvironment } from "./replica-options.ts";
 import { isFull, SPACE_RESERVE_BYTES, type SpaceReserve } from "./space-reserve.ts";
+import { votes } from "./replica-status.ts";
 import type { ReplicaStorage } from "./replica-storage.ts";
+import type { StateRoom } from "./state-room.ts";
 
 /** Log bytes that are buffered and not durable before a leader's stream waits. */
 const UNSYNCED_BYTES_MAX = 32 * 1024 * 1024;
@@ -30,6 +32,7 @@ export interface StorageWorkOptions {
   readonly outcome: (offset: Offset, response: WriteResponse | null) => void;
   readonly transferFloor: () => Offset;
   readonly reserve: SpaceReserve;
+  readonly room: StateRoom;
   readonly fail: (error: unknown) => void;
 }
 
@@ -76,6 +79,11 @@ export class StorageWork {
     return new ProtocolError("NO_SPACE", text, metadata);
   }
 
+  /** Of the state on disk; 0: none is open. */
+  get stateBytes(): number {
+    return this.#keeper?.stateBytes ?? 0;
+  }
+
   /** For how long the log has been being written; 0: it is not. */
   get syncingMs(): number {
     return this.#syncAtMs === null ? 0 : this.#o.env.clock.monotonicMs() - this.#syncAtMs;
@@ -107,6 +115,8 @@ export class StorageWork {
       trimmed: (offset) => feed({ kind: "trimmed", offset }),
       space: (short) => feed({ kind: "space", short }),
       reserve: this.#o.reserve,
+      room: this.#o.room,
+      votes: () => votes(this.#o.core),
     });
     this.#keeping = this.#keeper.run().catch(fail);
   }

@@ -538,6 +538,10 @@ export interface ReplicaStatus {
    * answers; 0 when it is not.
    */
   stalledMs: number;
+  /** How large a snapshot the volume of its state can take; 0: not known. */
+  roomBytes: number;
+  /** Of its state on disk, about what a snapshot of it takes; 0: it has none open. */
+  stateBytes: number;
 }
 
 export interface WatchStatusRequest {
@@ -5105,6 +5109,8 @@ function createBaseReplicaStatus(): ReplicaStatus {
     rolledBack: false,
     noSpace: false,
     stalledMs: 0,
+    roomBytes: 0,
+    stateBytes: 0,
   };
 }
 
@@ -5196,6 +5202,12 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
     }
     if (message.stalledMs !== 0) {
       writer.uint32(232).int64(message.stalledMs);
+    }
+    if (message.roomBytes !== 0) {
+      writer.uint32(240).int64(message.roomBytes);
+    }
+    if (message.stateBytes !== 0) {
+      writer.uint32(248).int64(message.stateBytes);
     }
     return writer;
   },
@@ -5445,6 +5457,22 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
             message.stalledMs = longToNumber(reader.int64());
             continue;
           }
+          case 30: {
+            if (tag !== 240) {
+              break;
+            }
+
+            message.roomBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 31: {
+            if (tag !== 248) {
+              break;
+            }
+
+            message.stateBytes = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5497,6 +5525,8 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
     message.rolledBack = object.rolledBack ?? false;
     message.noSpace = object.noSpace ?? false;
     message.stalledMs = object.stalledMs ?? 0;
+    message.roomBytes = object.roomBytes ?? 0;
+    message.stateBytes = object.stateBytes ?? 0;
     return message;
   },
 };

@@ -1,6 +1,5 @@
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
 import {
-  MemberRole,
   ServingStatus,
   WipeReason,
   type NodeStatus,
@@ -20,6 +19,15 @@ import {
 import type { CoordinatorEvent } from "../../../operator/core/events.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../../../operator/core/gates.ts";
 import { parseRecord, type ShardKey, type ShardRecord } from "../../../operator/core/record.ts";
+import {
+  answerAddFollower,
+  answerEnrol,
+  answerNewTerm,
+  answerPromote,
+  answerRemoveFollower,
+  beginToLead,
+  changeSets,
+} from "./fake-replica-calls.ts";
 import { FakeReplica } from "./fake-replica.ts";
 import { VirtualClock } from "./virtual-clock.ts";
 
@@ -265,31 +273,15 @@ export class FakeCluster implements SidecarClient {
         node.replica = new FakeReplica(to.node, `${to.node}-u${this.#uid}`);
       }
       node.replica.storeId = request.storeId;
-      return node.replica.status2(this.#replicas());
+      return node.replica.report(this.#replicas());
     });
 
   newTerm: SidecarClient["newTerm"] = (to, request, call) =>
-    this.#call("newTerm", to, call, (replica) => {
-      replica.check(request.targetUid, request.generation);
-      replica.newTerm(request.term, request.bootstrap, request.ackedTerm);
-      return {
-        headEntryId: { ...replica.head },
-        replicaUid: replica.uid,
-        bootCounter: replica.bootCounter,
-        previousTerm: replica.previousTerm,
-        headCrc: 0,
-        commitOffset: replica.commit,
-        learner: false,
-      };
-    });
+    this.#call("newTerm", to, call, (replica) => answerNewTerm(replica, request));
 
   becomeLeader: SidecarClient["becomeLeader"] = (to, request, call) =>
     this.#call("becomeLeader", to, call, async (replica) => {
-      replica.check(request.targetUid, request.generation);
-      replica.lossEpoch = request.lossEpoch;
-      const sets = request.voterSets.map((set) => set.nodes);
-      replica.lead(request.term, request.bootCounter, request.members, sets);
-      const offset = replica.log.length - 1;
+      const offset = beginToLead(replica, request);
       await this.#committed(to, replica, offset, call);
       return { barrier: { term: request.term, offset, crc: 0 } };
     });
@@ -310,49 +302,23 @@ export class FakeCluster implements SidecarClient {
   }
 
   addFollower: SidecarClient["addFollower"] = (to, request, call) =>
-    this.#call("addFollower", to, call, (replica) => {
-      this.#asLeader(replica, request);
-      const { member } = request;
-      if (member === undefined) throw new ProtocolError("INVALID_ARGUMENT", "member");
-      if (replica.fed.get(member.node)?.uid !== member.replicaUid) replica.feed(member);
-    });
+    this.#call("addFollower", to, call, (replica) => answerAddFollower(replica, request));
 
   removeFollower: SidecarClient["removeFollower"] = (to, request, call) =>
-    this.#call("removeFollower", to, call, (replica) => {
-      this.#asLeader(replica, request);
-      if (replica.fed.get(request.node)?.uid === request.replicaUid)
-        replica.fed.delete(request.node);
-      return { lastAppended: { ...replica.head, crc: 7 } };
-    });
+    this.#call("removeFollower", to, call, (replica) => answerRemoveFollower(replica, request));
 
   promote: SidecarClient["promote"] = (to, request, call) =>
-    this.#call("promote", to, call, (replica) => {
-      this.#asLeader(replica, request);
-      const fed = replica.fed.get(request.node);
-      if (fed?.uid === request.replicaUid) fed.role = MemberRole.VOTER;
-    });
+    this.#call("promote", to, call, (replica) => answerPromote(replica, request));
 
   updateEnsemble: SidecarClient["updateEnsemble"] = (to, request, call) =>
     this.#call("updateEnsemble", to, call, async (replica) => {
-      this.#asLeader(replica, request);
-      replica.voterSets = request.voterSets.map((set) => set.nodes);
-      const offset = replica.log.push({ term: replica.term, value: "sets" }) - 1;
+      const offset = changeSets(replica, request);
       await this.#committed(to, replica, offset, call);
       return { committed: { term: replica.term, offset, crc: 0 } };
     });
 
   enrol: SidecarClient["enrol"] = (to, request, call) =>
-    this.#call("enrol", to, call, (replica) => {
-      replica.check(request.targetUid, request.generation);
-      if (request.term < replica.term) throw new ProtocolError("INVALID_TERM", "older");
-      replica.term = request.term;
-      replica.enrolledTerm = request.term;
-      replica.previousTerm = request.term;
-      replica.rolledBack = false;
-      replica.formattedBefore = true;
-      replica.status = ServingStatus.FENCED;
-      replica.leaderUid = request.leaderUid;
-    });
+    this.#call("enrol", to, call, (replica) => answerEnrol(replica, request));
 
   deleteShard: SidecarClient["deleteShard"] = (to, _request, call) =>
     this.#call("deleteShard", to, call, (_replica, node) => {
@@ -381,7 +347,7 @@ export class FakeCluster implements SidecarClient {
     try {
       for (let full = true; ; full = false) {
         while (node.frozen) await this.clock.sleep(10, broken.signal);
-        const replicas = node.replica === null ? [] : [node.replica.status2(this.#replicas())];
+        const replicas = node.replica === null ? [] : [node.replica.report(this.#replicas())];
         const text = JSON.stringify(replicas);
         if (full || text !== last) yield { node: to.node, bootId: node.bootId, full, replicas };
         last = text;
@@ -402,16 +368,6 @@ export class FakeCluster implements SidecarClient {
       signal.throwIfAborted();
       if (!this.node(to.node).up) throw new CallFailed(to.node, "connection refused", false);
       this.node(to.node).assignments = update;
-    }
-  }
-
-  #asLeader(
-    replica: FakeReplica,
-    request: { readonly targetUid: string; readonly generation: number; readonly term: number },
-  ): void {
-    replica.check(request.targetUid, request.generation);
-    if (replica.status !== ServingStatus.LEADER || replica.term !== request.term) {
-      throw new ProtocolError("NODE_IS_NOT_LEADER", "not leading that term");
     }
   }
 }

@@ -156,7 +156,7 @@ export class FakeReplica {
     return Math.min(...offsets);
   }
 
-  status2(others: ReadonlyMap<string, FakeReplica | null>): ReplicaStatus {
+  report(others: ReadonlyMap<string, FakeReplica | null>): ReplicaStatus {
     const commitTerm = this.log[this.commit]?.term ?? -1;
     return ReplicaStatus.fromPartial({
       namespace: "default",

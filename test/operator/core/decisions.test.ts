@@ -216,8 +216,8 @@ describe("gates", () => {
     nowMs: 1_000_000,
     volumeTerminating: false,
     confirmedByNode: true,
-    freeBytes: null,
-    neededBytes: null,
+    roomBytes: 0,
+    neededBytes: 2,
   };
   // What closes each, in the order of the list: the first closed one names the deferral.
   const closing: readonly Partial<GateInput>[] = [
@@ -228,7 +228,7 @@ describe("gates", () => {
     { recoveries: 1, lastRecoveryAtMs: 999_999 },
     { volumeTerminating: true },
     { confirmedByNode: false },
-    { freeBytes: 1, neededBytes: 2 },
+    { roomBytes: 1 },
   ];
 
   it("are tried in their order", () => {

@@ -171,11 +171,10 @@ export class PlanWorld {
   #see(node: string, reach: Reach, args: Args): void {
     const before = this.#nodes.get(node) ?? emptyNode(node, new Map());
     const replica = replicaOf(before.replica, args);
-    const freeBytes = args.has("free") ? Number(args.get("free")) : before.freeBytes;
     const volumeTerminating = args.get("terminating") === "yes";
     const [data = "", wal = data] = (args.get("claims") ?? "").split("+");
     const claims = args.has("claims") ? { data, wal } : before.claims;
-    this.#nodes.set(node, { ...before, reach, replica, freeBytes, volumeTerminating, claims });
+    this.#nodes.set(node, { ...before, reach, replica, volumeTerminating, claims });
   }
 
   #reach(nodes: readonly string[], reach: Reach): string {
@@ -352,7 +351,6 @@ function emptyNode(node: string, args: Args): ObservedNode {
     openRefusal: reason === undefined ? null : { reason, message: "it belongs to store s2" },
     volumeTerminating: false,
     claims: null,
-    freeBytes: null,
   };
 }
 
@@ -373,6 +371,8 @@ function replicaOf(before: ReplicaStatus | null, args: Args): ReplicaStatus {
     formattedBefore: args.has("formatted") ? args.get("formatted") === "yes" : base.formattedBefore,
     rolledBack: args.has("rolledback") ? args.get("rolledback") === "yes" : base.rolledBack,
     fault: args.get("fault") ?? base.fault,
+    roomBytes: number("room", base.roomBytes),
+    stateBytes: number("state", base.stateBytes),
     wipeReason: args.has("why") ? WipeReason[args.get("why") as "CORRUPT"] : base.wipeReason,
     head: args.has("head") ? { ...entryOf(args.get("head") ?? ""), crc: 0 } : base.head,
     commit: args.has("commit") ? { ...entryOf(args.get("commit") ?? ""), crc: 0 } : base.commit,

@@ -1,0 +1,29 @@
+/** How large a snapshot the volume of a replica's state can take. */
+import type { Disk } from "../lib/ports/disk.ts";
+
+/** See the file's header; an estimate, that nothing is refused by here: the receiver looks again. */
+export class StateRoom {
+  readonly #disk: Disk;
+  readonly #dir: string;
+  readonly #reserveBytes: number;
+  #bytes = 0;
+
+  /** `dir`: the replica's state. `reserveBytes`: what a snapshot must leave free. */
+  constructor(disk: Disk, dir: string, reserveBytes: number) {
+    this.#disk = disk;
+    this.#dir = dir;
+    this.#reserveBytes = reserveBytes;
+  }
+
+  /** As last measured, at least 1; 0: never. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** What is there already counts as room: data of an older identity goes when room is wanted. */
+  async measure(): Promise<void> {
+    const free = await this.#disk.freeBytes(this.#dir);
+    const used = await this.#disk.usedBytes(this.#dir);
+    this.#bytes = Math.max(1, free + used - this.#reserveBytes);
+  }
+}

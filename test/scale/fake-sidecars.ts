@@ -1,0 +1,226 @@
+/** The gRPC server behind which all fake sidecars of a run are. */
+import {
+  Metadata,
+  Server,
+  ServerCredentials,
+  status,
+  type sendUnaryData,
+  type ServerReadableStream,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+} from "@grpc/grpc-js";
+import { DETAILS_KEY, encodeErrorDetail } from "../../sidecar/protocol/error-detail.ts";
+import { ProtocolError } from "../../sidecar/protocol/errors.ts";
+import type { ShardAssignments } from "../../sidecar/protocol/gen/oxia-client.ts";
+import type {
+  NodeStatus,
+  OpenShardRequest,
+  WatchStatusRequest,
+} from "../../sidecar/protocol/gen/resilver.ts";
+import { CoordinationService } from "../../sidecar/protocol/service.ts";
+import {
+  answerAddFollower,
+  answerEnrol,
+  answerNewTerm,
+  answerPromote,
+  answerRemoveFollower,
+  beginToLead,
+  changeSets,
+} from "../operator/controller/fake-replica-calls.ts";
+import type { FakeReplica } from "../operator/controller/fake-replica.ts";
+import { nodeAt } from "./address-map.ts";
+import { FakeGroup, type FakeNode } from "./fake-node.ts";
+
+/** A store's name in a pod's: all before the ordinal. */
+const ORDINAL = /-\d+$/u;
+
+/** See the file's header. */
+export class FakeSidecars {
+  private readonly groups = new Map<string, FakeGroup>();
+  private readonly server = new Server({
+    "grpc.max_concurrent_streams": 1_000,
+  });
+  /** Calls by name. */
+  readonly calls = new Map<string, number>();
+
+  /** A pod runs. */
+  started(pod: string, podUid: string, claimUid: string): void {
+    const group = this.group(pod);
+    group.node(pod).start(podUid, claimUid);
+    group.settle();
+  }
+
+  /** A pod's process has ended, and its connections with it. */
+  stopped(pod: string): void {
+    const group = this.group(pod);
+    const node = group.node(pod);
+    node.stop();
+    for (const end of [...node.ends]) end();
+    group.settle();
+  }
+
+  /** The uid of the pod that runs under this name; null: none does. */
+  running(pod: string): string | null {
+    return this.group(pod).node(pod).podUid;
+  }
+
+  /** How many fake sidecars somebody follows. */
+  watched(): number {
+    const nodes = [...this.groups.values()].flatMap(({ nodes }) => [...nodes.values()]);
+    return nodes.filter(({ streams }) => streams.size > 0).length;
+  }
+
+  async listen(port: number): Promise<void> {
+    this.server.addService(CoordinationService, {
+      getInfo: this.unary("getInfo", (_replica, node) => ({
+        featuresSupported: [],
+        version: "0",
+        node: node.name,
+        bootId: node.bootId,
+      })),
+      openShard: this.unary("openShard", (_replica, node, request: OpenShardRequest, group) =>
+        node.open(request.storeId).report(group.live()),
+      ),
+      newTerm: this.unary("newTerm", this.of(answerNewTerm)),
+      becomeLeader: this.unary("becomeLeader", (replica, _node, request, group) => {
+        const offset = beginToLead(present(replica), request);
+        group.settle();
+        this.mustHold(replica, offset);
+        return { barrier: { term: request.term, offset, crc: 0 } };
+      }),
+      addFollower: this.unary("addFollower", this.of(answerAddFollower)),
+      removeFollower: this.unary("removeFollower", this.of(answerRemoveFollower)),
+      promote: this.unary("promote", this.of(answerPromote)),
+      updateEnsemble: this.unary("updateEnsemble", (replica, _node, request, group) => {
+        const offset = changeSets(present(replica), request);
+        group.settle();
+        this.mustHold(replica, offset);
+        return { committed: { term: request.term, offset, crc: 0 } };
+      }),
+      enrol: this.unary("enrol", this.of(answerEnrol)),
+      deleteShard: this.unary("deleteShard", (_replica, node) => {
+        node.replica = null;
+        return {};
+      }),
+      watchStatus: (call: ServerWritableStream<WatchStatusRequest, NodeStatus>) => this.watch(call),
+      pushShardAssignments: (call: ServerReadableStream<ShardAssignments, object>) => {
+        const node = this.called(call);
+        if (node === null) return refuse(call);
+        this.endsWith(node, call);
+        call.on("data", () => undefined);
+      },
+    });
+    await new Promise<void>((resolve, reject) => {
+      const credentials = ServerCredentials.createInsecure();
+      this.server.bindAsync(`0.0.0.0:${port}`, credentials, (error) =>
+        error === null ? resolve() : reject(error),
+      );
+    });
+  }
+
+  close(): void {
+    this.server.forceShutdown();
+  }
+
+  private group(pod: string): FakeGroup {
+    const store = pod.replace(ORDINAL, "");
+    const group = this.groups.get(store) ?? new FakeGroup();
+    this.groups.set(store, group);
+    return group;
+  }
+
+  /** Whose address was called; null when no process is there. */
+  private called(call: { getHost(): string }): FakeNode | null {
+    const name = nodeAt(call.getHost());
+    const node = this.group(name).node(name);
+    return node.podUid === null ? null : node;
+  }
+
+  private watch(call: ServerWritableStream<WatchStatusRequest, NodeStatus>): void {
+    const node = this.called(call);
+    if (node === null) return refuse(call);
+    this.count("watchStatus");
+    const send = (report: NodeStatus): void => {
+      call.write(report);
+    };
+    call.write(node.status(this.group(node.name).live(), true));
+    node.streams.add(send);
+    this.endsWith(node, call);
+    call.on("cancelled", () => node.streams.delete(send));
+    call.on("close", () => node.streams.delete(send));
+  }
+
+  /** A stream breaks when its process does. */
+  private endsWith(node: FakeNode, call: Breakable): void {
+    const end = (): void => refuse(call);
+    node.ends.add(end);
+    call.on("cancelled", () => node.ends.delete(end));
+    call.on("close", () => node.ends.delete(end));
+    call.on("error", () => node.ends.delete(end));
+  }
+
+  private of<Request, Response>(answer: (replica: FakeReplica, request: Request) => Response) {
+    return (replica: FakeReplica | null, _node: FakeNode, request: Request) =>
+      answer(present(replica), request) ?? {};
+  }
+
+  private unary<Request, Response>(
+    name: string,
+    answer: (
+      replica: FakeReplica | null,
+      node: FakeNode,
+      request: Request,
+      group: FakeGroup,
+    ) => Response,
+  ) {
+    return (call: ServerUnaryCall<Request, Response>, done: sendUnaryData<Response>): void => {
+      this.count(name);
+      const node = this.called(call);
+      if (node === null) {
+        done({ code: status.UNAVAILABLE, details: "no process there" });
+        return;
+      }
+      const group = this.group(node.name);
+      try {
+        const response = answer(node.replica, node, call.request, group);
+        if (name !== "getInfo") group.settle();
+        done(null, response);
+      } catch (error) {
+        if (!(error instanceof ProtocolError)) throw error;
+        const metadata = new Metadata();
+        const code = status.FAILED_PRECONDITION;
+        metadata.set(DETAILS_KEY, Buffer.from(encodeErrorDetail(code, error)));
+        done({ code, details: error.message, metadata });
+      }
+    };
+  }
+
+  private mustHold(replica: FakeReplica | null, offset: number): void {
+    if ((replica?.commit ?? -1) >= offset) return;
+    // A real one would answer late; whoever asked asks again.
+    throw new ProtocolError("INVALID_STATUS", "no majority took it yet");
+  }
+
+  private count(name: string): void {
+    this.calls.set(name, (this.calls.get(name) ?? 0) + 1);
+  }
+}
+
+interface Breakable {
+  emit(event: "error", error: Error): boolean;
+  on(event: string, listener: () => void): unknown;
+}
+
+function refuse(call: { emit(event: "error", error: Error): boolean }): void {
+  const details = "connection broken";
+  const metadata = new Metadata();
+  call.emit(
+    "error",
+    Object.assign(new Error(details), { code: status.UNAVAILABLE, details, metadata }),
+  );
+}
+
+function present(replica: FakeReplica | null): FakeReplica {
+  if (replica === null) throw new ProtocolError("SHARD_NOT_FOUND", "not open");
+  return replica;
+}

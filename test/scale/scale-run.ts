@@ -1,0 +1,204 @@
+/** What is done and measured at each number of stores. */
+import { fileURLToPath } from "node:url";
+import { pause } from "../../operator/controller/wake.ts";
+import { systemClock } from "../../operator/local/system-clock.ts";
+import type { Row } from "../bench/report.ts";
+import { storeName } from "./address-map.ts";
+import type { ScaleOptions } from "./options.ts";
+import { RunningProcess } from "./running-process.ts";
+import { NAMESPACE, type ScaleCluster } from "./scale-cluster.ts";
+
+const PORTS = { sidecars: 26_600, calls: 26_601, health: 26_602, metrics: 26_603 };
+const REPLICAS = 3;
+const POLL_MS = 250;
+const STEP_MINUTES = 20;
+const SAY_MS = 10_000;
+
+/** Programs that were bundled for the run, by name. */
+export type Bundles = Readonly<Record<"operator" | "sidecars", string>>;
+
+/** See the file's header. */
+export class ScaleRun {
+  private readonly cluster: ScaleCluster;
+  private readonly options: ScaleOptions;
+  private readonly bundles: Bundles;
+  private readonly parts: RunningProcess[] = [];
+  private operator: RunningProcess;
+
+  constructor(cluster: ScaleCluster, options: ScaleOptions, bundles: Bundles) {
+    this.cluster = cluster;
+    this.options = options;
+    this.bundles = bundles;
+    const stages = fileURLToPath(new URL("../../test/scale/kwok.yaml", import.meta.url));
+    const which = "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake";
+    const more = ["--cidr=10.128.0.0/14", "--node-lease-duration-seconds=40"];
+    const kubeconfig = process.env["KUBECONFIG"] ?? "";
+    const kwok = ["-c", stages, "--kubeconfig", kubeconfig, which, ...more];
+    this.parts.push(new RunningProcess("kwok", "kwok", kwok));
+    const ports = [PORTS.sidecars, PORTS.calls].map(String);
+    this.parts.push(new RunningProcess("sidecars", process.execPath, [bundles.sidecars, ...ports]));
+    this.operator = this.startOperator();
+  }
+
+  /** Goes from one number of stores to another; returns what was measured there. */
+  async step(from: number, to: number): Promise<Row> {
+    const made = await this.making(from, to);
+    const cold = await this.coldStart(to);
+    const idle = await this.idling(to);
+    const replaced = await this.replacing(to);
+    const peakMiB = this.operator.peakMiB();
+    const figures = { ...made, ...cold, "peak MiB": peakMiB, ...idle, ...replaced };
+    return { what: `${to} stores`, figures };
+  }
+
+  async close(): Promise<void> {
+    await this.operator.stop();
+    await Promise.all(this.parts.map((part) => part.stop()));
+  }
+
+  private startOperator(): RunningProcess {
+    const ports = [PORTS.sidecars, PORTS.health, PORTS.metrics].map(String);
+    return new RunningProcess("operator", process.execPath, [this.bundles.operator, ...ports]);
+  }
+
+  private async making(from: number, to: number): Promise<Row["figures"]> {
+    const requests = await this.requests();
+    const begunMs = performance.now();
+    await this.cluster.create(from, to);
+    await this.until(`${to} stores available`, () => [this.cluster.availableStores, to]);
+    const seconds = (performance.now() - begunMs) / 1_000;
+    const each = ((await this.requests()) - requests) / (to - from);
+    return { "made s": seconds, "requests each": each };
+  }
+
+  /** Another operator takes over; it is there when it knows all that there is to know. */
+  private async coldStart(stores: number): Promise<Row["figures"]> {
+    await this.operator.stop();
+    const begunMs = performance.now();
+    this.operator = this.startOperator();
+    const replicas = stores * REPLICAS;
+    await this.until(`${replicas} replicas seen by a new operator`, async () => {
+      const metrics = await this.metrics();
+      const voters = metrics.filter(({ name }) => name === "resilver_replica_voter");
+      const seen = voters.reduce((sum, { value }) => sum + value, 0);
+      const reconciled = sum(metrics, "controller_runtime_reconcile_total") >= stores;
+      const idle = sum(metrics, "workqueue_depth") === 0;
+      const followed = await this.followed();
+      return [
+        reconciled && idle ? Math.min(seen, followed) : Math.min(seen, replicas - 1),
+        replicas,
+      ];
+    });
+    const seconds = (performance.now() - begunMs) / 1_000;
+    return { "cold start s": seconds, "its requests each": (await this.requests()) / stores };
+  }
+
+  private async idling(stores: number): Promise<Row["figures"]> {
+    const { idleSeconds } = this.options;
+    const [requests, cpu] = [await this.requests(), this.operator.cpuSeconds()];
+    await pause(systemClock, idleSeconds * 1_000, new AbortController().signal);
+    const each = ((await this.requests()) - requests) / stores / (idleSeconds / 60);
+    const percent = ((this.operator.cpuSeconds() - cpu) / idleSeconds) * 100;
+    return { "idle requests/min each": each, "idle cpu %": percent };
+  }
+
+  private async replacing(stores: number): Promise<Row["figures"]> {
+    const delays: number[] = [];
+    for (let round = 0; round < this.options.replacements; round += 1) {
+      // Spread over all stores, and over leaders and followers.
+      const store = Math.floor((round * stores) / this.options.replacements);
+      delays.push(await this.replaced(`${storeName(store)}-${round % REPLICAS}`));
+    }
+    const sorted = delays.toSorted((a, b) => a - b);
+    const at = (share: number): number | null =>
+      sorted[Math.ceil(sorted.length * share) - 1] ?? null;
+    return { "recovery object p50 ms": at(0.5), "p99 ms": at(0.99) };
+  }
+
+  /** Milliseconds from the new claim to the recovery object, as the API server told of both. */
+  private async replaced(pod: string): Promise<number> {
+    let claimMs: number | null = null;
+    let recoveryMs: number | null = null;
+    let recovery: string | null = null;
+    let succeeded = false;
+    const end = this.cluster.listen(({ kind, key, object, previous, atMs }) => {
+      if (object === null) return;
+      const isNew = object.metadata.uid !== previous?.metadata.uid;
+      if (kind === "claim" && key === `${NAMESPACE}/data-${pod}` && isNew) claimMs = atMs;
+      const { rebuild } = (object["spec"] ?? {}) as { readonly rebuild?: { readonly pod: string } };
+      if (kind !== "recovery" || rebuild?.pod !== pod) return;
+      // One of an earlier rebuild may be told of too.
+      if (isNew) recovery = key;
+      if (recovery !== key) return;
+      recoveryMs ??= atMs;
+      const { phase } = (object["status"] ?? {}) as { readonly phase?: string };
+      succeeded = phase === "Succeeded";
+    });
+    try {
+      await this.cluster.replaceVolumes(pod);
+      await this.until(`${pod} rebuilt`, () => [succeeded ? 1 : 0, 1]);
+    } finally {
+      end();
+    }
+    if (claimMs === null || recoveryMs === null)
+      throw new Error(`${pod}: claim or recovery unseen`);
+    return Math.max(0, recoveryMs - claimMs);
+  }
+
+  /** Waits until as many are there as are wanted, and says every while how many are. */
+  private async until(
+    what: string,
+    look: () => readonly [number, number] | Promise<readonly [number, number]>,
+  ): Promise<void> {
+    const endMs = performance.now() + STEP_MINUTES * 60_000;
+    let saidMs = performance.now();
+    for (;;) {
+      const [there, wanted] = await look();
+      if (there >= wanted) return;
+      for (const part of [...this.parts, this.operator]) part.check();
+      const nowMs = performance.now();
+      if (nowMs > endMs) throw new Error(`${what}: ${there} of ${wanted} in ${STEP_MINUTES} min`);
+      if (nowMs - saidMs > SAY_MS) {
+        saidMs = nowMs;
+        console.error(`${what}: ${there} of ${wanted}`);
+      }
+      await pause(systemClock, POLL_MS, new AbortController().signal);
+    }
+  }
+
+  private async requests(): Promise<number> {
+    return sum(await this.metrics(), "rest_client_requests_total");
+  }
+
+  private async followed(): Promise<number> {
+    const text = await page(`http://127.0.0.1:${PORTS.calls}/`);
+    return text === null ? 0 : Number((JSON.parse(text) as { readonly open: number }).open);
+  }
+
+  private async metrics(): Promise<readonly Sample[]> {
+    const text = (await page(`http://127.0.0.1:${PORTS.metrics}/metrics`)) ?? "";
+    return text.split("\n").flatMap((line) => {
+      const [, name, value] = /^(\w+)(?:\{.*\})? (\S+)$/u.exec(line) ?? [];
+      return name === undefined ? [] : [{ name, value: Number(value) }];
+    });
+  }
+}
+
+interface Sample {
+  readonly name: string;
+  readonly value: number;
+}
+
+function sum(samples: readonly Sample[], name: string): number {
+  return samples.reduce((total, sample) => total + (sample.name === name ? sample.value : 0), 0);
+}
+
+/** Null while nobody listens there. */
+async function page(url: string): Promise<string | null> {
+  try {
+    const answer = await fetch(url);
+    return await answer.text();
+  } catch {
+    return null;
+  }
+}
