@@ -41,7 +41,8 @@ function identity(pid) {
 }
 
 /**
- * Runs `work` with KUBECONFIG set to a cluster that has this project's image, where that is asked. Returns what it
+ * Runs `work` with KUBECONFIG set to a cluster, with this project's image in it unless `image` is
+ * false. Returns what it
  * returns; null when there is no cluster, which has been said.
  */
 export function withCluster(work, { image = true } = {}) {

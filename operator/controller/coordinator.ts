@@ -222,11 +222,15 @@ export class Coordinator {
       },
       claimRecovery: (node) => this.#claimRecovery(node),
       confirm: async (nodes, enough, signal) => {
-        const ask = async (node: string, each: AbortSignal): Promise<boolean> =>
-          (await this.#watches.get(node)?.confirm(each)) === true;
+        const ask = (node: string, each: AbortSignal): Promise<boolean> => this.answers(node, each);
         return confirmNodes(nodes, ask, enough, signal);
       },
     };
+  }
+
+  /** True when the process of the node that was heard of last answers now. */
+  async answers(node: string, signal: AbortSignal): Promise<boolean> {
+    return (await this.#watches.get(node)?.confirm(signal)) === true;
   }
 
   #observeNodes(key: ShardKey): ReadonlyMap<string, ObservedNode> {

@@ -7,23 +7,35 @@
  * `node.kubernetes.io/out-of-service` (Kubernetes' own "non-graceful node shutdown").
  */
 
-/** What is known of a machine by its Node object. */
-export type MachineState = "ready" | "not ready" | "out of service" | "gone";
+/**
+ * What is known of a machine by its Node object. `back`: it has the taint, and is ready all the
+ * same.
+ */
+export type MachineState = "ready" | "not ready" | "back" | "out of service" | "gone";
+
+/** A machine by its name, or by the value of a label that tells machines apart. */
+export interface Machine {
+  readonly name: string;
+  readonly state: MachineState;
+}
 
 /** A claim, and where its volume can be reached from. */
 export interface PlacedClaim {
   readonly name: string;
   readonly uid: string;
-  readonly terminating: boolean;
-  /** Names of machines; null: not bound to any, or not known. */
-  readonly machines: readonly string[] | null;
+  /** Null: not bound to any, or not known. */
+  readonly machines: readonly Machine[] | null;
 }
 
 /** A pod of the store. */
 export interface PlacedPod {
   readonly name: string;
-  /** On no machine, never started there, not about to end: it certainly does not run. */
+  /** On no machine, and never started there. A process of an earlier pod may run all the same. */
   readonly unplaced: boolean;
+  /** The machine that it is on, when it ought to run there and does not; else null. */
+  readonly stuckOn: Machine | null;
+  /** This very pod is placed, and its sidecar says that it is ready. */
+  readonly ready: boolean;
   readonly claims: readonly PlacedClaim[];
 }
 
@@ -32,14 +44,20 @@ export interface VotesOfShard {
   readonly name: string;
   /** False: there is such a shard, and no more can be said of it. */
   readonly known: boolean;
+  /** False: nothing was ever written to it. */
+  readonly initialized: boolean;
+  /** Why it is not served until a person acts; null: it is not stopped. */
+  readonly stop: string | null;
   readonly ensemble: readonly string[];
   /** Its ensemble is being changed: two sets have a say. */
   readonly changing: boolean;
   readonly serving: boolean;
-  /** Nodes whose replicas count right now. */
-  readonly voting: readonly string[];
-  /** Nodes that are here and hold a replica that is being rebuilt, or is about to be. */
-  readonly rebuilding: readonly string[];
+  /** Nodes that vote, and hold all that was acknowledged. */
+  readonly holding: readonly string[];
+  /** Nodes of which a process answers, on whatever machine. */
+  readonly answering: readonly string[];
+  /** Nodes with a replica, of the ensemble or beside it, that does not vote. */
+  readonly behind: readonly string[];
 }
 
 /** All that is gone by. */
@@ -47,10 +65,13 @@ export interface NodeLossInput {
   readonly replace: boolean;
   readonly mode: "Automatic" | "Manual" | "Paused";
   readonly graceMs: number;
+  /** Names of the pods that there ought to be. */
+  readonly expected: readonly string[];
   readonly pods: readonly PlacedPod[];
-  readonly machines: ReadonlyMap<string, MachineState>;
-  /** How long each pod has been found without a machine, in ms. */
-  readonly unplacedMs: ReadonlyMap<string, number>;
+  /** Names of claims of the store that are being deleted. */
+  readonly terminating: readonly string[];
+  /** For how long the machines of each pod were found to be lost, in ms. */
+  readonly lostMs: ReadonlyMap<string, number>;
   readonly shards: readonly VotesOfShard[];
 }
 
@@ -63,20 +84,23 @@ export type NodeLossStep =
       readonly pod: string;
       readonly claims: readonly PlacedClaim[];
       readonly why: string;
+      /** Pods whose votes this goes by. */
+      readonly witnesses: readonly string[];
     };
 
 /**
  * The one step that is due. Only one pod at a time, only while a majority of each of its shards
- * votes without it, never what could still run.
+ * votes without it and holds what was acknowledged, never what could still run.
  */
 export function nodeLossStep(input: NodeLossInput): NodeLossStep {
-  const stranded = input.pods.flatMap((pod) => strandedOn(pod, input.machines));
+  const stranded = strandedPods(input.pods);
   const waits: NodeLossStep[] = [];
   for (const each of stranded) {
-    const why = obstacle(input, each);
+    const why = obstacle(input, stranded, each);
     if (why === null) {
       const { pod, claims, text } = each;
-      return { kind: "replace", pod: pod.name, claims, why: text };
+      const others = input.pods.filter(({ ready }) => ready).map(({ name }) => name);
+      return { kind: "replace", pod: pod.name, claims, why: text, witnesses: others };
     }
     waits.push({ kind: "wait", pod: each.pod.name, why: `${each.text}; ${why}` });
   }
@@ -84,67 +108,132 @@ export function nodeLossStep(input: NodeLossInput): NodeLossStep {
 }
 
 /** A pod that waits for machines of which none is there. */
-interface Stranded {
+export interface Stranded {
   readonly pod: PlacedPod;
   /** Those of its claims that bind it so. */
   readonly claims: readonly PlacedClaim[];
+  /** Somebody has said that all of its machines will not come back. */
   readonly lost: boolean;
+  /** One of its machines is there again, and has its taint still. */
+  readonly back: boolean;
   readonly text: string;
 }
 
-function strandedOn(
-  pod: PlacedPod,
-  machines: ReadonlyMap<string, MachineState>,
-): readonly Stranded[] {
-  if (!pod.unplaced) return [];
-  const stateOf = (machine: string): MachineState => machines.get(machine) ?? "ready";
-  const bound = pod.claims.filter((claim) => {
-    const on = claim.machines;
-    return on !== null && on.length > 0 && on.every((machine) => stateOf(machine) !== "ready");
+/** The pods that wait for machines, in their order. */
+export function strandedPods(pods: readonly PlacedPod[]): readonly Stranded[] {
+  return pods.flatMap((pod) => {
+    const { stuckOn } = pod;
+    if (stuckOn !== null && stuckOn.state !== "ready") {
+      const text = `it is on ${shown([stuckOn])}`;
+      return [{ pod, claims: [], lost: false, back: stuckOn.state === "back", text }];
+    }
+    return pod.unplaced ? strandedOn(pod) : [];
+  });
+}
+
+function strandedOn(pod: PlacedPod): readonly Stranded[] {
+  const bound = pod.claims.filter(({ machines }) => {
+    return (machines?.length ?? 0) > 0 && machines?.every(({ state }) => state !== "ready");
   });
   if (bound.length === 0) return [];
-  const isLost = (machine: string): boolean => {
-    return stateOf(machine) === "gone" || stateOf(machine) === "out of service";
-  };
-  const claims = bound.filter(({ machines: on }) => on?.every(isLost) === true);
+  const isLost = ({ state }: Machine): boolean => state === "gone" || state === "out of service";
+  const claims = bound.filter(({ machines }) => machines?.every(isLost) === true);
   const lost = claims.length === bound.length;
-  const names = [...new Set(bound.flatMap(({ machines: on }) => on ?? []))];
-  const text = `its volumes are on ${names.map((name) => `${name} (${stateOf(name)})`).join(", ")}`;
-  return [{ pod, claims, lost, text }];
+  const machines = bound.flatMap((claim) => claim.machines ?? []);
+  const back = machines.some(({ state }) => state === "back");
+  return [{ pod, claims, lost, back, text: `its volumes are on ${shown(machines)}` }];
 }
 
-/** Why not now; null: nothing speaks against it. */
-function obstacle(input: NodeLossInput, { pod, claims, lost }: Stranded): string | null {
+function shown(machines: readonly Machine[]): string {
+  return [...new Set(machines.map(({ name, state }) => `${name} (${state})`))].join(", ");
+}
+
+/** Why not now, and what can be done; null: nothing speaks against it. */
+function obstacle(
+  input: NodeLossInput,
+  stranded: readonly Stranded[],
+  { pod, claims, lost, back }: Stranded,
+): string | null {
+  if (back) {
+    return "take the taint node.kubernetes.io/out-of-service from it, and the pod starts again";
+  }
   if (!lost) {
-    return "when it will not come back, delete the Node, or taint it node.kubernetes.io/out-of-service";
+    return (
+      "when it will not come back, switch it off, then delete the Node, or taint it " +
+      "node.kubernetes.io/out-of-service"
+    );
   }
+  const others = othersObstacle(input, stranded, pod) ?? shardObstacle(input, pod.name);
   if (!input.replace) {
-    return "to have the claims replaced set recovery.onNodeLoss to Replace, or delete them and the pod";
+    return others === null
+      ? "to have the claims replaced set recovery.onNodeLoss to Replace, or delete them and the pod"
+      : `keep its claims, they may be needed: ${others}`;
   }
-  if (input.mode !== "Automatic") return `recovery.mode is ${input.mode}`;
-  const busy = input.pods.find((other) => other.claims.some(({ terminating }) => terminating));
-  if (busy !== undefined) return `a claim of ${busy.name} is being deleted`;
-  const leftMs = input.graceMs - (input.unplacedMs.get(pod.name) ?? 0);
+  if (input.mode !== "Automatic") {
+    return `recovery.mode is ${input.mode}; set it to Automatic to have the claims replaced`;
+  }
+  if (others !== null) return others;
+  const leftMs = input.graceMs - (input.lostMs.get(pod.name) ?? 0);
   if (leftMs > 0) return `the claims are replaced when it is still so in ${wholeSeconds(leftMs)}`;
-  if (claims.some(({ uid }) => uid === "")) return "a claim has no uid yet";
-  return shardObstacle(input.shards, pod.name);
+  return claims.some(({ uid }) => uid === "") ? "a claim has no uid yet; looks again" : null;
 }
 
-/** What of the shards speaks against a loss of what the pod held; null: nothing. */
-function shardObstacle(shards: readonly VotesOfShard[], pod: string): string | null {
-  if (shards.length === 0) return "nothing is known of its shards";
-  for (const { name, known, ensemble, changing, serving, voting, rebuilding } of shards) {
-    if (!known) return `nothing is known of ${name}`;
-    if (changing) return `the ensemble of ${name} is being changed`;
-    const other = rebuilding.find((node) => node !== pod);
-    if (other !== undefined) return `${other} is being rebuilt`;
+/** One pod at a time: all that do not wait for machines of their own have to be whole. */
+function othersObstacle(
+  { expected, pods, terminating }: NodeLossInput,
+  stranded: readonly Stranded[],
+  pod: PlacedPod,
+): string | null {
+  const [going] = terminating;
+  if (going !== undefined) return `${going} is being deleted; goes on with what comes after it`;
+  const missing = expected.find((name) => !pods.some((other) => other.name === name));
+  if (missing !== undefined) return `there is no pod ${missing} now; goes on when it is back`;
+  const unready = pods.find(
+    (other) =>
+      other.name !== pod.name && !other.ready && !stranded.some((each) => each.pod === other),
+  );
+  if (unready === undefined) return null;
+  return `${unready.name} is not ready; goes on when it votes again`;
+}
+
+/**
+ * What of the shards speaks against a loss of what the pod held; null: nothing. Counted are those
+ * whose present pods are ready: a process of an earlier pod, on a machine that is said to be lost,
+ * may vote all the same, and be ended at any moment.
+ */
+function shardObstacle({ shards, pods }: NodeLossInput, pod: string): string | null {
+  const ready = pods.filter((other) => other.ready && other.name !== pod);
+  const witnesses = new Set(ready.map(({ name }) => name));
+  if (shards.length === 0) return "nothing is known of its shards yet; looks again";
+  for (const shard of shards) {
+    const { name, ensemble, holding } = shard;
+    const unknown = unknownObstacle(shard);
+    if (unknown !== null) return unknown;
+    if (shard.answering.includes(pod)) {
+      return `a process of ${pod} still answers, so that its machine runs; switch that off`;
+    }
+    const behind = shard.behind.find((node) => node !== pod && shard.answering.includes(node));
+    if (behind !== undefined) return `${behind} is being rebuilt; goes on when it votes`;
     if (!ensemble.includes(pod)) continue;
-    const left = ensemble.filter((node) => node !== pod && voting.includes(node)).length;
-    if (!serving || left * 2 <= ensemble.length) {
-      return `without it ${left} of ${ensemble.length} replicas of ${name} vote, a majority is needed`;
+    const left = ensemble.filter((node) => witnesses.has(node) && holding.includes(node)).length;
+    if (!shard.serving || left * 2 <= ensemble.length) {
+      return (
+        `without it ${left} of ${ensemble.length} replicas of ${name} vote and hold all that was ` +
+        "acknowledged, a majority is needed; goes on when the others are back"
+      );
     }
   }
   return null;
+}
+
+function unknownObstacle(shard: VotesOfShard): string | null {
+  const { name, known, initialized, stop, changing } = shard;
+  if (!known) return `nothing is known of ${name}; looks again`;
+  if (stop !== null) return `${name} is stopped: ${stop}`;
+  if (!initialized) {
+    return `${name} was never started, which takes all pods; delete the claims and the pod by hand`;
+  }
+  return changing ? `the ensemble of ${name} is being changed; goes on after that` : null;
 }
 
 function wholeSeconds(ms: number): string {

@@ -39,6 +39,11 @@ export interface ReplicaView {
    * True when it counts right now: a recorded vote, here, following or leading the recorded term.
    */
   readonly voting: boolean;
+  /**
+   * True when it votes and holds everything that the leader had committed when it last reported:
+   * nothing acknowledged until then depends on the others.
+   */
+  readonly holdsCommitted: boolean;
   /** NOT_MEMBER, FENCED, FOLLOWER, LEADER, or "unknown". */
   readonly status: string;
   readonly term: number;
@@ -73,6 +78,10 @@ export interface ShardView extends ShardKey {
   readonly replicas: readonly ReplicaView[];
   readonly conditions: readonly Condition[];
   readonly stop: { readonly reason: string; readonly message: string } | null;
+  /** False: nothing was ever written to it. */
+  readonly initialized: boolean;
+  /** Its ensemble is being changed: two sets have a say. */
+  readonly changing: boolean;
 }
 
 /** Puts record, observation and plan together for people. */
@@ -98,6 +107,8 @@ export function shardView(record: ShardRecord, observed: Observed, plan: Plan): 
     replicas,
     conditions: conditions(record, plan, leader, replicas),
     stop: plan.stop,
+    initialized: record.initialized,
+    changing: record.next !== undefined,
   };
 }
 
@@ -111,12 +122,14 @@ function replicaView(
   const member = record.members.find((other) => other.node === node);
   const { reach, replica } = observed.nodes.get(node) ?? UNSEEN;
   const wiped = member !== undefined && isGone(member, reach === "up", replica);
+  const voting = member !== undefined && isVoting(record, observed, leader, member);
   return {
     node,
     uid: (replica ?? member)?.replicaUid ?? "",
     reach,
     role: roleOf(record, member, wiped),
-    voting: member !== undefined && isVoting(record, observed, leader, member),
+    voting,
+    holdsCommitted: voting && holdsCommitted(leader, member),
     status: replica === null || reach !== "up" ? "unknown" : statusName(replica.status),
     ...positionOf(leader, replica),
     ...phaseOf(node, member, plan, observed, leader),
@@ -156,6 +169,13 @@ function isVoting(
   if (replica.replicaUid === leader.replicaUid) return true;
   const fed = followerAt(leader, member);
   return replica.status === ServingStatus.FOLLOWER && fed?.role === MemberRole.VOTER;
+}
+
+function holdsCommitted(leader: ReplicaStatus | null, member: RecordMember): boolean {
+  if (leader === null) return false;
+  if (leader.replicaUid === member.replicaUid) return true;
+  const fed = followerAt(leader, member);
+  return fed?.state === "Stream" && fed.ackOffset >= leader.commitOffset;
 }
 
 function roleOf(
@@ -211,13 +231,13 @@ function progressOf(
     firstByteMs: own.firstByteMs,
     installedMs: own.installedMs,
     attempts: own.attempts,
-    lastErrors: own.lastErrors,
+    lastErrors: sent.lastError === "" ? own.lastErrors : [...own.lastErrors, sent.lastError],
   };
 }
 
 const UNSEEN: Pick<ObservedNode, "reach" | "replica"> = { reach: "unknown", replica: null };
 const NO_PROGRESS = RecoveryProgress.fromPartial({});
-const NOTHING_SENT = { snapshotBytesDone: 0, snapshotBytesTotal: 0 };
+const NOTHING_SENT = { snapshotBytesDone: 0, snapshotBytesTotal: 0, lastError: "" };
 
 function conditions(
   record: ShardRecord,
@@ -226,7 +246,11 @@ function conditions(
   replicas: readonly ReplicaView[],
 ): readonly Condition[] {
   const behind = replicas.filter((replica) => !replica.voting);
-  const names = behind.map((replica) => replica.node).join(", ");
+  const names = behind.map(({ node, phase, lastErrors }) => {
+    // While it is being rebuilt its recovery says more.
+    const why = phase === "" ? lastErrors.at(-1) : undefined;
+    return why === undefined ? node : `${node} (${why})`;
+  });
   return [
     available(record, plan, leader),
     {
@@ -239,7 +263,7 @@ function conditions(
       type: "Degraded",
       status: behind.length > 0,
       reason: behind.length > 0 ? "ReplicasNotVoting" : "AllVoting",
-      message: behind.length > 0 ? `not voting now: ${names}` : "all replicas vote",
+      message: behind.length > 0 ? `not voting now: ${names.join(", ")}` : "all replicas vote",
     },
   ];
 }

@@ -1,207 +1,185 @@
 /** Replaces the claims of pods whose machines are lost, where a store asks for that. */
 import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 import { parseDuration } from "../api/v1alpha1/duration.ts";
-import { storeShardName } from "../api/v1alpha1/store-shard.ts";
-import { DATA_VOLUMES } from "../api/v1alpha1/pod-template.ts";
-import { isRebuilding } from "../controller/store-status.ts";
-import {
-  type MachineState,
-  type NodeLossStep,
-  nodeLossStep,
-  type PlacedClaim,
-  type PlacedPod,
-  type VotesOfShard,
-} from "../core/node-loss.ts";
-import { shardKeyText } from "../core/record.ts";
+import { type NodeLossInput, nodeLossStep, strandedPods } from "../core/node-loss.ts";
+import type { NodeLossStep } from "../core/node-loss.ts";
 import type { ShardView } from "../core/status.ts";
-import { IN_SYNC_GATE } from "../specs/labels.ts";
-import { claimName } from "../specs/stateful-set.ts";
+import { IN_SYNC_GATE, podName } from "../specs/labels.ts";
 import type { ApiClient } from "./api-client.ts";
-import { ApiError } from "./api-error.ts";
-import { machineState, placesOf, type VolumePlace } from "./machines.ts";
-import { type PodFacts, podFacts } from "./pods.ts";
+import {
+  isStuck,
+  isUnplaced,
+  MayNotLook,
+  PlacedPods,
+  type SeenClaim,
+  type SeenPod,
+} from "./placed-pods.ts";
+import { podFacts } from "./pods.ts";
 import { KINDS, type KubeObject } from "./resources.ts";
-import type { StoreSight } from "./store-view.ts";
+import { shardVotes } from "./shard-votes.ts";
+import { podsNeeded, type StoreSight } from "./store-view.ts";
 
-/** What came of one look. `done`: claims were given up just now. */
+/** What came of one look. `deleted`: names of the claims that were given up just now. */
 export interface NodeLossReport {
   readonly pod: string;
   readonly message: string;
-  readonly done: boolean;
+  readonly deleted: readonly string[];
 }
 
-/** Where a claim's volume is, and the claim itself. */
-interface Seen extends PlacedClaim {
-  readonly object: KubeObject;
+/** What a look goes by beside the caches. */
+export interface LookedAt {
+  readonly sight: StoreSight;
+  readonly views: readonly ShardView[];
+  /** The claims of the store, by name. */
+  readonly claims: (name: string) => KubeObject | undefined;
+  /** True when the process that the coordinator knows answers at the address of the present pod. */
+  readonly answers: (node: string, signal: AbortSignal) => Promise<boolean>;
 }
+
+type Replace = Extract<NodeLossStep, { readonly kind: "replace" }>;
 
 /** See the file's header. */
 export class LostNodes {
   readonly #client: ApiClient;
   readonly #clock: Clock;
-  /** By the pod's uid: since when it has been without a machine, by the monotonic clock. */
-  readonly #since = new Map<string, number>();
+  /**
+   * By store, then by the uids of a pod's claims: since when their machines were found to be lost
+   * at every look, by the monotonic clock.
+   */
+  readonly #since = new Map<string, ReadonlyMap<string, number>>();
 
   constructor(client: ApiClient, clock: Clock) {
     this.#client = client;
     this.#clock = clock;
   }
 
-  /** Null: no pod waits for a machine that is not there. `claims` are those of the store. */
-  async reconcile(
-    sight: StoreSight,
-    views: readonly ShardView[],
-    claims: (name: string) => KubeObject | undefined,
-    signal: AbortSignal,
-  ): Promise<NodeLossReport | null> {
-    const unplaced = sight.pods.filter(isUnplaced);
-    this.#remember(sight, unplaced);
-    if (unplaced.length === 0) return null;
+  /** Null: no pod waits for a machine that is not there. */
+  async reconcile(look: LookedAt, signal: AbortSignal): Promise<NodeLossReport | null> {
+    const { sight, claims } = look;
+    const waiting = sight.pods.filter((pod) => isUnplaced(pod) || isStuck(pod));
+    if (waiting.length === 0) {
+      this.#since.delete(sight.storeId);
+      return null;
+    }
     try {
-      const machines = new Map<string, MachineState>();
-      const pods: (PlacedPod & { readonly claims: readonly Seen[] })[] = [];
-      for (const pod of sight.pods) pods.push(await this.#placed(pod, claims, machines, signal));
-      const step = nodeLossStep(this.#input(sight, views, pods, machines));
-      return await this.#carryOut(sight, step, pods, signal);
+      const pods = await new PlacedPods(this.#client, claims, signal).all(sight.pods);
+      const lostMs = this.#remember(sight.storeId, pods);
+      const step = nodeLossStep(nodeLossInput(look, pods, lostMs));
+      if (step.kind === "none") return null;
+      const { pod, why } = step;
+      if (step.kind === "wait") return { pod, message: why, deleted: [] };
+      return await this.#replace(look, step, pods, signal);
     } catch (error) {
-      if (!(error instanceof ApiError) || error.status !== 403) throw error;
-      if (sight.store.spec.recovery.onNodeLoss === "Retain") return null;
+      if (!(error instanceof MayNotLook)) throw error;
+      const unplaced = waiting.find(isUnplaced);
+      if (unplaced === undefined || sight.store.spec.recovery.onNodeLoss === "Retain") return null;
       const message =
         `whether its machine is lost cannot be told: ${error.message}; ` +
         "install the chart with nodeLoss.enabled=true";
-      return { pod: unplaced[0]?.name ?? "", message, done: false };
+      return { pod: unplaced.name, message, deleted: [] };
     }
   }
 
-  #remember({ pods }: StoreSight, unplaced: readonly PodFacts[]): void {
-    for (const { uid } of pods) {
-      if (!unplaced.some((pod) => pod.uid === uid)) this.#since.delete(uid);
-    }
-    for (const { uid } of unplaced) {
-      if (!this.#since.has(uid)) this.#since.set(uid, this.#clock.monotonicMs());
-    }
-  }
-
-  async #placed(
-    pod: PodFacts,
-    claims: (name: string) => KubeObject | undefined,
-    machines: Map<string, MachineState>,
-    signal: AbortSignal,
-  ): Promise<PlacedPod & { readonly claims: readonly Seen[] }> {
-    const unplaced = isUnplaced(pod);
-    const seen: Seen[] = [];
-    for (const volume of Object.keys(DATA_VOLUMES) as (keyof typeof DATA_VOLUMES)[]) {
-      const object = claims(claimName(volume, pod.name));
-      if (object === undefined) continue;
-      const { name, uid = "", deletionTimestamp } = object.metadata;
-      // Only of pods that wait is it asked where their volumes are.
-      const places = unplaced ? await this.#places(object, signal) : null;
-      for (const place of places ?? []) {
-        if (machines.has(place.machine)) continue;
-        machines.set(place.machine, await machineState(this.#client, place, signal));
-      }
-      const on = places?.map(({ machine }) => machine) ?? null;
-      seen.push({
-        name,
-        uid,
-        terminating: deletionTimestamp !== undefined,
-        machines: on,
-        object,
-      });
-    }
-    return { name: pod.name, unplaced, claims: seen };
-  }
-
-  async #places(claim: KubeObject, signal: AbortSignal): Promise<readonly VolumePlace[] | null> {
-    const spec = claim["spec"];
-    const name: unknown =
-      typeof spec === "object" && spec !== null ? Reflect.get(spec, "volumeName") : undefined;
-    if (typeof name !== "string" || name === "") return null;
-    const volume = await this.#client.get(KINDS.volume, null, name, { signal });
-    return volume === null ? null : placesOf(volume);
-  }
-
-  #input(
-    sight: StoreSight,
-    views: readonly ShardView[],
-    pods: readonly PlacedPod[],
-    machines: ReadonlyMap<string, MachineState>,
-  ) {
-    const { onNodeLoss, nodeLossGrace, mode } = sight.store.spec.recovery;
+  /** How long the machines of each pod are lost. A look that finds them there begins anew. */
+  #remember(storeId: string, pods: readonly SeenPod[]): ReadonlyMap<string, number> {
     const nowMs = this.#clock.monotonicMs();
-    const waited = sight.pods.flatMap(({ name, uid }) => {
-      const since = this.#since.get(uid);
-      return since === undefined ? [] : [[name, nowMs - since] as const];
-    });
-    return {
-      replace: onNodeLoss === "Replace",
-      mode,
-      graceMs: parseDuration(nodeLossGrace) ?? 0,
-      pods,
-      machines,
-      unplacedMs: new Map(waited),
-      shards: sight.shards.map((object) => votesOf(object.metadata.name, views, sight)),
-    };
+    const before = this.#since.get(storeId);
+    const since = new Map<string, number>();
+    const lostMs = new Map<string, number>();
+    for (const { pod, claims, lost } of strandedPods(pods)) {
+      if (!lost) continue;
+      const key = claims.map(({ uid }) => uid).join();
+      const sinceMs = before?.get(key) ?? nowMs;
+      since.set(key, sinceMs);
+      lostMs.set(pod.name, nowMs - sinceMs);
+    }
+    this.#since.set(storeId, since);
+    return lostMs;
   }
 
-  async #carryOut(
-    sight: StoreSight,
-    step: NodeLossStep,
-    pods: readonly (PlacedPod & { readonly claims: readonly Seen[] })[],
+  async #replace(
+    look: LookedAt,
+    step: Replace,
+    pods: readonly SeenPod[],
     signal: AbortSignal,
-  ): Promise<NodeLossReport | null> {
-    if (step.kind === "none") return null;
+  ): Promise<NodeLossReport> {
     const { pod, why } = step;
-    if (step.kind === "wait") return { pod, message: why, done: false };
+    const doubt = await this.#doubt(look, step, pods, signal);
+    if (doubt !== null) return { pod, message: `${why}; ${doubt}, looks again`, deleted: [] };
+    const seen = pods.find(({ name }) => name === pod);
+    const given = (seen?.claims ?? []).filter(({ name }) => {
+      return step.claims.some((claim) => claim.name === name);
+    });
+    const { deleted, failure } = await this.#delete(look.sight, pod, given, signal);
+    if (deleted.length === 0 && failure !== null) throw failure;
+    const then = failure === null ? "the pod starts empty elsewhere" : `then: ${failure.message}`;
+    const message = `${why}; ${deleted.join(" and ")} were deleted, ${then}`;
+    return { pod, message, deleted };
+  }
+
+  /** What has changed since the caches told, or is not confirmed now; null: all is as it was. */
+  async #doubt(
+    { sight, answers }: LookedAt,
+    { pod, witnesses }: Replace,
+    pods: readonly SeenPod[],
+    signal: AbortSignal,
+  ): Promise<string | null> {
     const { namespace } = sight.store.metadata;
-    const now = await this.#client.get(KINDS.pod, namespace, pod, { signal });
-    const facts = now === null ? null : podFacts(now, IN_SYNC_GATE);
-    const seen = sight.pods.find(({ name }) => name === pod);
-    if (facts === null || facts.uid !== seen?.uid || !isUnplaced(facts)) {
-      return { pod, message: `${why}; looks again`, done: false };
+    for (const name of [pod, ...witnesses]) {
+      const object = await this.#client.get(KINDS.pod, namespace, name, { signal });
+      const now = object === null ? null : podFacts(object, IN_SYNC_GATE);
+      const same = now !== null && now.uid === pods.find((other) => other.name === name)?.uid;
+      const asBefore = name === pod ? same && isUnplaced(now) : same && now.ready;
+      if (!asBefore) return `${name} has changed`;
+      if (name !== pod && !(await answers(name, signal))) return `${name} does not answer`;
     }
-    const given = step.claims.map(({ name }) => name);
-    const claims = pods.find(({ name }) => name === pod)?.claims ?? [];
-    for (const { name, uid, object } of claims) {
-      if (!given.includes(name)) continue;
-      const { resourceVersion } = object.metadata;
-      const exactly = resourceVersion === undefined ? { uid } : { uid, resourceVersion };
-      await this.#client.delete(KINDS.claim, namespace, name, exactly, { signal });
+    return null;
+  }
+
+  /** Whatever fails on the way, what was deleted is told. */
+  async #delete(
+    sight: StoreSight,
+    pod: string,
+    claims: readonly SeenClaim[],
+    signal: AbortSignal,
+  ): Promise<{ readonly deleted: readonly string[]; readonly failure: Error | null }> {
+    const { namespace } = sight.store.metadata;
+    const deleted: string[] = [];
+    try {
+      for (const { name, uid, object } of claims) {
+        const { resourceVersion } = object.metadata;
+        const exactly = resourceVersion === undefined ? { uid } : { uid, resourceVersion };
+        await this.#client.delete(KINDS.claim, namespace, name, exactly, { signal });
+        deleted.push(name);
+      }
+      // Made again, so that it waits for new claims.
+      const uid = sight.pods.find(({ name }) => name === pod)?.uid ?? "";
+      await this.#client.evict({ namespace, name: pod, uid }, { signal });
+      return { deleted, failure: null };
+    } catch (error) {
+      return { deleted, failure: error instanceof Error ? error : new Error(String(error)) };
     }
-    // Made again, so that it waits for new claims.
-    await this.#client.evict({ namespace, name: pod, uid: facts.uid }, { signal });
-    const message = `${why}; ${given.join(" and ")} were deleted, the pod starts empty elsewhere`;
-    return { pod, message, done: true };
   }
 }
 
-function isUnplaced({ nodeName, sidecar, terminating }: PodFacts): boolean {
-  return nodeName === "" && sidecar === "never started" && !terminating;
-}
-
-/** A StoreShard that the coordinator, or its record, says nothing of is one without any votes. */
-function votesOf(
-  name: string,
-  views: readonly ShardView[],
-  { store, records }: StoreSight,
-): VotesOfShard {
-  const isCalled = ({ namespace, shard }: { namespace: string; shard: number }): boolean =>
-    storeShardName(store.metadata.name, namespace, shard) === name;
-  const [record, view] = [records.find(isCalled), views.find(isCalled)];
-  if (record === undefined || view === undefined) {
-    const nothing = { ensemble: [], changing: false, serving: false, voting: [], rebuilding: [] };
-    return { name, known: false, ...nothing };
-  }
-  const { ensemble, serving, stop, replicas } = view;
+function nodeLossInput(
+  { sight, views }: LookedAt,
+  pods: readonly SeenPod[],
+  lostMs: ReadonlyMap<string, number>,
+): NodeLossInput {
+  const { store, claims } = sight;
+  const { onNodeLoss, nodeLossGrace, mode } = store.spec.recovery;
+  const going = [...claims.values()].filter(({ terminating }) => terminating);
   return {
-    name: shardKeyText(view),
-    known: true,
-    ensemble,
-    changing: record.next !== undefined,
-    serving: serving && stop === null,
-    voting: replicas.filter(({ voting }) => voting).map(({ node }) => node),
-    rebuilding: replicas
-      .filter((replica) => replica.reach === "up" && isRebuilding(replica))
-      .map(({ node }) => node),
+    replace: onNodeLoss === "Replace",
+    mode,
+    graceMs: parseDuration(nodeLossGrace) ?? 0,
+    expected: Array.from({ length: podsNeeded(sight) }, (_, ordinal) =>
+      podName(store.metadata.name, ordinal),
+    ),
+    pods,
+    terminating: going.map(({ name }) => name),
+    lostMs,
+    shards: shardVotes(sight, views),
   };
 }

@@ -1,5 +1,5 @@
 /** From which machines a volume can be reached, and whether those machines are there. */
-import type { MachineState } from "../core/node-loss.ts";
+import type { Machine, MachineState } from "../core/node-loss.ts";
 import type { ApiClient } from "./api-client.ts";
 import { KINDS, type KubeObject } from "./resources.ts";
 
@@ -40,15 +40,18 @@ export function placesOf(volume: KubeObject): readonly VolumePlace[] | null {
   return places;
 }
 
+/** From most to least alive. */
+const STATES = ["ready", "back", "not ready", "out of service"] as const;
+
 /**
  * Asked of the API server itself. Gone only when neither a label nor a name finds the machine.
  * Needs the rights to get and list Nodes.
  */
-export async function machineState(
+export async function machineAt(
   client: ApiClient,
   { label, machine }: VolumePlace,
   signal: AbortSignal,
-): Promise<MachineState> {
+): Promise<Machine> {
   const found: KubeObject[] = [];
   const named = await client.get(KINDS.node, null, machine, { signal });
   if (named !== null) found.push(named);
@@ -57,11 +60,8 @@ export async function machineState(
     const { items } = await client.list(KINDS.node, { namespace: null, labelSelector }, { signal });
     found.push(...items);
   }
-  if (found.length === 0) return "gone";
   const states = found.map(stateOf);
-  return (
-    (["ready", "not ready"] as const).find((state) => states.includes(state)) ?? "out of service"
-  );
+  return { name: machine, state: STATES.find((state) => states.includes(state)) ?? "gone" };
 }
 
 function stateOf(node: KubeObject): MachineState {
@@ -69,11 +69,11 @@ function stateOf(node: KubeObject): MachineState {
   const down = (Array.isArray(taints) ? taints : []).some(
     (taint: unknown) => at(taint, "key") === OUT_OF_SERVICE,
   );
-  if (down) return "out of service";
   const conditions = at(node, "status", "conditions");
   const ready = (Array.isArray(conditions) ? conditions : []).some(
     (entry: unknown) => at(entry, "type") === "Ready" && at(entry, "status") === "True",
   );
+  if (down) return ready ? "back" : "out of service";
   return ready ? "ready" : "not ready";
 }
 

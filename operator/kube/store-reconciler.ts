@@ -249,10 +249,13 @@ export class StoreReconciler {
     const { namespace } = sight.store.metadata;
     const claims = (name: string): KubeObject | undefined =>
       caches.get(KINDS.claim, namespace, name);
-    const report = await this.#lostNodes.reconcile(sight, runtime.views(), claims, signal);
+    const answers = (node: string, stop: AbortSignal): Promise<boolean> =>
+      runtime.coordinator.answers(node, stop);
+    const look = { sight, views: runtime.views(), claims, answers };
+    const report = await this.#lostNodes.reconcile(look, signal);
     if (report === null) return null;
     const text = `${report.pod}: ${report.message}`;
-    if (report.done) this.#note(sight.object, "Warning", "ClaimsReplaced", text);
+    if (report.deleted.length > 0) this.#note(sight.object, "Warning", "ClaimsReplaced", text);
     return text;
   }
 

@@ -5,9 +5,6 @@ import { needsSnapshot } from "./follower-cursor.ts";
 import type { FollowerCursor } from "./follower-cursor.ts";
 import type { Leader } from "./leader.ts";
 
-/** An answer that was on its way already may ask for the same once more, or twice. */
-const REPEATED_PROBES_MAX = 3;
-
 /**
  * Moves the leader's cursors through probe, stream and snapshot. The bytes are the driver's
  * business: this decides from where they flow and what an answer means.
@@ -176,16 +173,16 @@ export class CursorFlow {
       this.#stream(cursor, hint);
       return;
     }
-    // Strictly lower than the hint, so that this ends: unless the follower's log begins with what
-    // this one does not hold. No follower of ours has such a log (R9): nothing is sent or cut.
+    // Strictly lower than the hint, so that this ends.
     const lower = log.highestAtMost(hint.term, hint.offset - 1);
-    cursor.repeatedProbes = lower.offset === cursor.probe?.offset ? cursor.repeatedProbes + 1 : 0;
-    if (cursor.repeatedProbes < REPEATED_PROBES_MAX) {
+    if (lower.offset !== cursor.probe?.offset) {
       this.#probe(cursor, lower);
       return;
     }
-    cursor.lastError = `its log begins at ${hint.term}:${hint.offset}, which the leader does not hold`;
-    this.#back(cursor, cursor.lastHeartbeatMs);
+    // Either this answers an earlier question, or the follower's log begins with what this one does
+    // not hold; no follower of ours has such a log (R9). The next heartbeat asks the same again:
+    // asking at once would go on for ever, as fast as the network goes.
+    cursor.lastError = `it holds ${hint.term}:${hint.offset}, the leader does not`;
   }
 
   /**
@@ -210,6 +207,7 @@ export class CursorFlow {
     cursor.state = "stream";
     cursor.probe = null;
     cursor.matched = match;
+    cursor.lastError = "";
     cursor.lastPushed = this.#leader.state.log.last.offset;
     this.#leader.state.emit({ kind: "streamFrom", cursorId: cursor.id, next: match.offset + 1 });
   }

@@ -37,8 +37,6 @@ export class FollowerCursor {
   lastPushed: Offset = INVALID_OFFSET;
   /** The position asked about last while probing. */
   probe: LogPosition | null = null;
-  /** How often in a row an answer has led to the position that was asked about already. */
-  repeatedProbes = 0;
   observedUid: string | null = null;
   /** A position both logs hold, under this stream; what heartbeats name. */
   matched: LogPosition | null = null;
@@ -50,6 +48,7 @@ export class FollowerCursor {
   snapshotOffset: Offset | null = null;
   reopenAtMs = 0;
   failures = 0;
+  /** Why nothing flows; "" while it does. */
   lastError = "";
   lastHeartbeatMs = 0;
 
@@ -73,7 +72,6 @@ export class FollowerCursor {
     this.lastPushed = INVALID_OFFSET;
     this.snapshotOffset = null;
     this.probe = null;
-    this.repeatedProbes = 0;
     this.matched = null;
     this.noSpace = false;
   }

@@ -104,6 +104,7 @@ function followerProgress(
     snapshotBytesDone: transfer?.done ?? 0,
     snapshotBytesTotal: transfer?.total ?? 0,
     silentMs: 0,
+    lastError: cursor.lastError,
   };
 }
 

@@ -1,7 +1,7 @@
 /** How large a snapshot the volume of a replica's state can take. */
 import type { Disk } from "../lib/ports/disk.ts";
 
-/** See the file's header; an estimate, that nothing is refused by here: the receiver looks again. */
+/** See the file's header. An estimate: the receiver looks again before it writes. */
 export class StateRoom {
   readonly #disk: Disk;
   readonly #dir: string;

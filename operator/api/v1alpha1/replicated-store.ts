@@ -179,7 +179,7 @@ const recoveryField = fields("How replicas are rebuilt.", {
     ["Retain", "Replace"],
   ).default("Retain"),
   nodeLossGrace: duration(
-    "How long such a pod waits for its machine before its claims are replaced.",
+    "How long a machine has to be found lost, at every look, before the claims are replaced.",
   ).default("5m"),
 });
 

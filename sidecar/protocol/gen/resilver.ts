@@ -491,6 +491,8 @@ export interface FollowerProgress {
   snapshotBytesDone: number;
   snapshotBytesTotal: number;
   silentMs: number;
+  /** Why nothing flows; empty while it does. */
+  lastError: string;
 }
 
 export interface ReplicaStatus {
@@ -4916,6 +4918,7 @@ function createBaseFollowerProgress(): FollowerProgress {
     snapshotBytesDone: 0,
     snapshotBytesTotal: 0,
     silentMs: 0,
+    lastError: "",
   };
 }
 
@@ -4950,6 +4953,9 @@ export const FollowerProgress: MessageFns<FollowerProgress> = {
     }
     if (message.silentMs !== 0) {
       writer.uint32(80).int64(message.silentMs);
+    }
+    if (message.lastError !== "") {
+      writer.uint32(90).string(message.lastError);
     }
     return writer;
   },
@@ -5047,6 +5053,14 @@ export const FollowerProgress: MessageFns<FollowerProgress> = {
             message.silentMs = longToNumber(reader.int64());
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.lastError = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5074,6 +5088,7 @@ export const FollowerProgress: MessageFns<FollowerProgress> = {
     message.snapshotBytesDone = object.snapshotBytesDone ?? 0;
     message.snapshotBytesTotal = object.snapshotBytesTotal ?? 0;
     message.silentMs = object.silentMs ?? 0;
+    message.lastError = object.lastError ?? "";
     return message;
   },
 };

@@ -1,4 +1,4 @@
-/** What a fake replica answers to the calls that need no wait. Refusals are thrown as ProtocolError. */
+/** What a fake replica answers to calls. Refusals are thrown as ProtocolError. */
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
 import type {
   AddFollowerRequest,

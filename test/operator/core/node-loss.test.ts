@@ -7,27 +7,53 @@ import {
   type VotesOfShard,
 } from "../../../operator/core/node-loss.ts";
 
-const claim = (name: string, machine: string | null, terminating = false) => ({
+type Places = Readonly<Record<string, MachineState>>;
+
+const claim = (name: string, places: Places | null) => ({
   name,
   uid: `uid-${name}`,
-  terminating,
-  machines: machine === null ? null : [machine],
+  machines:
+    places === null
+      ? null
+      : Object.entries(places).map(([machine, state]) => ({ name: machine, state })),
 });
 
-const pod = (name: string, machine: string | null, unplaced = false): PlacedPod => ({
+/** A pod that runs. */
+const whole = (name: string): PlacedPod => ({
   name,
-  unplaced,
-  claims: [claim(`data-${name}`, machine), claim(`wal-${name}`, machine)],
+  unplaced: false,
+  stuckOn: null,
+  ready: true,
+  claims: [claim(`data-${name}`, null), claim(`wal-${name}`, null)],
 });
+
+/** A pod that waits for the machines of its volumes. */
+const waiting = (name: string, places: Places | null): PlacedPod => ({
+  ...whole(name),
+  unplaced: true,
+  ready: false,
+  claims: [claim(`data-${name}`, places), claim(`wal-${name}`, places)],
+});
+
+const stuck = (name: string, state: MachineState): PlacedPod => ({
+  ...whole(name),
+  stuckOn: { name: "m2", state },
+  ready: false,
+});
+
+const NAMES = ["s-0", "s-1", "s-2"];
 
 const shard = (more: Partial<VotesOfShard> = {}): VotesOfShard => ({
   name: "default/0",
   known: true,
-  ensemble: ["s-0", "s-1", "s-2"],
+  initialized: true,
+  stop: null,
+  ensemble: NAMES,
   changing: false,
   serving: true,
-  voting: ["s-0", "s-1"],
-  rebuilding: [],
+  holding: ["s-0", "s-1"],
+  answering: ["s-0", "s-1"],
+  behind: ["s-2"],
   ...more,
 });
 
@@ -37,9 +63,10 @@ function input(more: Partial<NodeLossInput> = {}, machine: MachineState = "gone"
     replace: true,
     mode: "Automatic",
     graceMs: 60_000,
-    pods: [pod("s-0", null), pod("s-1", null), pod("s-2", "m2", true)],
-    machines: new Map([["m2", machine]]),
-    unplacedMs: new Map([["s-2", 60_000]]),
+    expected: NAMES,
+    pods: [whole("s-0"), whole("s-1"), waiting("s-2", { m2: machine })],
+    terminating: [],
+    lostMs: new Map([["s-2", 60_000]]),
     shards: [shard()],
     ...more,
   };
@@ -63,47 +90,91 @@ describe("loss of a machine", () => {
         ["data-s-2", "wal-s-2"],
       );
       assert.match(step.why, /^its volumes are on m2 \((gone|out of service)\)$/u);
+      assert.deepEqual(step.witnesses, ["s-0", "s-1"]);
     }
   });
 
   it("has nothing to say of pods that run, or wait for something else", () => {
-    const running = [pod("s-0", "m0"), pod("s-1", "m1"), pod("s-2", "m2")];
-    assert.equal(nodeLossStep(input({ pods: running })).kind, "none");
+    assert.equal(nodeLossStep(input({ pods: NAMES.map(whole) })).kind, "none");
     assert.equal(nodeLossStep(input({}, "ready")).kind, "none");
-    const anywhere = [pod("s-2", null, true)];
-    assert.equal(nodeLossStep(input({ pods: anywhere })).kind, "none");
+    const pods = [whole("s-0"), whole("s-1"), waiting("s-2", null)];
+    assert.equal(nodeLossStep(input({ pods })).kind, "none");
+    assert.equal(nodeLossStep(input({ pods: [whole("s-0"), stuck("s-2", "ready")] })).kind, "none");
   });
 
   it("takes silence for nobody's word, and says what a person can do", () => {
-    assert.match(
-      waits(input({}, "not ready")),
-      /^s-2: its volumes are on m2 \(not ready\); when it will not come back, delete the Node/u,
-    );
+    const advice = /switch it off, then delete the Node, or taint it/u;
+    assert.match(waits(input({}, "not ready")), /^s-2: its volumes are on m2 \(not ready\); when/u);
+    assert.match(waits(input({}, "not ready")), advice);
+    // The usual beginning: the pod is still on the machine that has fallen silent.
+    const pods = [whole("s-0"), whole("s-1"), stuck("s-2", "not ready")];
+    assert.match(waits(input({ pods })), /^s-2: it is on m2 \(not ready\); when/u);
+    assert.match(waits(input({ pods })), advice);
+  });
+
+  it("keeps what is on a machine that is ready again under its taint", () => {
+    assert.match(waits(input({}, "back")), /m2 \(back\); take the taint .* from it/u);
   });
 
   it("waits while one of a volume's machines is there", () => {
-    const two = { ...claim("data-s-2", null), machines: ["m2", "m3"] };
-    const pods = [{ name: "s-2", unplaced: true, claims: [two] }];
-    const machines = new Map<string, MachineState>([
-      ["m2", "gone"],
-      ["m3", "not ready"],
-    ]);
-    assert.match(waits(input({ pods, machines })), /m3 \(not ready\); when it will not/u);
-    assert.equal(nodeLossStep(input({ pods, machines: new Map([["m2", "gone"]]) })).kind, "none");
+    const pods = [whole("s-0"), whole("s-1"), waiting("s-2", { m2: "gone", m3: "not ready" })];
+    assert.match(waits(input({ pods })), /m3 \(not ready\); when it will not/u);
+    const there = [whole("s-0"), whole("s-1"), waiting("s-2", { m2: "gone", m3: "ready" })];
+    assert.equal(nodeLossStep(input({ pods: there })).kind, "none");
   });
 
   const obstacles: readonly (readonly [string, Partial<NodeLossInput>, RegExp])[] = [
     ["it is not asked for", { replace: false }, /set recovery.onNodeLoss to Replace/u],
     ["nothing is to happen by itself", { mode: "Manual" }, /recovery.mode is Manual/u],
-    ["the grace time", { unplacedMs: new Map([["s-2", 18_500]]) }, /still so in 42 s/u],
+    ["the grace time", { lostMs: new Map([["s-2", 18_500]]) }, /still so in 42 s/u],
+    ["the time is not known", { lostMs: new Map() }, /still so in 60 s/u],
     [
       "another pod is being rebuilt",
-      { shards: [shard(), shard({ ensemble: ["s-0"], rebuilding: ["s-1"] })] },
+      {
+        shards: [
+          shard(),
+          shard({
+            ensemble: ["s-0"],
+            behind: ["s-1"],
+            answering: ["s-0", "s-1"],
+            holding: ["s-0"],
+          }),
+        ],
+      },
       /s-1 is being rebuilt/u,
     ],
-    ["no majority without it", { shards: [shard({ voting: ["s-0"] })] }, /1 of 3 replicas of/u],
+    [
+      "another pod is not ready, though its process votes",
+      { pods: [whole("s-0"), { ...whole("s-1"), ready: false }, waiting("s-2", { m2: "gone" })] },
+      /s-1 is not ready/u,
+    ],
+    [
+      "another pod is not there",
+      { pods: [whole("s-0"), waiting("s-2", { m2: "gone" })] },
+      /there is no pod s-1 now/u,
+    ],
+    ["no majority without it", { shards: [shard({ holding: ["s-0"] })] }, /1 of 3 replicas of/u],
+    [
+      "the voters that are left are processes of earlier pods, on machines said to be lost",
+      {
+        pods: [whole("s-0"), waiting("s-1", { m1: "gone" }), waiting("s-2", { m2: "gone" })],
+        lostMs: new Map([
+          ["s-1", 60_000],
+          ["s-2", 60_000],
+        ]),
+        shards: [shard({ holding: NAMES, answering: ["s-0"], behind: [] })],
+      },
+      /1 of 3 replicas of default\/0 vote and hold/u,
+    ],
+    [
+      "its own process still answers",
+      { shards: [shard({ answering: NAMES })] },
+      /a process of s-2 still answers.*switch that off/u,
+    ],
     ["nobody leads", { shards: [shard({ serving: false })] }, /a majority is needed/u],
     ["the ensemble changes", { shards: [shard({ changing: true })] }, /is being changed/u],
+    ["a shard is stopped", { shards: [shard(), shard({ stop: "RecordLost, x" })] }, /RecordLost/u],
+    ["a shard was never started", { shards: [shard({ initialized: false })] }, /by hand/u],
     ["there are no shards", { shards: [] }, /nothing is known of its shards/u],
     [
       "a shard is not known",
@@ -112,19 +183,10 @@ describe("loss of a machine", () => {
     ],
     [
       "the only copy",
-      { shards: [shard({ ensemble: ["s-2"], voting: [] })] },
+      { shards: [shard({ ensemble: ["s-2"], holding: [] })] },
       /0 of 1 replicas of default\/0 vote/u,
     ],
-    [
-      "a claim is going already",
-      {
-        pods: [
-          { name: "s-1", unplaced: false, claims: [claim("data-s-1", "m1", true)] },
-          pod("s-2", "m2", true),
-        ],
-      },
-      /a claim of s-1 is being deleted/u,
-    ],
+    ["a claim is going already", { terminating: ["wal-s-1"] }, /wal-s-1 is being deleted/u],
   ];
   for (const [why, more, told] of obstacles) {
     it(`waits: ${why}`, () => {
@@ -132,17 +194,50 @@ describe("loss of a machine", () => {
     });
   }
 
-  it("of two lost machines, goes on with the pod that nothing speaks against", () => {
-    const pods = [pod("s-1", "m1", true), pod("s-2", "m2", true)];
-    const machines = new Map<string, MachineState>([
-      ["m1", "not ready"],
-      ["m2", "gone"],
-    ]);
-    const five = shard({
-      ensemble: ["s-0", "s-1", "s-2", "s-3", "s-4"],
-      voting: ["s-0", "s-3", "s-4"],
+  it("advises to keep the claims where they may be the last ones", () => {
+    const few = [shard({ holding: ["s-0"] })];
+    assert.match(waits(input({ replace: false, shards: few })), /; keep its claims, they may be/u);
+  });
+
+  describe("of several lost machines", () => {
+    const names = ["s-0", "s-1", "s-2", "s-3", "s-4"];
+    const pods = (...last: readonly PlacedPod[]): readonly PlacedPod[] => [
+      whole("s-0"),
+      whole("s-1"),
+      whole("s-2"),
+      ...last,
+    ];
+    const given = (last: readonly PlacedPod[], answering: readonly string[] = names.slice(0, 3)) =>
+      input({
+        expected: names,
+        pods: pods(...last),
+        lostMs: new Map(names.map((name) => [name, 60_000])),
+        shards: [
+          shard({
+            ensemble: names,
+            holding: names.slice(0, 3),
+            answering,
+            behind: names.slice(3),
+          }),
+        ],
+      });
+
+    it("goes on with the pod that nothing speaks against", () => {
+      const step = nodeLossStep(
+        given([waiting("s-3", { m3: "not ready" }), waiting("s-4", { m4: "gone" })]),
+      );
+      assert.equal(step.kind === "replace" && step.pod, "s-4");
     });
-    const step = nodeLossStep(input({ pods, machines, shards: [five] }));
-    assert.equal(step.kind === "replace" && step.pod, "s-2");
+
+    it("replaces one, and the next one when the first one votes again", () => {
+      const lost = waiting("s-4", { m4: "gone" });
+      const first = nodeLossStep(given([waiting("s-3", { m3: "gone" }), lost]));
+      assert.equal(first.kind === "replace" && first.pod, "s-3");
+      // Its pod is away, waits for a machine with its new claims, starts, and is rebuilt.
+      assert.match(waits(given([lost])), /there is no pod s-3/u);
+      assert.match(waits(given([waiting("s-3", null), lost])), /s-3 is not ready/u);
+      assert.match(waits(given([stuck("s-3", "ready"), lost])), /s-3 is not ready/u);
+      assert.match(waits(given([whole("s-3"), lost], names.slice(0, 4))), /s-3 is being rebuilt/u);
+    });
   });
 });

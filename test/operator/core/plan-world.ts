@@ -394,6 +394,7 @@ function followerOf(text: string): FollowerProgress {
     snapshotBytesDone: 0,
     snapshotBytesTotal: 0,
     silentMs: 0,
+    lastError: "",
   };
 }
 

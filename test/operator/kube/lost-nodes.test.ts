@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { parseReplicatedStore } from "../../../operator/api/v1alpha1/validation.ts";
-import type { ShardRecord } from "../../../operator/core/record.ts";
 import { LostNodes } from "../../../operator/kube/lost-nodes.ts";
 import { podFacts } from "../../../operator/kube/pods.ts";
 import { KINDS, type KubeObject, resourcePath } from "../../../operator/kube/resources.ts";
@@ -8,6 +7,7 @@ import type { StoreSight } from "../../../operator/kube/store-view.ts";
 import { IN_SYNC_GATE } from "../../../operator/specs/labels.ts";
 import { systemClock } from "../../../operator/local/system-clock.ts";
 import { FakeApiServer } from "../../support/fake-api-server.ts";
+import type { Clock } from "../../../sidecar/lib/ports/clock.ts";
 import { replicaView, shardViewOf } from "../local/status-fixture.ts";
 import { call, clientOf } from "./kube-fixture.ts";
 
@@ -36,13 +36,13 @@ class World {
   shards = ["demo.default.0"];
   nodeLossGrace = "0";
   onNodeLoss = "Replace";
+  answering: readonly string[] = PODS;
 
-  constructor(server: FakeApiServer) {
+  constructor(server: FakeApiServer, clock: Clock = systemClock) {
     this.server = server;
-    this.#lost = new LostNodes(clientOf(server).client, systemClock);
+    this.#lost = new LostNodes(clientOf(server).client, clock);
     for (const name of PODS) {
-      const placed = name === "demo-2" ? {} : { nodeName: name.replace("demo-", "m") };
-      server.put(resourcePath(KINDS.pod, "ns", name), { metadata: { name }, spec: placed });
+      this.pod(name, name !== "demo-2");
       for (const volume of ["data", "wal"]) {
         server.put(resourcePath(KINDS.claim, "ns", `${volume}-${name}`), {
           metadata: { name: `${volume}-${name}` },
@@ -51,6 +51,16 @@ class World {
       }
     }
     this.volumes(boundTo(HOSTNAME, "m2"));
+  }
+
+  /** A pod that runs on the machine of its number, or waits for one. */
+  pod(name: string, runs: boolean): void {
+    const spec = runs ? { nodeName: name.replace("demo-", "m") } : {};
+    const conditions = [{ type: "Ready", status: runs ? "True" : "False" }];
+    const path = resourcePath(KINDS.pod, "ns", name);
+    const { uid } = (this.server.get(path)?.metadata ?? {}) as { uid?: string };
+    const metadata = uid === undefined ? { name } : { name, uid };
+    this.server.put(path, { metadata, spec, status: { conditions } });
   }
 
   volumes(nodeAffinity: object): void {
@@ -78,17 +88,22 @@ class World {
       metadata: { name: "demo", namespace: "ns", uid: "u" },
       spec: { recovery: { nodeLossGrace, onNodeLoss } },
     });
-    const voting = PODS.map((node) => replicaView(node, { voting: node !== "demo-2" }));
+    const voting = PODS.map((node) =>
+      replicaView(node, node === "demo-2" ? { voting: false, reach: "down" } : {}),
+    );
     const view = shardViewOf(voting, { ensemble: PODS });
-    const record = { namespace: view.namespace, shard: view.shard };
     const sight = {
       store,
+      storeId: "u",
       pods: pods.map((pod) => podFacts(pod, IN_SYNC_GATE)),
-      records: [record as unknown as ShardRecord],
+      records: [],
+      claims: new Map(),
       shards: this.shards.map((name) => ({ metadata: { name } })),
     } as unknown as StoreSight;
     const claims = (name: string) => this.object(KINDS.claim, name);
-    return await this.#lost.reconcile(sight, [view], claims, call().signal);
+    const answers = (node: string) => Promise.resolve(this.answering.includes(node));
+    const look = { sight, views: [view], claims, answers };
+    return await this.#lost.reconcile(look, call().signal);
   }
 }
 
@@ -103,7 +118,7 @@ describe("claims on lost machines", () => {
 
   it("are deleted when the Node is gone, and the pod is made again", async () => {
     const report = await world.look();
-    assert.equal(report?.done, true);
+    assert.deepEqual(report?.deleted, ["data-demo-2", "wal-demo-2"]);
     assert.match(report?.message ?? "", /m2 \(gone\); data-demo-2 and wal-demo-2 were deleted/u);
     for (const volume of ["data", "wal"]) {
       assert.equal(world.object(KINDS.claim, `${volume}-demo-2`), undefined);
@@ -127,7 +142,9 @@ describe("claims on lost machines", () => {
   it("are deleted when a person declares the machine out of service", async () => {
     const taints = [{ key: "node.kubernetes.io/out-of-service", effect: "NoExecute" }];
     world.node(readyNode("m2", { spec: { taints } }));
-    assert.equal((await world.look())?.done, true);
+    assert.match((await world.look())?.message ?? "", /m2 \(back\); take the taint/u);
+    world.node(readyNode("m2", { spec: { taints }, status: {} }));
+    assert.equal((await world.look())?.deleted.length, 2);
   });
 
   it("are kept when the machine goes by another name, or the volume can be reached from others", async () => {
@@ -145,15 +162,70 @@ describe("claims on lost machines", () => {
 
   it("are kept while the coordinator has nothing to say of one of the shards", async () => {
     world.shards = ["demo.default.0", "demo.more.1"];
-    assert.match((await world.look())?.message ?? "", /nothing is known of demo\.more\.1$/u);
+    assert.match((await world.look())?.message ?? "", /nothing is known of demo\.more\.1; looks/u);
     world.shards = [];
-    assert.match((await world.look())?.message ?? "", /nothing is known of its shards$/u);
+    assert.match((await world.look())?.message ?? "", /nothing is known of default\/0; looks/u);
     assert.ok(world.object(KINDS.claim, "data-demo-2"));
   });
 
   it("are found by the labels of drivers of local volumes", async () => {
     world.volumes(boundTo("topology.topolvm.io/node", "m2"));
-    assert.equal((await world.look())?.done, true);
+    assert.equal((await world.look())?.deleted.length, 2);
+  });
+
+  it("are kept while one of the others does not answer where its present pod is", async () => {
+    world.answering = ["demo-0"];
+    assert.match((await world.look())?.message ?? "", /; demo-1 does not answer, looks again$/u);
+    world.answering = PODS;
+    const stale = world.object(KINDS.pod, "demo-1");
+    world.pod("demo-1", false);
+    const before = world.object.bind(world);
+    world.object = (kind, name) => (name === "demo-1" && stale ? stale : before(kind, name));
+    assert.match((await world.look())?.message ?? "", /; demo-1 has changed, looks again$/u);
+    world.object = before;
+    assert.ok(world.object(KINDS.claim, "data-demo-2"));
+  });
+
+  it("are kept until the machine was found lost at every look of the grace time", async () => {
+    let nowMs = 0;
+    const clock = { ...systemClock, monotonicMs: () => nowMs };
+    world = new World(world.server, clock);
+    world.nodeLossGrace = "10m";
+    // A drain: the pod waits for a machine that is there.
+    world.node(readyNode("m2"));
+    assert.equal(await world.look(), null);
+    nowMs += 20 * 60_000;
+    // It is taken out and joins again: the time of the drain does not count.
+    world.server.remove(resourcePath(KINDS.node, null, "m2"));
+    assert.match((await world.look())?.message ?? "", /when it is still so in 600 s$/u);
+    nowMs += 9 * 60_000;
+    world.node(readyNode("m2"));
+    assert.equal(await world.look(), null);
+    world.server.remove(resourcePath(KINDS.node, null, "m2"));
+    assert.match((await world.look())?.message ?? "", /when it is still so in 600 s$/u);
+    nowMs += 10 * 60_000;
+    assert.equal((await world.look())?.deleted.length, 2);
+  });
+
+  it("that went are told of, also when the other one cannot be deleted", async () => {
+    world.server.fault = ({ path, method }) =>
+      method === "DELETE" && path.includes("wal-") ? { kind: "status", status: 403 } : undefined;
+    const report = await world.look();
+    assert.deepEqual(report?.deleted, ["data-demo-2"]);
+    assert.match(report?.message ?? "", /data-demo-2 were deleted, then: /u);
+  });
+
+  it("are waited for on a machine that has fallen silent under its pod", async () => {
+    world.pod("demo-2", true);
+    world.server.put(resourcePath(KINDS.pod, "ns", "demo-2"), {
+      metadata: { name: "demo-2" },
+      spec: { nodeName: "m2" },
+      status: { conditions: [{ type: "Ready", status: "False" }] },
+    });
+    world.node(readyNode("m2", { status: {} }));
+    assert.match((await world.look())?.message ?? "", /^it is on m2 \(not ready\); when/u);
+    world.node(readyNode("m2"));
+    assert.equal(await world.look(), null);
   });
 
   it("are kept when the pod has found a machine since it was looked at", async () => {
@@ -175,7 +247,7 @@ describe("claims on lost machines", () => {
     world.server.fault = ({ path }) =>
       path.includes("persistentvolumes/") ? { kind: "status", status: 403 } : undefined;
     const report = await world.look();
-    assert.equal(report?.done, false);
+    assert.deepEqual(report?.deleted, []);
     assert.match(report?.message ?? "", /install the chart with nodeLoss.enabled=true$/u);
     world.onNodeLoss = "Retain";
     assert.equal(await world.look(), null);

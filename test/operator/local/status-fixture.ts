@@ -11,6 +11,7 @@ export function replicaView(node: string, change: Partial<ReplicaView> = {}): Re
     reach: "up",
     role: "voter",
     voting: true,
+    holdsCommitted: change.voting ?? true,
     status: "FOLLOWER",
     term: 3,
     headOffset: 1_000,
@@ -48,6 +49,8 @@ export function shardViewOf(
     replicas,
     conditions: [],
     stop: null,
+    initialized: true,
+    changing: false,
     ...change,
   };
 }

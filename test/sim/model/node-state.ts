@@ -177,7 +177,7 @@ class Process {
     const cursors = [...(leader?.cursors.values() ?? [])].map((cursor) => [
       ...[cursor.id, cursor.node, cursor.uid, cursor.voter, cursor.state, cursor.ackOffset],
       ...[cursor.target?.offset, cursor.lastPushed, cursor.probe?.offset, cursor.observedUid],
-      ...[cursor.matched?.offset, cursor.regressed, cursor.snapshotOffset, cursor.repeatedProbes],
+      ...[cursor.matched?.offset, cursor.regressed, cursor.snapshotOffset],
       leader?.tracker.ackedBy(cursor.node),
     ]);
     const lead =
