@@ -63,8 +63,8 @@ export class Follower {
     this.#ackOwed = false;
   }
 
-  streamOpened(streamId: number, peer: Peer, fencing: boolean): void {
-    const refused = this.#refusePeer(peer, fencing);
+  streamOpened(streamId: number, peer: Peer, promising: boolean): void {
+    const refused = this.#refusePeer(peer, promising);
     if (refused !== null) {
       this.#state.emit({ kind: "closeStream", streamId, refusal: refused });
       return;
@@ -139,9 +139,9 @@ export class Follower {
     this.#state.applyCommitted();
   }
 
-  installBegin(streamId: number, peer: Peer, fencing: boolean): void {
+  installBegin(streamId: number, peer: Peer, promising: boolean): void {
     const refused =
-      this.#refusePeer(peer, fencing) ??
+      this.#refusePeer(peer, promising) ??
       // For now only: what goes on may be the same transfer, whose stream broke unnoticed here
       // (L4).
       (this.installing ? refusal("RESOURCE_UNAVAILABLE", "a snapshot is being installed") : null);
@@ -184,7 +184,7 @@ export class Follower {
     this.#installAborting = false;
   }
 
-  #refusePeer(peer: Peer, fencing: boolean): Refusal | null {
+  #refusePeer(peer: Peer, promising: boolean): Refusal | null {
     const state = this.#state;
     const { promised } = state;
     const refused = refuseAddressee(state, { storeId: peer.storeId, targetUid: peer.targetUid });
@@ -193,7 +193,9 @@ export class Follower {
     if (!promised.member) return notMember(state, peer.targetUid);
     const wrongTerm = refuseTerm(state, peer.term, true);
     if (wrongTerm !== null) return wrongTerm;
-    if (fencing) return refusal("RESOURCE_UNAVAILABLE", "fencing for this term is not finished");
+    if (promising) {
+      return refusal("RESOURCE_UNAVAILABLE", "what this term asks for is not saved yet");
+    }
     if (state.status === ServingStatus.LEADER) {
       return refusal("NODE_IS_NOT_FOLLOWER", "this replica leads the term");
     }

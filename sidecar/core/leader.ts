@@ -165,6 +165,16 @@ export class Leader {
     this.#finishReadRound();
   }
 
+  /** A majority of each ensemble votes, this replica among it, and holds all that is committed. */
+  majorityHolds(): boolean {
+    const { commit } = this.state;
+    return this.tracker.hasQuorum((node) => {
+      if (node === this.node) return true;
+      const cursor = this.cursors.get(node);
+      return cursor?.state === "stream" && cursor.ackOffset >= commit;
+    });
+  }
+
   tick(nowMs: number): void {
     for (const cursor of this.cursors.values()) this.flow.tick(cursor, nowMs);
   }

@@ -57,6 +57,13 @@ export class Replica {
     return this.#leader;
   }
 
+  /** A term or an enrolment is promised and not saved yet: no data of its leader is taken (R8). */
+  get #isPromising(): boolean {
+    const unsaved = ({ kind, token }: DurableAnswer): boolean =>
+      kind === "enrol" && token > this.#persisted;
+    return this.#fence !== null || this.#answers.some(unsaved);
+  }
+
   /** Takes one input; the returned effects must be performed, in order, before the next step. */
   step(input: Input): readonly Effect[] {
     this.#dispatch(input);
@@ -84,13 +91,13 @@ export class Replica {
       case "truncate":
         return this.#truncate(input.id, input.request);
       case "streamOpened":
-        return this.follower.streamOpened(input.streamId, input.peer, this.#fence !== null);
+        return this.follower.streamOpened(input.streamId, input.peer, this.#isPromising);
       case "append":
         return this.follower.append(input.streamId, input.append);
       case "streamClosed":
         return this.follower.streamClosed(input.streamId);
       case "installBegin":
-        return this.follower.installBegin(input.streamId, input.peer, this.#fence !== null);
+        return this.follower.installBegin(input.streamId, input.peer, this.#isPromising);
       case "installed":
         return this.follower.installed(input.streamId, input.base);
       case "installEnded":

@@ -13,6 +13,7 @@ export function peerToMetadata(peer: Peer): Metadata {
   metadata.set("leader-uid", peer.leaderUid);
   metadata.set("target-uid", peer.targetUid);
   metadata.set("store-id", peer.storeId);
+  if (peer.majorityHolds) metadata.set("majority-holds", "true");
   return metadata;
 }
 
@@ -26,5 +27,6 @@ export function peerFromMetadata(metadata: Metadata): Peer {
     leaderUid: metadataText(metadata, "leader-uid") ?? "",
     targetUid: metadataText(metadata, "target-uid") ?? "",
     storeId: metadataText(metadata, "store-id") ?? "",
+    majorityHolds: metadataText(metadata, "majority-holds") === "true",
   };
 }

@@ -273,7 +273,9 @@ class Node implements NodeRuntime {
     // Found damaged while it ran: what is stored cannot be trusted any more (R14).
     if (meta.current.fault !== "") throw new StorageCorrupt(meta.current.fault);
     let storage: ReplicaStorage | null = null;
-    if (!directories.setAsidePending)
+    // A new identity is opened when it is known in which order its keys are (StorageOpening).
+    const isOrdered = meta.current.keySorting !== 0 || meta.current.member;
+    if (!directories.setAsidePending && isOrdered)
       storage = await openStorage(this.#env, directories, meta.current);
     const room = new StateRoom(disk, directories.stateDir, this.#env.options.freeBytesMin);
     // Before it is first heard of: that a snapshot does not fit is known before one is sent.

@@ -6,7 +6,7 @@ import { ProtocolError, type Reason } from "../protocol/errors.ts";
 import type { Peer } from "../protocol/gen/resilver.ts";
 import { sendSnapshot } from "../snapshot/sender.ts";
 import { CursorStream } from "./cursor-stream.ts";
-import type { ReplicaIdentity } from "./replica-driver.ts";
+import type { ReplicaIdentity } from "./replica-identity.ts";
 import type { NodeEnvironment } from "./replica-options.ts";
 import type { TransferBytes } from "./replica-status.ts";
 import type { ReplicaStorage } from "./replica-storage.ts";
@@ -229,6 +229,7 @@ export class OutgoingStreams {
       targetUid,
       storeId: id.storeId,
       generation: promised.generation,
+      majorityHolds: core.leader?.majorityHolds() ?? false,
     };
   }
 }

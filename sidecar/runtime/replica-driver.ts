@@ -47,36 +47,20 @@ import { OutgoingStreams } from "./outgoing-streams.ts";
 import { PendingRequests, protocolError } from "./pending-requests.ts";
 import type { ReplicaHandle } from "./ports.ts";
 import { ReplicaLoop } from "./replica-loop.ts";
-import type { ReplicaMetaStore } from "./replica-meta.ts";
 import type { NodeEnvironment } from "./replica-options.ts";
 import { ChangeLog } from "./change-log.ts";
 import { replicaStatus, statusSignature } from "./replica-status.ts";
-import { logDir, openStorage } from "./replica-storage.ts";
+import { promisedIn } from "./replica-meta.ts";
+import { logDir } from "./replica-storage.ts";
 import type { ReplicaStorage } from "./replica-storage.ts";
+import type { ReplicaIdentity } from "./replica-identity.ts";
 import { formattedBefore } from "./shard-directories.ts";
-import type { ShardDirectories } from "./shard-directories.ts";
 import { SnapshotInstall } from "./snapshot-install.ts";
-import type { StateRoom } from "./state-room.ts";
+import { StorageOpening } from "./storage-opening.ts";
 import { NO_SPACE_RETRY_MS, StorageWork } from "./storage-work.ts";
 
 /** Milliseconds between two ticks of the core. */
 const TICK_MS = 20;
-
-/** Which replica to open, and who hears of it. */
-export interface ReplicaIdentity {
-  readonly storeId: string;
-  readonly namespace: string;
-  readonly shard: number;
-  readonly directories: ShardDirectories;
-  readonly meta: ReplicaMetaStore;
-  /** Null while files of an older identity wait to be set aside. */
-  readonly storage: ReplicaStorage | null;
-  readonly room: StateRoom;
-  /** Something that watchers must learn at once changed. */
-  readonly changed: () => void;
-  /** The process must end (R14). */
-  readonly fatal: (error: Error) => void;
-}
 
 /**
  * One replica at work: feeds its core and performs the effects on log, state, streams and promises.
@@ -94,6 +78,7 @@ export class ReplicaDriver implements ReplicaHandle {
   readonly #outgoing: OutgoingStreams;
   readonly #install: SnapshotInstall;
   readonly #work: StorageWork;
+  readonly #opening: StorageOpening;
   readonly #stop = new AbortController();
   readonly #tasks = new Set<Promise<void>>();
   #nextStreamId = 1;
@@ -114,7 +99,7 @@ export class ReplicaDriver implements ReplicaHandle {
         uid: id.directories.uid,
         bootCounter: meta.bootCounter,
         formattedBefore: formattedBefore(id.directories, meta),
-        promised: meta,
+        promised: promisedIn(meta),
         log: id.storage?.log ?? new LogIndex(),
         applied: id.storage?.state.applied.offset ?? INVALID_OFFSET,
       },
@@ -152,13 +137,20 @@ export class ReplicaDriver implements ReplicaHandle {
       room: id.room,
       fail,
     });
+    this.#opening = new StorageOpening({
+      env,
+      id,
+      storage: () => this.#work.storage,
+      start: (storage) => this.#startStorage(storage),
+    });
     if (id.storage !== null) this.#startStorage(id.storage);
     this.#changes = new ChangeLog(env.logger, this);
     this.#own(this.#tick());
-    this.#signature = statusSignature(this.#core, "");
+    this.#signature = statusSignature(this.#core, id.meta.current, "");
   }
 
-  newTerm(request: NewTermRequest): Promise<NewTermResponse> {
+  async newTerm(request: NewTermRequest): Promise<NewTermResponse> {
+    await this.#opening.learn(request.options);
     return this.#order("newTerm", (id) => ({ kind: "newTerm", id, request }));
   }
 
@@ -192,7 +184,8 @@ export class ReplicaDriver implements ReplicaHandle {
     return this.#order(kind, (id) => ({ kind, id, request, nowMs }), signal);
   }
 
-  enrol(request: EnrolRequest): Promise<EnrolResponse> {
+  async enrol(request: EnrolRequest): Promise<EnrolResponse> {
+    await this.#opening.learn(request.options);
     return this.#order("enrol", (id) => ({ kind: "enrol", id, request }));
   }
 
@@ -376,12 +369,7 @@ export class ReplicaDriver implements ReplicaHandle {
       return undefined;
     }
     // The first Enrol of a replica whose old files still lie there: first of all they go aside.
-    return (async () => {
-      const { directories, meta } = this.#id;
-      await directories.setAsideOldFiles();
-      this.#startStorage(await openStorage(this.#env, directories, meta.current));
-      this.#own(save());
-    })();
+    return this.#opening.setAsideAndOpen().then(() => this.#own(save()));
   }
 
   /** Nothing is answered that was not saved; ending the process would only begin it all again. */
@@ -421,7 +409,7 @@ export class ReplicaDriver implements ReplicaHandle {
   #afterDrain(): void {
     this.#outgoing.notify();
     this.#work.flush();
-    const signature = statusSignature(this.#core, this.#fault);
+    const signature = statusSignature(this.#core, this.#id.meta.current, this.#fault);
     if (signature === this.#signature) return;
     this.#signature = signature;
     this.#changes.log(this.#core, this.#fault);

@@ -1,3 +1,4 @@
+import type { PromisedState } from "../core/effect.ts";
 import { assert } from "../lib/assert.ts";
 import type { Disk } from "../lib/ports/disk.ts";
 import {
@@ -47,6 +48,12 @@ export interface ReplicaMeta {
   readonly notifications: boolean;
   /** What went wrong and what a person can do; empty when nothing did. */
   readonly fault: string;
+}
+
+/** What the core has promised; the rest of the file is not its to write. */
+export function promisedIn(meta: ReplicaMeta): PromisedState {
+  const { term, previousTerm, rolledBack, generation, lossEpoch, member, enrolled } = meta;
+  return { term, previousTerm, rolledBack, generation, lossEpoch, member, enrolled };
 }
 
 /** The promises of a replica nobody has talked to yet. */

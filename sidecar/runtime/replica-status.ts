@@ -76,7 +76,8 @@ export function replicaStatus(core: Replica, parts: StatusParts): ReplicaStatus 
     fault: parts.fault,
     lossEpoch: promised.lossEpoch,
     previousTerm: promised.previousTerm,
-    enrolledTerm: promised.enrolled?.term ?? -1,
+    // Saved: the coordinator takes it for done.
+    enrolledTerm: parts.meta.enrolled?.term ?? -1,
     commit: log.positionAt(state.commit) ?? undefined,
     votes: votes(core),
     node: parts.node,
@@ -109,10 +110,10 @@ function followerProgress(
 }
 
 /** A short text that differs when something changed which watchers must learn at once. */
-export function statusSignature(core: Replica, fault: string): string {
+export function statusSignature(core: Replica, meta: ReplicaMeta, fault: string): string {
   const { state, leader } = core;
   const { promised, status } = state;
-  let text = `${status}|${promised.term}|${promised.member}|${promised.enrolled?.term ?? -1}|`;
+  let text = `${status}|${promised.term}|${promised.member}|${meta.enrolled?.term ?? -1}|`;
   text += `${promised.rolledBack}|${state.noSpace}|`;
   text += `${votes(core)}|${core.follower.leaderUid}|${fault}|`;
   if (leader === null || status !== ServingStatus.LEADER) return text;

@@ -153,7 +153,7 @@ export class ShardDirectories {
     this.#cookie = ready;
   }
 
-  /** Bytes that {@link dropSetAside} would free on the state volume. */
+  /** Bytes that were set aside on the state volume. */
   async setAsideBytes(): Promise<number> {
     let bytes = 0;
     for (const path of await this.#asideDirs(this.stateDir)) {
@@ -163,15 +163,28 @@ export class ShardDirectories {
   }
 
   /**
-   * Removes what was set aside: when the replica votes again, or for space while a majority votes
-   * without it.
+   * For `neededBytes` free on the state volume, removes what was set aside there, when that is
+   * needed and enough; returns how many bytes went. It may be the best copy there is: only while a
+   * majority holds everything without it.
    */
+  async dropSetAsideFor(neededBytes: number): Promise<number> {
+    const free = await this.#disk.freeBytes(this.stateDir);
+    if (free >= neededBytes) return 0;
+    const aside = await this.setAsideBytes();
+    if (free + aside < neededBytes) return 0;
+    await this.#drop(this.stateDir);
+    return aside;
+  }
+
+  /** Removes what was set aside: the replica votes again. */
   async dropSetAside(): Promise<void> {
-    for (const dir of [this.walDir, this.stateDir]) {
-      const paths = await this.#asideDirs(dir);
-      for (const path of paths) await this.#disk.remove(path);
-      if (paths.length > 0) await this.#disk.syncDir(dir);
-    }
+    for (const dir of [this.walDir, this.stateDir]) await this.#drop(dir);
+  }
+
+  async #drop(dir: string): Promise<void> {
+    const paths = await this.#asideDirs(dir);
+    for (const path of paths) await this.#disk.remove(path);
+    if (paths.length > 0) await this.#disk.syncDir(dir);
   }
 
   async #asideDirs(dir: string): Promise<string[]> {

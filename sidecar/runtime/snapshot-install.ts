@@ -14,7 +14,7 @@ import { SnapshotReceiver } from "../snapshot/receiver.ts";
 import type { InstalledSnapshot } from "../snapshot/receiver.ts";
 import { dropOldStates } from "../snapshot/state-pointer.ts";
 import { protocolError } from "./pending-requests.ts";
-import type { ReplicaIdentity } from "./replica-driver.ts";
+import type { ReplicaIdentity } from "./replica-identity.ts";
 import type { NodeEnvironment } from "./replica-options.ts";
 import { openState } from "./replica-storage.ts";
 import type { ReplicaStorage } from "./replica-storage.ts";
@@ -58,6 +58,8 @@ export class SnapshotInstall {
   readonly #serving = new Set<Promise<unknown>>();
   #progress: RecoveryProgress;
   #notifiedMs = 0;
+  /** What was set aside is not needed by anybody, says the leader of the stream that is served. */
+  #mayDropSetAside = false;
 
   constructor(options: Options) {
     this.#o = options;
@@ -70,10 +72,7 @@ export class SnapshotInstall {
       writers: engineWriters(env.engine),
       syncBytes: SYNC_BYTES,
       reserveBytes: env.options.freeBytesMin,
-      makeRoom: async () => {
-        await directories.dropSetAside();
-        await this.dropOldStates();
-      },
+      makeRoom: (neededBytes) => this.#makeRoom(neededBytes),
     });
     this.#progress = {
       phase: "",
@@ -86,6 +85,20 @@ export class SnapshotInstall {
       attempts: 0,
       lastErrors: [],
     };
+  }
+
+  /**
+   * What was set aside may be the best copy there is: it goes only while a majority holds all
+   * without it, and only if that is enough.
+   */
+  async #makeRoom(neededBytes: number): Promise<void> {
+    const { env, id } = this.#o;
+    const { directories } = id;
+    await this.dropOldStates();
+    if (!this.#mayDropSetAside) return;
+    const bytes = await directories.dropSetAsideFor(neededBytes);
+    const { namespace, shard } = id;
+    if (bytes > 0) env.logger.warn("old files went for want of space", { namespace, shard, bytes });
   }
 
   progress(): RecoveryProgress {
@@ -163,6 +176,7 @@ export class SnapshotInstall {
     const { core, feed, env } = this.#o;
     feed({ kind: "installBegin", streamId, peer });
     await session.accepted;
+    this.#mayDropSetAside = peer.majorityHolds;
     this.#progress = { ...this.#progress, attempts: this.#progress.attempts + 1 };
     let received = 0;
     let stepInstalled: ((base: InstalledSnapshot) => Promise<void>) | null = null;

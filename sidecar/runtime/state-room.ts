@@ -24,6 +24,8 @@ export class StateRoom {
   async measure(): Promise<void> {
     const free = await this.#disk.freeBytes(this.#dir);
     const used = await this.#disk.usedBytes(this.#dir);
-    this.#bytes = Math.max(1, free + used - this.#reserveBytes);
+    const room = Math.max(1, free + used - this.#reserveBytes);
+    // A disk without a bound has more than can be said.
+    this.#bytes = Math.min(room, Number.MAX_SAFE_INTEGER);
   }
 }

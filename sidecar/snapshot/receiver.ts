@@ -25,8 +25,8 @@ export interface ReceiverOptions {
   readonly syncBytes: number;
   /** Bytes that must stay free after an install. */
   readonly reserveBytes: number;
-  /** Frees what may be freed when space is short: what was set aside, old states. */
-  readonly makeRoom: () => Promise<void>;
+  /** Frees what may be freed, when that gives the bytes: what was set aside, old states. */
+  readonly makeRoom: (neededBytes: number) => Promise<void>;
 }
 
 /** One stream to serve. */
@@ -252,7 +252,7 @@ export class SnapshotReceiver {
         : 0;
     const needed = Math.ceil(manifest.bytes + extra) - staged + reserveBytes;
     if ((await disk.freeBytes(stateDir)) >= needed) return;
-    await makeRoom();
+    await makeRoom(needed);
     const free = await disk.freeBytes(stateDir);
     if (free >= needed) return;
     throw new ProtocolError(

@@ -90,6 +90,7 @@ describe("Bad input to a real store", function () {
       ...KEY,
       term: was.term,
       generation: 1_000,
+      majorityHolds: false,
       leaderUid: test.replica(test.leader()).uid,
       targetUid: was.replicaUid,
       storeId: test.store.settings.storeId,

@@ -160,6 +160,11 @@ export interface Peer {
   targetUid: string;
   storeId: string;
   generation: number;
+  /**
+   * As the stream is opened, a majority of each ensemble votes without the target and holds all that
+   * is committed: what the target has set aside is not needed any more.
+   */
+  majorityHolds: boolean;
 }
 
 export interface Append {
@@ -1109,7 +1114,16 @@ export const Barrier: MessageFns<Barrier> = {
 };
 
 function createBasePeer(): Peer {
-  return { namespace: "", shard: 0, term: 0, leaderUid: "", targetUid: "", storeId: "", generation: 0 };
+  return {
+    namespace: "",
+    shard: 0,
+    term: 0,
+    leaderUid: "",
+    targetUid: "",
+    storeId: "",
+    generation: 0,
+    majorityHolds: false,
+  };
 }
 
 export const Peer: MessageFns<Peer> = {
@@ -1134,6 +1148,9 @@ export const Peer: MessageFns<Peer> = {
     }
     if (message.generation !== 0) {
       writer.uint32(56).int64(message.generation);
+    }
+    if (message.majorityHolds !== false) {
+      writer.uint32(64).bool(message.majorityHolds);
     }
     return writer;
   },
@@ -1207,6 +1224,14 @@ export const Peer: MessageFns<Peer> = {
             message.generation = longToNumber(reader.int64());
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.majorityHolds = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1231,6 +1256,7 @@ export const Peer: MessageFns<Peer> = {
     message.targetUid = object.targetUid ?? "";
     message.storeId = object.storeId ?? "";
     message.generation = object.generation ?? 0;
+    message.majorityHolds = object.majorityHolds ?? false;
     return message;
   },
 };

@@ -32,6 +32,7 @@ describe("replication core: a second snapshot stream", () => {
       targetUid: "b1",
       storeId: "store",
       generation: 0,
+      majorityHolds: false,
     };
     const first = core.step({ kind: "installBegin", streamId: 1, peer });
     assert.deepEqual(first, [{ kind: "acceptInstall", streamId: 1 }]);

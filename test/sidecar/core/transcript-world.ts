@@ -461,7 +461,7 @@ export class World {
     const { promised } = leader.core.state;
     const { term, generation } = promised;
     const names = { namespace: "default", shard: 0, storeId: "store" };
-    return { ...names, term, leaderUid: leader.uid, targetUid, generation };
+    return { ...names, term, leaderUid: leader.uid, targetUid, generation, majorityHolds: false };
   }
 }
 

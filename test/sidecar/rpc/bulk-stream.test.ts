@@ -31,6 +31,7 @@ const PEER: Peer = {
   shard: 0,
   term: 4,
   generation: 2,
+  majorityHolds: true,
   leaderUid: "leader-uid",
   targetUid: "target-uid",
   storeId: "store-1",

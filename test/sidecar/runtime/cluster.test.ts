@@ -1,7 +1,12 @@
 import assert from "node:assert/strict";
 import { LIMITS } from "../../../sidecar/limits.ts";
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
-import { PutRequest, WriteRequest } from "../../../sidecar/protocol/gen/oxia-client.ts";
+import {
+  ListRequest,
+  PutRequest,
+  WriteRequest,
+} from "../../../sidecar/protocol/gen/oxia-client.ts";
+import { KeySortingType } from "../../../sidecar/protocol/gen/resilver.ts";
 import { ServingStatus } from "../../../sidecar/protocol/status.ts";
 import type { ReplicaOptions } from "../../../sidecar/runtime/replica-options.ts";
 import { TestCluster } from "./cluster-fixture.ts";
@@ -13,6 +18,8 @@ const TRIMMED: Partial<ReplicaOptions> = {
   walRetentionMs: 0,
   walRetentionBytes: 0,
 };
+
+const LIST_ALL = ListRequest.create({ shard: 0, includeInternalKeys: false });
 
 describe("cluster of three nodes", function () {
   this.timeout(30_000);
@@ -88,6 +95,45 @@ describe("cluster of three nodes", function () {
     }
     for (const name of ["b", "c"]) await cluster.open(name);
     await cluster.read("a", "none");
+  });
+
+  for (const what of [["wal"], ["state"], ["wal", "state"]] as const) {
+    it(`rebuilds a wiped ${what.join(" and ")} in the order of its shard's keys`, async () => {
+      cluster = await TestCluster.start();
+      coordinator = new HandCoordinator(cluster);
+      coordinator.keySorting = KeySortingType.NATURAL;
+      await coordinator.bootstrap("a");
+      // By parts between slashes b would come first; by bytes it does not.
+      for (const key of ["a/b/c", "b", "a/z"]) await cluster.write("a", key, "v");
+      await cluster.stop("c");
+      await cluster.wipe("c", what);
+      // Its process finds the shard by itself, if anything is left of it.
+      await cluster.open("c");
+      if (cluster.node("c").replicas().length === 0) await coordinator.openShard("c");
+      await coordinator.enrol("c");
+      await coordinator.promote("c");
+      const [all] = cluster.replica("c").list({ ...LIST_ALL });
+      assert.deepEqual(all, ["a/b/c", "a/z", "b"]);
+      const request = WriteRequest.create({
+        shard: 0,
+        deleteRanges: [{ startInclusive: "a", endExclusive: "b" }],
+      });
+      await cluster.replica("a").write(request, WriteRequest.encode(request).finish());
+      await cluster.assertEqualStates("a");
+      await cluster.stop("c");
+      await cluster.open("c");
+      await coordinator.attach("c");
+      await cluster.assertEqualStates("a");
+    });
+  }
+
+  it("refuses an order of keys that is not that of what is stored", async () => {
+    await start();
+    coordinator.keySorting = KeySortingType.NATURAL;
+    await assert.rejects(coordinator.newTerm("c"), {
+      reason: "INVALID_ARGUMENT",
+      message: "options.key_sorting is NATURAL, allowed: HIERARCHICAL",
+    });
   });
 
   it("applies a long delete range in turns, in order with what comes behind it", async () => {

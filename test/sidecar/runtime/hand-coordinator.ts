@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import type { LogPosition } from "../../../sidecar/protocol/entry.ts";
 import {
+  KeySortingType,
   type Member,
   MemberRole,
   type NewTermResponse,
@@ -16,6 +17,8 @@ export class HandCoordinator {
   term = -1;
   leader = "";
   #generation = 0;
+  /** How the shard orders its keys. */
+  keySorting: KeySortingType = KeySortingType.HIERARCHICAL;
 
   constructor(cluster: TestCluster) {
     this.#cluster = cluster;
@@ -32,7 +35,7 @@ export class HandCoordinator {
     const status = await this.#cluster.node(name).openShard({
       ...FIELDS,
       storeId: STORE,
-      options: { enableNotifications: false, keySorting: 2 },
+      options: { enableNotifications: false, keySorting: this.keySorting },
     });
     return status.replicaUid;
   }
@@ -48,7 +51,7 @@ export class HandCoordinator {
   async newTerm(name: string, bootstrap = false): Promise<NewTermResponse> {
     return this.#cluster.replica(name).newTerm({
       ...this.#fields(),
-      options: { enableNotifications: false, keySorting: 2 },
+      options: { enableNotifications: false, keySorting: this.keySorting },
       storeId: STORE,
       targetUid: this.uid(name),
       bootstrap,
@@ -112,7 +115,7 @@ export class HandCoordinator {
       storeId: STORE,
       targetUid: uid,
       leaderUid: this.uid(this.leader),
-      options: { enableNotifications: false, keySorting: 2 },
+      options: { enableNotifications: false, keySorting: this.keySorting },
     });
     await this.addFollower(name, lastAppended);
     return lastAppended;

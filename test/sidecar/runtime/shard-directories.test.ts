@@ -196,6 +196,20 @@ describe("shard directories", () => {
     });
   }
 
+  it("gives what was set aside up for space only when that is needed and enough", async () => {
+    const disk = await wipe(await withData(), WAL);
+    const opened = await open(disk, counting(50));
+    await opened.setAsideOldFiles();
+    const aside = await opened.setAsideBytes();
+    assert.ok(aside > 0);
+    disk.free = 100;
+    assert.equal(await opened.dropSetAsideFor(100), 0);
+    assert.equal(await opened.dropSetAsideFor(101 + aside), 0);
+    assert.equal(await opened.setAsideBytes(), aside);
+    assert.equal(await opened.dropSetAsideFor(100 + aside), aside);
+    assert.equal(await opened.setAsideBytes(), 0);
+  });
+
   it("keeps the old cookies and promises beside the new ones", async () => {
     const disk = await wipe(await withData(), STATE);
     await open(disk, counting(2));

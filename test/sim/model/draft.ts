@@ -359,6 +359,7 @@ export class Draft {
       targetUid: uid,
       storeId: STORE_ID,
       generation: Math.min(generation, view.promised.generation),
+      majorityHolds: false,
     };
   }
 }

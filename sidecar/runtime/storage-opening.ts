@@ -1,0 +1,75 @@
+/**
+ * Opens the log and the state of a replica that could not be opened with it: old files wait to be
+ * set aside, or the order of its keys was not known. A restart finds an identity that it formats
+ * anew, and nobody has told it of the shard yet; in the wrong order a state would be made that is
+ * not its peers' (I6).
+ */
+import { ProtocolError } from "../protocol/errors.ts";
+import { KeySortingType, type NewTermOptions } from "../protocol/gen/resilver.ts";
+import type { ReplicaIdentity } from "./replica-identity.ts";
+import { openStorage, type ReplicaStorage } from "./replica-storage.ts";
+import type { NodeEnvironment } from "./replica-options.ts";
+
+/** What is opened, and who takes it. */
+export interface StorageOpeningOptions {
+  readonly env: NodeEnvironment;
+  readonly id: ReplicaIdentity;
+  /** The storage at work; null while there is none. */
+  readonly storage: () => ReplicaStorage | null;
+  readonly start: (storage: ReplicaStorage) => void;
+}
+
+/** See the file's header. */
+export class StorageOpening {
+  readonly #o: StorageOpeningOptions;
+  #opening: Promise<void> | null = null;
+
+  constructor(options: StorageOpeningOptions) {
+    this.#o = options;
+  }
+
+  /**
+   * Takes what an order says of the shard, before the order itself. Throws INVALID_ARGUMENT when
+   * the keys' order is missing, or another than that of what is stored.
+   */
+  async learn(options: NewTermOptions | undefined): Promise<void> {
+    const { meta } = this.#o.id;
+    const named = options?.keySorting ?? KeySortingType.UNKNOWN_SORTING;
+    const known = meta.current.keySorting;
+    if (known === KeySortingType.UNKNOWN_SORTING) {
+      if (named === known && this.#o.storage() === null)
+        throw wrongOrder(named, "NATURAL, HIERARCHICAL");
+      if (named !== known) await meta.update({ keySorting: named });
+    } else if (named !== known && named !== KeySortingType.UNKNOWN_SORTING) {
+      throw wrongOrder(named, nameOf(known));
+    }
+    if (this.#o.storage() !== null || this.#o.id.directories.setAsidePending) return;
+    this.#opening ??= this.#open();
+    await this.#opening;
+  }
+
+  /** The first Enrol: before anything of the new identity is stored, old files go aside. */
+  async setAsideAndOpen(): Promise<void> {
+    await this.#o.id.directories.setAsideOldFiles();
+    await this.#open();
+  }
+
+  async #open(): Promise<void> {
+    const { env, id, start } = this.#o;
+    start(await openStorage(env, id.directories, id.meta.current));
+  }
+}
+
+function wrongOrder(named: number, allowed: string): ProtocolError {
+  const value = nameOf(named);
+  return new ProtocolError(
+    "INVALID_ARGUMENT",
+    `options.key_sorting is ${value}, allowed: ${allowed}`,
+    { field: "options.key_sorting", value, allowed },
+  );
+}
+
+function nameOf(keySorting: number): string {
+  const known = Object.entries(KeySortingType).find(([, value]) => value === keySorting);
+  return known?.[0] ?? String(keySorting);
+}
