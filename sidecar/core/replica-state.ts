@@ -33,6 +33,8 @@ export interface InitialState {
   readonly log: LogIndex;
   /** Offset of the last durable checkpoint: certainly committed. */
   readonly applied: Offset;
+  /** Highest offset that the log knows to be committed (I9); absent: it knows of none. */
+  readonly commit?: Offset;
 }
 
 /**
@@ -74,7 +76,7 @@ export class ReplicaState {
     this.promised = initial.promised;
     this.synced = initial.log.last.offset;
     this.applied = initial.applied;
-    this.commit = initial.applied;
+    this.commit = Math.max(initial.applied, initial.commit ?? initial.applied);
     this.applyRequested = initial.applied;
     const empty = initial.log.last.offset === INVALID_OFFSET;
     const waits = initial.promised.enrolled !== null && empty;

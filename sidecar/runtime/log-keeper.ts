@@ -79,9 +79,19 @@ export class LogKeeper {
       } catch {
         return;
       }
+      await this.#saveCommitted();
       await this.#watchSpace();
       await this.#checkpoint();
       await this.#trim();
+    }
+  }
+
+  async #saveCommitted(): Promise<void> {
+    try {
+      await this.#o.wal.saveCommitted();
+    } catch (error) {
+      // The next round tries again; the watch on space says what is wrong.
+      if (!isFull(error)) throw error;
     }
   }
 

@@ -102,6 +102,7 @@ export class ReplicaDriver implements ReplicaHandle {
         promised: promisedIn(meta),
         log: id.storage?.log ?? new LogIndex(),
         applied: id.storage?.state.applied.offset ?? INVALID_OFFSET,
+        commit: id.storage?.wal.recovered.commit ?? INVALID_OFFSET,
       },
       {
         heartbeatMs: env.options.heartbeatMs,

@@ -157,6 +157,7 @@ export class StorageWork {
   }
 
   apply(offset: Offset): void {
+    this.#storage?.wal.noteCommitted(offset);
     this.#applier?.advance(offset, this.#o.fail);
   }
 

@@ -42,6 +42,7 @@ export interface BatchPlace {
   readonly previous: LogPosition;
   readonly generation: number;
   readonly mark: Offset;
+  readonly commit: Offset;
 }
 
 /** The parts of one write at `segment.end`. Large values are parts themselves, not copied. */
@@ -49,7 +50,7 @@ export function encodeBatch(
   entries: readonly LogEntry[],
   place: BatchPlace,
 ): readonly Uint8Array[] {
-  const { segment, generation, mark } = place;
+  const { segment, generation, mark, commit } = place;
   const buffer = Buffer.allocUnsafe(bufferBytes(entries));
   const parts: Uint8Array[] = [];
   let position = segment.end;
@@ -57,7 +58,7 @@ export function encodeBatch(
   let partStart = 0;
   let at = 0;
   for (const entry of entries) {
-    const record = { entry, previousCrc, generation, mark };
+    const record = { entry, previousCrc, generation, mark, commit };
     encodeRecordHeader(buffer, at, { firstOffset: segment.firstOffset, position }, record);
     at += RECORD_HEADER_BYTES;
     if (entry.value.byteLength <= COPY_BYTES_MAX) {

@@ -9,10 +9,10 @@ import { SECTOR_BYTES } from "./segment-codec.ts";
  * always written one after the other, each followed by a sync, so that one of them is good after
  * any crash. Slots 2 and 3 take turns after each sync of the log and are not synced themselves:
  * after a kill they hold the exact mark, after a power loss an older one or nothing (then the marks
- * in the records count).
+ * in the records count). The commit offset is kept beside the mark, in the same way.
  */
 const SLOT_BYTES = 80;
-const MAGIC = 0x524d4b31;
+const MAGIC = 0x524d4b32;
 const CONTROL_SLOTS = [0, 1] as const;
 const FAST_SLOTS = [2, 3] as const;
 
@@ -31,11 +31,14 @@ export interface LogControl {
   readonly base: LogPosition;
   /** Highest offset known durable: a log that ends below it is damaged (I19). */
   readonly mark: Offset;
+  /** Highest offset known committed (I9). */
+  readonly commit: Offset;
 }
 
 /** The control of an empty log that starts at `base`, under a generation of its own. */
 export function newControl(base: LogPosition, generation: number): LogControl {
-  return { generation, resetGeneration: generation, cut: base.offset, base, mark: base.offset };
+  const at = base.offset;
+  return { generation, resetGeneration: generation, cut: at, base, mark: at, commit: at };
 }
 
 interface Slot extends LogControl {
@@ -95,11 +98,15 @@ export class MarksFile {
     this.#known = true;
   }
 
-  /** Notes that the log is durable up to `mark`; survives the process, not the machine. */
-  async writeMark(mark: Offset): Promise<void> {
+  /**
+   * Notes that the log is durable up to `mark` and committed up to `commit`; survives the process,
+   * not the machine, unless it is synced.
+   */
+  async writeMark(mark: Offset, commit: Offset, { sync = false } = {}): Promise<void> {
     const slot = this.#fastTurn === 0 ? FAST_SLOTS[0] : FAST_SLOTS[1];
     this.#fastTurn = 1 - this.#fastTurn;
-    await this.#write(slot, { ...this.#control, mark });
+    const file = await this.#write(slot, { ...this.#control, mark, commit });
+    if (sync) await file.sync();
   }
 
   async close(): Promise<void> {
@@ -128,7 +135,8 @@ export async function readControl(disk: Disk, dir: string): Promise<LogControl |
   );
   const { generation, cut, resetGeneration, base } = control;
   const mark = Math.max(control.mark, fast?.mark ?? control.mark);
-  return { generation, cut, resetGeneration, base, mark };
+  const commit = Math.max(control.commit, fast?.commit ?? control.commit);
+  return { generation, cut, resetGeneration, base, mark, commit };
 }
 
 function newest(slots: readonly (Slot | null)[]): Slot | null {
@@ -159,6 +167,7 @@ function encodeSlot(slot: Slot): Uint8Array {
   view.setFloat64(40, slot.base.term);
   view.setFloat64(48, slot.base.offset);
   view.setUint32(56, slot.base.crc);
+  view.setFloat64(64, slot.commit);
   view.setUint32(4, crcOf(bytes.subarray(8), MAGIC));
   return bytes;
 }
@@ -175,5 +184,6 @@ function decodeSlot(bytes: Uint8Array): Slot | null {
     cut: view.getFloat64(24),
     mark: view.getFloat64(32),
     base: { term: view.getFloat64(40), offset: view.getFloat64(48), crc: view.getUint32(56) },
+    commit: view.getFloat64(64),
   };
 }

@@ -33,7 +33,8 @@ export async function openLog(
   if (base !== undefined && controlKnown && isSuperseded(analysis, base)) {
     await restartLog(options, marks, base);
     const empty = { crcs: new Uint32Array(0), termStarts: [], tornBytes: 0, fault: null };
-    return { recovered: { base, last: base, ...empty }, marks, segments: [], writer: null };
+    const commit = base.offset;
+    return { recovered: { base, last: base, commit, ...empty }, marks, segments: [], writer: null };
   }
   if (recovered.fault !== null)
     return { recovered, marks, segments: analysis.segments, writer: null };
@@ -95,7 +96,7 @@ async function repair(
     newest === undefined ? null : await SegmentWriter.reopen(options, newest, analysis.tailDirty);
   await disk.syncDir(dir);
   assert(control.mark <= recovered.last.offset, "a log without a fault reaches its mark");
-  await marks.writeMark(recovered.last.offset);
+  await marks.writeMark(recovered.last.offset, recovered.commit);
   return { recovered, marks, segments, writer };
 }
 

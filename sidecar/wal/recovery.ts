@@ -33,6 +33,8 @@ export interface RecoveredLog {
   readonly crcs: Uint32Array;
   /** First offset of each term among those entries, ascending. */
   readonly termStarts: readonly { readonly term: Term; readonly offset: Offset }[];
+  /** Highest offset that was known to be committed (I9); not above `last`, nor below `base`. */
+  readonly commit: Offset;
   /** Bytes of torn writes that were cut off; none of them was ever acknowledged. */
   readonly tornBytes: number;
   readonly fault: LogFault | null;
@@ -58,7 +60,7 @@ export interface LogAnalysis {
 interface SegmentFile {
   readonly path: string;
   readonly firstOffset: Offset;
-  readonly header: SegmentHeader | "newer" | null;
+  readonly header: SegmentHeader | number | null;
 }
 
 /**
@@ -110,6 +112,7 @@ class Analysis {
   #count = 0;
   #last: LogPosition;
   #mark: Offset;
+  #commit: Offset;
   #highest: Offset;
   #tornBytes = 0;
   #tailDirty = false;
@@ -121,6 +124,7 @@ class Analysis {
     this.#control = control;
     this.#last = control.base;
     this.#mark = control.mark;
+    this.#commit = control.commit;
     this.#highest = control.mark;
   }
 
@@ -148,6 +152,7 @@ class Analysis {
       last: this.#last,
       crcs: this.#crcs.slice(0, this.#count),
       termStarts: this.#termStarts,
+      commit: Math.max(base.offset, Math.min(this.#commit, this.#last.offset)),
       tornBytes: this.#fault === null ? this.#tornBytes : 0,
       fault: this.#fault,
     };
@@ -167,15 +172,16 @@ class Analysis {
   }
 
   #isDropped({ header, firstOffset }: SegmentFile): boolean {
-    if (header === null || header === "newer") return false;
+    if (header === null || typeof header === "number") return false;
     if (header.generation < this.#control.resetGeneration) return true;
     return header.generation < this.#control.generation && firstOffset > this.#control.cut;
   }
 
   async #readSegment(file: SegmentFile, isLast: boolean): Promise<void> {
     const { header, path } = file;
-    if (header === "newer") {
-      this.addFault(file.firstOffset, path, "the segment was written by a later version");
+    if (typeof header === "number") {
+      const message = `the segment is of format ${header}, which this version does not read`;
+      this.addFault(file.firstOffset, path, message);
     } else if (header === null) {
       await this.#readHeadless(file, isLast);
     } else if (this.#checkBase(file, header)) {
@@ -247,6 +253,7 @@ class Analysis {
       for (;;) {
         const record = await recordAt(window, file.firstOffset, segment.end);
         if (record === null || !this.#isNext(record.generation, record)) break;
+        this.#commit = Math.max(this.#commit, record.commit);
         this.#addEntry(record.entry.term, record.entry.offset, record.entry.crc);
         segment.add(record.entry);
       }

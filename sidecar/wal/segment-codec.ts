@@ -8,16 +8,16 @@ import { chainCrc, type LogEntry, type LogPosition, type Offset } from "../proto
  * Header (big endian): magic 8 B, version u32, CRC-32C of bytes 16..63 u32, generation u32, base
  * crc u32, base term f64, base offset f64, zeros.
  *
- * Record: magic u32, header CRC u32 (bytes 8..55, seeded by the place it is written at, so that a
+ * Record: magic u32, header CRC u32 (bytes 8..63, seeded by the place it is written at, so that a
  * record copied elsewhere is none), value length u32, generation u32, crc of the previous entry
- * u32, crc of this entry u32, mark f64, term f64, offset f64, timestamp f64, value. With the
- * previous crc inside, a record can be judged alone: recovery must tell a torn tail from damage
- * that valid records follow (R14).
+ * u32, crc of this entry u32, mark f64, term f64, offset f64, timestamp f64, commit f64, value.
+ * With the previous crc inside, a record can be judged alone: recovery must tell a torn tail from
+ * damage that valid records follow (R14).
  */
 /** Length of a segment's header: where its first record starts. */
 export const SEGMENT_HEADER_BYTES = 64;
 /** Length of a record without its value. */
-export const RECORD_HEADER_BYTES = 56;
+export const RECORD_HEADER_BYTES = 64;
 /** What a disk writes as one: a torn write ends at a multiple of this. */
 export const SECTOR_BYTES = 512;
 /** First bytes of every record, for searching. */
@@ -25,7 +25,7 @@ export const RECORD_MAGIC: Uint8Array = Uint8Array.of(0x8f, 0x57, 0x52, 0xe1);
 const RECORD_MAGIC_NUMBER = 0x8f5752e1;
 
 const SEGMENT_MAGIC = new TextEncoder().encode("RSLVRWAL");
-const VERSION = 1;
+const VERSION = 2;
 
 /** What a segment's header says. `base` is the position before its first entry. */
 export interface SegmentHeader {
@@ -40,6 +40,8 @@ export interface WalRecord {
   readonly generation: number;
   /** Highest offset known durable when the record was written. */
   readonly mark: Offset;
+  /** Highest offset known committed when the record was written (I9). */
+  readonly commit: Offset;
   readonly bytes: number;
 }
 
@@ -70,16 +72,16 @@ export function encodeSegmentHeader(header: SegmentHeader): Uint8Array {
 }
 
 /**
- * The header at the start of `bytes`, "newer" for a valid one of a later version, null when it is
- * damaged.
+ * The header at the start of `bytes`, its version for a valid one of another version, null when it
+ * is damaged.
  */
-export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader | "newer" | null {
+export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader | number | null {
   if (bytes.byteLength < SEGMENT_HEADER_BYTES) return null;
   if (!SEGMENT_MAGIC.every((byte, index) => bytes[index] === byte)) return null;
   const view = new DataView(bytes.buffer, bytes.byteOffset, SEGMENT_HEADER_BYTES);
   const version = view.getUint32(8);
   if (crcOf(bytes.subarray(16, SEGMENT_HEADER_BYTES), version) !== view.getUint32(12)) return null;
-  if (version !== VERSION) return "newer";
+  if (version !== VERSION) return version;
   const base = { term: view.getFloat64(24), offset: view.getFloat64(32), crc: view.getUint32(20) };
   return { generation: view.getUint32(16), base };
 }
@@ -97,7 +99,7 @@ export interface RecordPlace {
   readonly position: number;
 }
 
-/** Writes the 56 bytes before the value of `record` into `into` at `at`. */
+/** Writes the 64 bytes before the value of `record` into `into` at `at`. */
 export function encodeRecordHeader(
   into: Uint8Array,
   at: number,
@@ -116,6 +118,7 @@ export function encodeRecordHeader(
   view.setFloat64(32, entry.term);
   view.setFloat64(40, entry.offset);
   view.setFloat64(48, entry.timestampMs);
+  view.setFloat64(56, record.commit);
   view.setUint32(4, crcOf(into.subarray(at + 8, at + RECORD_HEADER_BYTES), seedOf(place)));
 }
 
@@ -155,6 +158,7 @@ export function decodeRecord(bytes: Uint8Array, place: RecordPlace): WalRecord |
     previousCrc,
     generation: view.getUint32(12),
     mark: view.getFloat64(24),
+    commit: view.getFloat64(56),
     bytes: RECORD_HEADER_BYTES + valueBytes,
   };
 }

@@ -63,6 +63,9 @@ export class Wal {
   #emptyBase: LogPosition;
   #synced: LogPosition;
   #last: LogPosition;
+  /** Highest offset known committed, and what of that a marks slot or a record says. */
+  #commit: Offset;
+  #savedCommit: Offset;
   /** Appended and not yet durable: the entries after #synced. */
   #pending: LogEntry[] = [];
   #waiters: Waiter[] = [];
@@ -83,6 +86,8 @@ export class Wal {
     this.#emptyBase = opened.recovered.base;
     this.#synced = opened.recovered.last;
     this.#last = opened.recovered.last;
+    this.#commit = opened.recovered.commit;
+    this.#savedCommit = opened.recovered.commit;
     this.#faulty = opened.recovered.fault !== null;
   }
 
@@ -177,6 +182,25 @@ export class Wal {
   }
 
   /**
+   * Takes note that everything up to `offset` is committed, so that a restart does not cut it (I9).
+   * It is written with the next batch, or by {@link saveCommitted}.
+   */
+  noteCommitted(offset: Offset): void {
+    this.#commit = Math.max(this.#commit, offset);
+  }
+
+  /** Makes what {@link noteCommitted} was told durable, unless a batch is about to. */
+  async saveCommitted(): Promise<void> {
+    this.#checkUsable();
+    if (this.#commit <= this.#savedCommit || this.#pending.length > 0) return;
+    await this.#guarded(async () => {
+      const commit = this.#commit;
+      await this.#marks.writeMark(this.#synced.offset, commit, { sync: true });
+      this.#savedCommit = Math.max(this.#savedCommit, commit);
+    });
+  }
+
+  /**
    * Drops every entry after `lastOffset`, durable when resolved. What was appended is synced first;
    * nothing may be appended meanwhile.
    */
@@ -219,6 +243,8 @@ export class Wal {
       this.#emptyBase = base;
       this.#synced = base;
       this.#last = base;
+      this.#commit = base.offset;
+      this.#savedCommit = base.offset;
       this.#faulty = false;
     });
   }
@@ -334,17 +360,20 @@ export class Wal {
     }
     const entries = this.#pending.slice(0, batch.count);
     const startMs = clock.monotonicMs();
-    await writer.append(encodeBatch(entries, this.#placeIn(writer.segment)));
+    const place = this.#placeIn(writer.segment);
+    await writer.append(encodeBatch(entries, place));
+    this.#savedCommit = Math.max(this.#savedCommit, place.commit);
     onSync?.(clock.monotonicMs() - startMs, batch.bytes);
     for (const entry of entries) writer.segment.add(entry);
     this.#pending.splice(0, batch.count);
     this.#synced = writer.segment.last;
-    await this.#marks.writeMark(this.#synced.offset);
+    await this.#marks.writeMark(this.#synced.offset, this.#commit);
   }
 
   #placeIn(segment: Segment): BatchPlace {
     const { generation } = this.#marks.control;
-    return { segment, previous: this.#synced, generation, mark: this.#synced.offset };
+    const commit = this.#commit;
+    return { segment, previous: this.#synced, generation, mark: this.#synced.offset, commit };
   }
 
   /** Seals the segment that is full and makes the next one. */
@@ -370,12 +399,14 @@ export class Wal {
     const newest = kept.at(-1);
     const end = newest === undefined ? null : await locateEnd(disk, newest, lastOffset);
     const { control } = this.#marks;
+    const commit = Math.min(this.#commit, lastOffset);
     await this.#marks.writeControl({
       generation: control.generation + 1,
       resetGeneration: control.resetGeneration,
       cut: lastOffset,
       base,
       mark: lastOffset,
+      commit,
     });
     await this.#closeWriter();
     for (const segment of dropped) await disk.remove(segment.path);

@@ -88,7 +88,7 @@ describe("Wal group commit", () => {
     const own = new EntryMaker();
     other.append(own.batch(2, 100));
     await other.sync();
-    assert.deepEqual(reported, [2 * (56 + 100)]);
+    assert.deepEqual(reported, [2 * (64 + 100)]);
   });
 
   it("reads what is pending from memory, in bounded pieces", async () => {
@@ -245,7 +245,7 @@ describe("Wal group commit", () => {
   it("says which record is damaged when it reads one", async () => {
     wal.append(maker.batch(3, 100));
     await wal.sync();
-    disk.corrupt(`${DIR}/00000000000000000000.wal`, 64 + 56 + 20 + 156 + 70);
+    disk.corrupt(`${DIR}/00000000000000000000.wal`, 64 + 64 + 20 + 164 + 70);
     assert.equal((await wal.read(1, 10)).length, 1);
     await assert.rejects(wal.read(2, 10), (error: unknown) => {
       return error instanceof WalCorrupt && error.offset === 2;

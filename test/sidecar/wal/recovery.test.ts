@@ -47,7 +47,7 @@ async function makeSample(
   const newMarks = await contents(disk, MARKS);
   const all = [...entries, ...more];
   let end = SEGMENT_HEADER_BYTES;
-  const ends = all.map(({ value }) => (end += 56 + value.byteLength));
+  const ends = all.map(({ value }) => (end += 64 + value.byteLength));
   return {
     disk,
     entries: all,
@@ -223,7 +223,7 @@ describe("Wal recovery of large torn batches", () => {
 
 describe("Wal recovery from records that say more than the marks file", () => {
   it("is faulty when a batch lost a sector that later records know was durable", async () => {
-    const sample = await makeSample(true, 900);
+    const sample = await makeSample(true, 800);
     const segment = sample.segment.slice().fill(0, 1024, 1536);
     const found = await reopen(sample, true, { segment, marks: sample.firstMarks });
     assert.deepEqual([found.fault, found.count], [true, 1]);

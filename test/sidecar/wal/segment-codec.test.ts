@@ -19,6 +19,7 @@ const fields = fc.record(
     previousCrc: crc32,
     generation: crc32,
     mark: integer,
+    commit: integer,
     term: integer,
     offset: fc.nat({ max: Number.MAX_SAFE_INTEGER }),
     timestampMs: fc.nat({ max: Number.MAX_SAFE_INTEGER }),
@@ -32,11 +33,11 @@ function encode(
   record: typeof fields extends fc.Arbitrary<infer T> ? T : never,
   place: Place,
 ): Uint8Array {
-  const { previousCrc, generation, mark, ...rest } = record;
+  const { previousCrc, generation, mark, commit, ...rest } = record;
   const { term, offset, timestampMs, value } = rest;
   const entry = { ...rest, crc: chainCrc(previousCrc, term, offset, timestampMs, value) };
   const bytes = new Uint8Array(RECORD_HEADER_BYTES + value.byteLength);
-  encodeRecordHeader(bytes, 0, place, { entry, previousCrc, generation, mark });
+  encodeRecordHeader(bytes, 0, place, { entry, previousCrc, generation, mark, commit });
   bytes.set(value, RECORD_HEADER_BYTES);
   return bytes;
 }
@@ -50,11 +51,11 @@ describe("segment codec", () => {
         const bytes = Buffer.concat([encode(record, place), after]);
         const found = decodeRecord(bytes, place);
         assert.ok(found !== null);
-        const { entry, previousCrc, generation, mark } = found;
+        const { entry, previousCrc, generation, mark, commit } = found;
         const { term, offset, timestampMs } = entry;
         const value = Uint8Array.from(entry.value);
         assert.deepEqual(
-          { previousCrc, generation, mark, term, offset, timestampMs, value },
+          { previousCrc, generation, mark, commit, term, offset, timestampMs, value },
           record,
         );
         assert.equal(found.bytes, bytes.byteLength - after.byteLength);
