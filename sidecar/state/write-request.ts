@@ -23,8 +23,8 @@ export interface WriteTarget {
   remove(key: EncodedKey): void;
   /** The first `max` keys of present records, in order, as of the call. */
   keys(range: KeyRange, max: number): readonly EncodedKey[];
-  /** The id of the next version; the one asked for, when there is one. */
-  takeVersionId(wanted: number | undefined): number;
+  /** The id of the next version; the one asked for, when there is one. Null: none is left. */
+  takeVersionId(wanted: number | undefined): number | null;
 }
 
 const NO_RECORD = -1;
@@ -72,9 +72,12 @@ function applyPut(target: WriteTarget, put: PutRequest, timestampMs: number): Pu
   if (!expectationHolds(put.expectedVersionId, found)) {
     return { status: Status.UNEXPECTED_VERSION_ID, version: undefined };
   }
+  const versionId = target.takeVersionId(put.overrideVersionId);
+  // The only status that says: not written, because of versions.
+  if (versionId === null) return { status: Status.UNEXPECTED_VERSION_ID, version: undefined };
   const nextCount = found === null ? 0 : found.modificationsCount + 1;
   const version = {
-    versionId: target.takeVersionId(put.overrideVersionId),
+    versionId,
     modificationsCount: put.overrideModificationsCount ?? nextCount,
     createdTimestamp: found?.createdTimestamp ?? timestampMs,
   };
