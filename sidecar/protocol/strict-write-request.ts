@@ -4,6 +4,7 @@
  * end; what it makes of such bytes depends on where they stand. Bytes become a log entry as they
  * are (D1), so they must mean one thing only.
  */
+import { LIMITS } from "../limits.ts";
 import { ProtocolError } from "./errors.ts";
 
 /** A message type: its name where it is used, and the messages within it by field number. */
@@ -12,12 +13,15 @@ interface MessageShape {
   readonly nested: readonly (MessageShape | undefined)[];
 }
 
-/** Where bytes are no message. */
+/** What is wrong with some bytes, and where. */
 interface Fault {
   readonly field: string;
   readonly at: number;
   readonly found: string;
+  readonly allowed: string;
 }
+
+const WHOLE_FIELDS = "whole fields of wire types 0, 1, 2 and 5 to the end of the message";
 
 const VARINT = 0;
 const FIXED64 = 1;
@@ -44,13 +48,13 @@ function withField(field: number, shape: MessageShape): readonly (MessageShape |
 
 /**
  * Null when `bytes` are whole fields to the last byte, of wire types that fields of proto3 have,
- * and so are the messages within; else the refusal, which names the message and the place.
+ * and so are the messages within, and those are not too many; else the refusal, which names the
+ * message and the place.
  */
 export function refuseMalformed(bytes: Uint8Array): ProtocolError | null {
   const fault = scan(bytes, 0, bytes.length, WRITE_REQUEST);
   if (fault === null) return null;
-  const { field, found } = fault;
-  const allowed = "whole fields of wire types 0, 1, 2 and 5 to the end of the message";
+  const { field, found, allowed } = fault;
   return new ProtocolError(
     "INVALID_ARGUMENT",
     `${field} has ${found} at byte ${fault.at} of the request; allowed: ${allowed}`,
@@ -60,6 +64,8 @@ export function refuseMalformed(bytes: Uint8Array): ProtocolError | null {
 
 function scan(bytes: Uint8Array, from: number, end: number, shape: MessageShape): Fault | null {
   let position = from;
+  // Counted before anything is decoded: that takes a second for what fits into a message.
+  let operations = 0;
   while (position < end) {
     const start = position;
     const tag = varint32(bytes, start, end);
@@ -81,6 +87,8 @@ function scan(bytes: Uint8Array, from: number, end: number, shape: MessageShape)
         position = length < 0 ? end + 1 : content + length;
         const inner = shape.nested[tag >>> 3];
         if (inner === undefined || position > end) break;
+        operations += 1;
+        if (operations > LIMITS.writeOperationsMax) return tooMany(shape, start);
         const within = scan(bytes, content, position, inner);
         if (within !== null) return within;
         break;
@@ -94,7 +102,12 @@ function scan(bytes: Uint8Array, from: number, end: number, shape: MessageShape)
 }
 
 function fault({ name }: MessageShape, at: number, found: string): Fault {
-  return { field: name, at, found };
+  return { field: name, at, found, allowed: WHOLE_FIELDS };
+}
+
+function tooMany({ name }: MessageShape, at: number): Fault {
+  const max = LIMITS.writeOperationsMax;
+  return { field: name, at, found: `more than ${max} operations`, allowed: `at most ${max}` };
 }
 
 /** Where the varint that {@link varint32} read last ends. */

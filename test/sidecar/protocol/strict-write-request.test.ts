@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
+import { LIMITS } from "../../../sidecar/limits.ts";
 import { WriteRequest } from "../../../sidecar/protocol/gen/oxia-client.ts";
 import { LogEntryValue } from "../../../sidecar/protocol/gen/resilver.ts";
 import { contentOf, wrapWriteRequest } from "../../../sidecar/protocol/log-entry-value.ts";
@@ -123,5 +124,17 @@ describe("strict write requests", () => {
       assert.equal(error?.metadata["field"], field);
       assert.match(error.message, message);
     }
+  });
+
+  it("bounds the operations of a request", () => {
+    const operations = Array.from({ length: LIMITS.writeOperationsMax / 2 }, () => ({ key: "a" }));
+    const half = WriteRequest.encode(
+      WriteRequest.fromPartial({ shard: 0, puts: operations, deletes: operations }),
+    ).finish();
+    assert.equal(refuseMalformed(half), null);
+    const error = refuseMalformed(Uint8Array.from([...half, 34, 0]));
+    assert.equal(error?.reason, "INVALID_ARGUMENT");
+    assert.equal(error?.metadata["field"], "request");
+    assert.match(error.message, /^request has more than 10000 operations.*at most 10000$/);
   });
 });

@@ -342,6 +342,7 @@ describe("Public API", () => {
       [Buffer.concat([whole, Buffer.from([0, 10, 0])]), /^request has tag 0 at byte/],
       [Buffer.from([0, 0, 18, 2, 10, 0]), /^request has tag 0 at byte 0/],
       [whole.subarray(0, -1), /^request has field 2 without an end/],
+      [Buffer.concat(Array(10_001).fill(whole.subarray(2))), /^request has more than 10000 op/],
       [big, /^request cannot be decoded: .*2\^53/],
     ] as const) {
       const broken = { requestSerialize: () => bytes };
