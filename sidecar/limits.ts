@@ -11,6 +11,11 @@ export const LIMITS = Object.freeze({
   messageBytesMax: 8 * 1024 * 1024,
   /** Largest log entry (one WriteRequest). */
   entryBytesMax: 4 * 1024 * 1024,
+  /**
+   * Puts, deletes and delete ranges of one request. Each takes far more memory and time than its
+   * bytes tell, and the answer must fit into a message.
+   */
+  writeOperationsMax: 10_000,
   /** HTTP/2 stream and session windows for bulk streams. */
   http2WindowBytes: 8 * 1024 * 1024,
   /** Entries kept decoded for followers that are nearly caught up. */

@@ -20,3 +20,20 @@ export function putHeader(into: Uint8Array, position: number, tag: number, lengt
   into[at] = rest;
   return at + 1;
 }
+
+/**
+ * Where the content of a length-delimited field begins that starts at `position` and takes all the
+ * rest of `bytes`; -1 when no such field with this tag (one byte) is there.
+ */
+export function wholeField(bytes: Uint8Array, position: number, tag: number): number {
+  if (bytes[position] !== tag) return -1;
+  let length = 0;
+  let unit = 1;
+  for (let at = position + 1; at < bytes.length && length < bytes.length; at++) {
+    const byte = bytes[at] ?? 0;
+    length += (byte & 127) * unit;
+    if (byte < 128) return at + 1 + length === bytes.length ? at + 1 : -1;
+    unit *= 128;
+  }
+  return -1;
+}

@@ -1,7 +1,8 @@
-import { LogEntryValue } from "./gen/resilver.ts";
+import { InvariantError } from "../lib/assert.ts";
 import type { LogEntry } from "./entry.ts";
-import type { WriteRequest } from "./gen/oxia-client.ts";
-import { putHeader, varintBytes } from "./length-delimited.ts";
+import { WriteRequest } from "./gen/oxia-client.ts";
+import { LogEntryValue } from "./gen/resilver.ts";
+import { putHeader, varintBytes, wholeField } from "./length-delimited.ts";
 
 /** Field 1, length-delimited: LogEntryValue.requests and WriteRequests.writes. */
 const FIELD_1 = 10;
@@ -26,10 +27,29 @@ export function wrapWriteRequest(raw: Uint8Array): Uint8Array {
   return value;
 }
 
+/** What an entry holds. */
+export type EntryContent =
+  | { readonly kind: "write"; readonly request: WriteRequest }
+  | { readonly kind: "barrier"; readonly lossEpoch: number };
+
 /**
- * The write requests of an entry; empty for control entries. Values are views of the entry's bytes.
+ * What an entry holds; values are views of its bytes. A request is cut out by its length and
+ * decoded alone, as it was when it was admitted: nothing in a client's bytes can end the request
+ * early and go on as something else, such as a control entry. Throws InvariantError for an entry
+ * that nobody could have made, or that only a later version understands: it must not be applied in
+ * part (R14).
  */
-export function writesOf(entry: Pick<LogEntry, "value">): readonly WriteRequest[] {
-  const { value } = LogEntryValue.decode(entry.value);
-  return value?.$case === "requests" ? value.value.writes : [];
+export function contentOf({ value, offset }: Pick<LogEntry, "value" | "offset">): EntryContent {
+  if (isControlValue(value)) {
+    const control = LogEntryValue.decode(value).value;
+    const request = control?.$case === "controlRequest" ? control.value.request : undefined;
+    if (request !== undefined) return { kind: "barrier", lossEpoch: request.value.lossEpoch };
+  } else {
+    const inner = wholeField(value, 0, FIELD_1);
+    const raw = inner < 0 ? -1 : wholeField(value, inner, FIELD_1);
+    if (raw >= 0) return { kind: "write", request: WriteRequest.decode(value.subarray(raw)) };
+  }
+  throw new InvariantError(
+    `entry ${offset} holds neither one write request nor a control request that this version knows`,
+  );
 }

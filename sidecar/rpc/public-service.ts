@@ -20,6 +20,7 @@ import {
   type WriteResponse,
 } from "../protocol/gen/oxia-client.ts";
 import { OxiaClientService } from "../protocol/service.ts";
+import { refuseMalformed } from "../protocol/strict-write-request.ts";
 import type { NodeRuntime, ReplicaHandle } from "../runtime/ports.ts";
 import { refuseUnsupported, refuseUnsupportedRead } from "../state/request-validation.ts";
 import type { Assignments } from "./assignments.ts";
@@ -32,6 +33,8 @@ export interface RawWrite {
   readonly request: WriteRequest;
   /** The bytes of `request`: the log entry's content. */
   readonly raw: Uint8Array;
+  /** Set when `raw` is no request that can be decoded; `request` is empty then. */
+  readonly malformed: ProtocolError | null;
 }
 
 /** What the service is made of. */
@@ -51,7 +54,23 @@ export const PublicServiceDefinition = {
 };
 
 function decodeWrite(bytes: Buffer): RawWrite {
-  return { request: WriteRequest.decode(bytes), raw: bytes };
+  const malformed = refuseMalformed(bytes);
+  if (malformed !== null) return { request: WriteRequest.create(), raw: bytes, malformed };
+  try {
+    return { request: WriteRequest.decode(bytes), raw: bytes, malformed };
+  } catch (error) {
+    return { request: WriteRequest.create(), raw: bytes, malformed: undecodable(error) };
+  }
+}
+
+/** A number is too big: the decoder does not say which. */
+function undecodable(error: unknown): ProtocolError {
+  const found = error instanceof Error ? error.message : String(error);
+  return new ProtocolError(
+    "INVALID_ARGUMENT",
+    `request cannot be decoded: ${found}; allowed: numbers within -(2^53 - 1) to 2^53 - 1`,
+    { field: "request", value: found, allowed: "numbers within -(2^53 - 1) to 2^53 - 1" },
+  );
 }
 
 /** Handlers of {@link PublicServiceDefinition}. */
@@ -68,6 +87,8 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
     ),
     write: unary<RawWrite, WriteResponse>(context, "Write", (write, _signal, metadata) =>
       redirecting(lookup, write.request.shard, () => {
+        // First of all: such a request has no shard.
+        if (write.malformed !== null) throw write.malformed;
         const replica = lookup.find(write.request.shard, metadata);
         checkWrite(write);
         return replica.write(write.request, write.raw);
@@ -150,7 +171,7 @@ async function redirecting<T>(
 }
 
 function checkWrite(write: RawWrite): void {
-  const refusal = refuseUnsupported(write.request, write.raw.byteLength);
+  const refusal = write.malformed ?? refuseUnsupported(write.request, write.raw.byteLength);
   if (refusal !== null) throw refusal;
 }
 

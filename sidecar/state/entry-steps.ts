@@ -1,7 +1,7 @@
-import { assert, InvariantError } from "../lib/assert.ts";
+import { unreachable } from "../lib/assert.ts";
 import type { LogEntry } from "../protocol/entry.ts";
 import type { WriteRequest, WriteResponse } from "../protocol/gen/oxia-client.ts";
-import { LogEntryValue } from "../protocol/gen/resilver.ts";
+import { contentOf } from "../protocol/log-entry-value.ts";
 import { type WriteTarget, writeSteps } from "./write-request.ts";
 
 /** One entry being applied, in steps; returns the writer's response, null for a control entry. */
@@ -17,21 +17,16 @@ export interface EntryHandlers {
 
 /** Applies what the entry holds. Throws InvariantError for an entry that nobody could have made. */
 export function* entrySteps(entry: LogEntry, handlers: EntryHandlers): EntrySteps {
-  const { value } = LogEntryValue.decode(entry.value);
-  switch (value?.$case) {
-    case "requests": {
-      const { writes } = value.value;
-      assert(writes.length === 1, `an entry holds ${writes.length} write requests instead of one`);
-      const request = writes[0] as WriteRequest;
-      handlers.writes(request);
-      return yield* writeSteps(handlers.target, request, entry.timestampMs);
-    }
-    case "controlRequest": {
-      const { request } = value.value;
-      if (request?.$case === "barrier") handlers.barrier(request.value.lossEpoch);
+  // All of it is understood before any of it is applied.
+  const content = contentOf(entry);
+  switch (content.kind) {
+    case "write":
+      handlers.writes(content.request);
+      return yield* writeSteps(handlers.target, content.request, entry.timestampMs);
+    case "barrier":
+      handlers.barrier(content.lossEpoch);
       return null;
-    }
     default:
-      throw new InvariantError(`entry ${entry.offset} holds neither writes nor a control request`);
+      return unreachable(content);
   }
 }

@@ -9,7 +9,7 @@ import {
   type WriteRequest,
 } from "../protocol/gen/oxia-client.ts";
 import { CLIENT_IDENTITY_BYTES_MAX } from "./record.ts";
-import { VERSION_ID_MAX } from "./version-counter.ts";
+import { VERSION_OVERRIDE_MAX } from "./version-counter.ts";
 
 /** Longest value shown in an error. */
 const SHOWN_CHARACTERS = 64;
@@ -60,13 +60,14 @@ function putLimitError(put: PutRequest, field: string): ProtocolError | null {
     const allowed = `at most ${CLIENT_IDENTITY_BYTES_MAX} bytes`;
     return outOfRange(`${field}.client_identity`, `${identity.length} characters`, allowed);
   }
+  // Counts too: clients can take no number above 2^53 - 1, and the counts that follow must be less.
   const overrides = [
     ["override_version_id", put.overrideVersionId],
     ["override_modifications_count", put.overrideModificationsCount],
   ] as const;
   for (const [name, value] of overrides) {
-    if (value === undefined || (value >= 0 && value <= VERSION_ID_MAX)) continue;
-    return outOfRange(`${field}.${name}`, `${value}`, `0 to ${VERSION_ID_MAX}`);
+    if (value === undefined || (value >= 0 && value <= VERSION_OVERRIDE_MAX)) continue;
+    return outOfRange(`${field}.${name}`, `${value}`, `0 to ${VERSION_OVERRIDE_MAX}`);
   }
   return null;
 }

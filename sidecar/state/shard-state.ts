@@ -34,7 +34,7 @@ import { SlicePace } from "./slice-pace.ts";
 import { checksumOf } from "./state-checksum.ts";
 import { VersionCache } from "./version-cache.ts";
 import { VersionCounter } from "./version-counter.ts";
-import type { WriteTarget } from "./write-request.ts";
+import { takesSteps, type WriteTarget } from "./write-request.ts";
 
 /** See {@link ShardState.open}. */
 export interface ShardStateOptions {
@@ -221,10 +221,11 @@ export class ShardState {
     this.#writeOffset = entry.offset;
     const response = yield* entrySteps(entry, {
       target: this.#target,
-      writes: ({ puts, deletes, deleteRanges }) => {
+      writes: (request) => {
+        const { puts, deletes, deleteRanges } = request;
         this.#writeOps += puts.length + deletes.length + deleteRanges.length;
         // Reads between two steps need what the first ones replace.
-        this.#keepReplaced = deleteRanges.length > 0;
+        this.#keepReplaced = takesSteps(request);
       },
       barrier: (lossEpoch) => this.#counter.raiseEpoch(lossEpoch),
     });

@@ -10,6 +10,12 @@ const COUNTERS_PER_EPOCH = 2 ** 45;
 const LOSS_EPOCH_MAX = 255;
 /** Largest version id. */
 export const VERSION_ID_MAX: number = (LOSS_EPOCH_MAX + 1) * COUNTERS_PER_EPOCH - 1;
+/**
+ * Largest id that a client may ask for. Ids go on above it, so it leaves half of the first loss
+ * epoch's range to ordinary writes, and keeps clear of the ranges of later epochs: ids given out
+ * there too early would be given out again after a loss (R6).
+ */
+export const VERSION_OVERRIDE_MAX: number = COUNTERS_PER_EPOCH / 2 - 1;
 
 /** Gives out version ids that grow within a shard. */
 export class VersionCounter {
@@ -31,10 +37,14 @@ export class VersionCounter {
     return this.#lossEpoch;
   }
 
-  /** Takes the next id, or `wanted`, after which ids go on above it. */
-  take(wanted: number | undefined): number {
+  /**
+   * Takes the next id, or `wanted`, after which ids go on above it. Null when there is none: logs
+   * of earlier builds may hold an override of the largest id. That is no broken invariant, or one
+   * write would end every replica, at each start again.
+   */
+  take(wanted: number | undefined): number | null {
     const id = wanted ?? this.#next;
-    assert(id >= 0 && id <= VERSION_ID_MAX, `version id ${id} is out of range`);
+    if (id < 0 || id > VERSION_ID_MAX) return null;
     if (id >= this.#next) this.#next = id + 1;
     return id;
   }

@@ -23,43 +23,65 @@ export interface WriteTarget {
   remove(key: EncodedKey): void;
   /** The first `max` keys of present records, in order, as of the call. */
   keys(range: KeyRange, max: number): readonly EncodedKey[];
-  /** The id of the next version; the one asked for, when there is one. */
-  takeVersionId(wanted: number | undefined): number;
+  /** The id of the next version; the one asked for, when there is one. Null: none is left. */
+  takeVersionId(wanted: number | undefined): number | null;
 }
 
 const NO_RECORD = -1;
-/** Keys of a delete range between two steps: about a millisecond's work. */
+/** Keys written between two steps: some milliseconds' work. */
 const KEYS_PER_STEP = 1_000;
+/** What finding the keys of a range costs, in keys written. */
+const KEYS_PER_RANGE = 10;
+
+/** Whether {@link writeSteps} may stop in the middle of the request, and readers run meanwhile. */
+export function takesSteps({ puts, deletes, deleteRanges }: WriteRequest): boolean {
+  return deleteRanges.length > 0 || puts.length + deletes.length > KEYS_PER_STEP;
+}
 
 /**
- * Applies one request: puts, then deletes, then delete ranges; in steps, since a range may hold
- * millions of keys. Nothing else may be written between them. An item whose expected version does
- * not match gets a status of its own; the others go ahead. Deterministic: depends on the target and
- * the arguments only.
+ * Applies one request: puts, then deletes, then delete ranges; in steps, since there may be many,
+ * and millions of keys in a range. Nothing else may be written between them. An item whose expected
+ * version does not match gets a status of its own; the others go ahead. Deterministic: depends on
+ * the target and the arguments only.
  */
 export function* writeSteps(
   target: WriteTarget,
   request: WriteRequest,
   timestampMs: number,
 ): Generator<void, WriteResponse, void> {
-  const puts = request.puts.map((put) => applyPut(target, put, timestampMs));
-  const deletes = request.deletes.map((remove) => applyDelete(target, remove));
-  const deleteRanges = [];
+  const response: WriteResponse = { puts: [], deletes: [], deleteRanges: [] };
+  let written = 0;
+  const stepIsFull = (): boolean => {
+    if (written < KEYS_PER_STEP) return false;
+    written = 0;
+    return true;
+  };
+  for (const put of request.puts) {
+    if (stepIsFull()) yield;
+    written += 1;
+    response.puts.push(applyPut(target, put, timestampMs));
+  }
+  for (const remove of request.deletes) {
+    if (stepIsFull()) yield;
+    written += 1;
+    response.deletes.push(applyDelete(target, remove));
+  }
   for (const { startInclusive, endExclusive } of request.deleteRanges) {
     // Internal keys are never in a client's range, even one without an end.
     let range = encodeRange(startInclusive, endExclusive, false, target.keySorting);
     for (;;) {
+      if (stepIsFull()) yield;
       const keys = target.keys(range, KEYS_PER_STEP);
+      written += KEYS_PER_RANGE + keys.length;
       for (const key of keys) target.remove(key);
       const last = keys.at(-1);
       if (last === undefined || keys.length < KEYS_PER_STEP) break;
       // What is removed is not found again.
       range = { ...range, from: last };
-      yield;
     }
-    deleteRanges.push({ status: Status.OK });
+    response.deleteRanges.push({ status: Status.OK });
   }
-  return { puts, deletes, deleteRanges };
+  return response;
 }
 
 function expectationHolds(expected: number | undefined, found: RecordVersion | null): boolean {
@@ -72,9 +94,12 @@ function applyPut(target: WriteTarget, put: PutRequest, timestampMs: number): Pu
   if (!expectationHolds(put.expectedVersionId, found)) {
     return { status: Status.UNEXPECTED_VERSION_ID, version: undefined };
   }
+  const versionId = target.takeVersionId(put.overrideVersionId);
+  // The only status that says: not written, because of versions.
+  if (versionId === null) return { status: Status.UNEXPECTED_VERSION_ID, version: undefined };
   const nextCount = found === null ? 0 : found.modificationsCount + 1;
   const version = {
-    versionId: target.takeVersionId(put.overrideVersionId),
+    versionId,
     modificationsCount: put.overrideModificationsCount ?? nextCount,
     createdTimestamp: found?.createdTimestamp ?? timestampMs,
   };

@@ -1,6 +1,6 @@
 import { LOG_START, type LogPosition, samePosition } from "../../sidecar/protocol/entry.ts";
 import type { Append } from "../../sidecar/protocol/gen/resilver.ts";
-import { writesOf } from "../../sidecar/protocol/log-entry-value.ts";
+import { contentOf } from "../../sidecar/protocol/log-entry-value.ts";
 
 /** One entry some leader sent: where it stands, what is before it, what it says. */
 export interface BookEntry {
@@ -161,18 +161,19 @@ export class ModelState {
     const { offset } = position;
     const holds = (key: string, expected: number | undefined): boolean =>
       expected === undefined || expected === (this.#at(key, offset)?.versionId ?? NO_RECORD);
-    for (const write of writesOf({ value })) {
-      for (const put of write.puts) {
-        if (!holds(put.key, put.expectedVersionId)) continue;
-        const versionId = this.#nextVersion++;
-        const wanted = Buffer.from(put.value).toString();
-        this.#puts.set(wanted, { offset, versionId });
-        this.#set(put.key, { offset, value: wanted, versionId });
-      }
-      for (const { key, expectedVersionId } of write.deletes) {
-        if (!holds(key, expectedVersionId)) continue;
-        this.#set(key, { offset, value: null, versionId: NO_RECORD });
-      }
+    const content = contentOf({ value, offset });
+    if (content.kind === "barrier") return;
+    const { puts, deletes } = content.request;
+    for (const put of puts) {
+      if (!holds(put.key, put.expectedVersionId)) continue;
+      const versionId = this.#nextVersion++;
+      const wanted = Buffer.from(put.value).toString();
+      this.#puts.set(wanted, { offset, versionId });
+      this.#set(put.key, { offset, value: wanted, versionId });
+    }
+    for (const { key, expectedVersionId } of deletes) {
+      if (!holds(key, expectedVersionId)) continue;
+      this.#set(key, { offset, value: null, versionId: NO_RECORD });
     }
   }
 

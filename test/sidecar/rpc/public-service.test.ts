@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { EventEmitter, once } from "node:events";
 import { connect } from "node:net";
-import { status as Code } from "@grpc/grpc-js";
+import { type ServiceError, status as Code } from "@grpc/grpc-js";
 import { LIMITS } from "../../../sidecar/limits.ts";
 import { DETAILS_KEY, decodeErrorDetail } from "../../../sidecar/protocol/error-detail.ts";
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
@@ -27,6 +27,9 @@ import {
   openStream,
   within,
 } from "./harness.ts";
+
+/** 2^62 as a varint. */
+const NUMBER_ABOVE = Buffer.from([0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x40]);
 
 const LEADER = "leader.example:6648";
 
@@ -322,11 +325,46 @@ describe("Public API", () => {
     await callUnary(client, Api.write, put("a"));
   });
 
-  it("answers a message that does not decode with an error, and serves on", async () => {
-    const { public: client } = await open();
-    const broken = { ...Api.write, requestSerialize: () => Buffer.from([0x0f, 0xff, 0xff]) };
-    const error = await failure(callUnary(client, broken, put("a")));
-    assert.equal(error.code, Code.INTERNAL);
+  it("refuses a request whose bytes are no whole message, by name, and serves on", async () => {
+    let writes = 0;
+    const { public: client } = await open({
+      async write() {
+        writes++;
+        return WriteResponse.create({});
+      },
+    });
+    const whole = Api.write.requestSerialize(put("a"));
+    const tooBig = WriteRequest.create({ shard: 0, puts: [{ overrideVersionId: 5 }] });
+    const big = Buffer.concat([Api.write.requestSerialize(tooBig).subarray(0, -1), NUMBER_ABOVE]);
+    big[3] = (big[3] ?? 0) + NUMBER_ABOVE.length - 1;
+    for (const [bytes, text] of [
+      [Buffer.from([0x0f, 0xff, 0xff]), /^request has tag 15 of wire type 7 at byte 0/],
+      [Buffer.concat([whole, Buffer.from([0, 10, 0])]), /^request has tag 0 at byte/],
+      [Buffer.from([0, 0, 18, 2, 10, 0]), /^request has tag 0 at byte 0/],
+      [whole.subarray(0, -1), /^request has field 2 without an end/],
+      [Buffer.concat(Array(10_001).fill(whole.subarray(2))), /^request has more than 10000 op/],
+      [big, /^request cannot be decoded: .*2\^53/],
+    ] as const) {
+      const broken = { requestSerialize: () => bytes };
+      const error = await failure(callUnary(client, { ...Api.write, ...broken }, put("a")));
+      assert.equal(error.code, Code.INVALID_ARGUMENT);
+      assert.match(error.details, text);
+      const method = { ...Api.writeStream, ...broken };
+      const stream = client.makeBidiStreamRequest(
+        method.path,
+        method.requestSerialize,
+        method.responseDeserialize,
+        metadataOf({ "shard-id": "0" }),
+      );
+      const failed = within(once(stream, "error"));
+      stream.resume();
+      stream.write(put("a"));
+      const [streamed] = (await failed) as [ServiceError];
+      assert.equal(streamed.code, Code.INVALID_ARGUMENT);
+      assert.match(streamed.details, text);
+    }
+    assert.equal(writes, 0);
     await callUnary(client, Api.write, put("a"));
+    assert.equal(writes, 1);
   });
 });

@@ -6,7 +6,7 @@ import {
   refuseUnsupported,
   refuseUnsupportedRead,
 } from "../../../sidecar/state/request-validation.ts";
-import { VERSION_ID_MAX } from "../../../sidecar/state/version-counter.ts";
+import { VERSION_OVERRIDE_MAX } from "../../../sidecar/state/version-counter.ts";
 import { getRequest, put, remove } from "./state-fixture.ts";
 
 const fits = "k".repeat(LIMITS.keyBytesMax);
@@ -41,7 +41,7 @@ const refused: [Partial<WriteRequest>, ProtocolError["reason"], string][] = [
     "puts[0].client_identity",
   ],
   [
-    { puts: [put("a", "1", { overrideVersionId: VERSION_ID_MAX + 1 })] },
+    { puts: [put("a", "1", { overrideVersionId: VERSION_OVERRIDE_MAX + 1 })] },
     "INVALID_ARGUMENT",
     "puts[0].override_version_id",
   ],
@@ -70,7 +70,11 @@ describe("request validation", () => {
   }
 
   it("lets pass what is within the limits", () => {
-    const over = { overrideVersionId: VERSION_ID_MAX, expectedVersionId: -1, partitionKey: "p" };
+    const over = {
+      overrideVersionId: VERSION_OVERRIDE_MAX,
+      expectedVersionId: -1,
+      partitionKey: "p",
+    };
     const request = {
       puts: [put(fits, Buffer.alloc(LIMITS.valueBytesMax), over)],
       deletes: [remove(fits)],

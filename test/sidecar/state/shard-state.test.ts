@@ -352,4 +352,52 @@ describe("ShardState", () => {
       assert.equal((await state.checksum(NEVER)).checksum, checksum);
       await state.close();
     }));
+
+  it("applies many puts and deletes in turns, and nobody sees half of them", () =>
+    withState(async (state, log) => {
+      const names = Array.from({ length: 3_000 }, (_, n) => `k${n}`);
+      state.apply(log.write({ puts: names.slice(1_000).map((key) => put(key, "engine")) }));
+      await state.checkpoint();
+      state.apply(log.write({ puts: names.slice(2_000).map((key) => put(key, "table")) }));
+      const seen = (): (string | undefined)[] => [
+        ...names.map((key) => textOf(state.get(getRequest(key)))),
+        ...listOf(state),
+      ];
+      const before = seen();
+      const deletes = [...names.slice(500, 2_500), "new"].map((key) => remove(key));
+      const puts = [put("new", "1"), ...names.map((key) => put(key, "new"))];
+      const entry = log.write({ puts, deletes });
+      let done = false;
+      const applying = Promise.resolve(state.applyInTurns(entry)).finally(() => {
+        done = true;
+      });
+      const checkpoint = state.checkpoint();
+      let turns = 0;
+      while (!done) {
+        assert.deepEqual(seen(), before);
+        turns += 1;
+        await clock.yield();
+      }
+      assert.ok(turns >= 4, `${turns} turns`);
+      const response = await applying;
+      assert.equal(response?.puts.length, 3_001);
+      assert.ok(response.deletes.every(({ status }) => status === Status.OK));
+      assert.equal((await checkpoint).offset, entry.offset);
+      assert.deepEqual(listOf(state), [...names.slice(0, 500), ...names.slice(2_500)].sort());
+      assert.equal(textOf(state.get(getRequest("k2999"))), "new");
+    }));
+
+  it("lets other work run between many short delete ranges", () =>
+    withState(async (state, log) => {
+      const ranges = Array.from({ length: 500 }, (_, n) => ({
+        startInclusive: `k${n}`,
+        endExclusive: `k${n}`,
+      }));
+      state.apply(log.write({ puts: [put("a", "1")] }));
+      const deleteRanges = [...ranges, { startInclusive: "a", endExclusive: "b" }];
+      const applying = state.applyInTurns(log.write({ deleteRanges }));
+      assert.ok(applying instanceof Promise);
+      assert.equal((await applying)?.deleteRanges.length, 501);
+      assert.deepEqual(listOf(state), []);
+    }));
 });
