@@ -149,8 +149,11 @@ export class SnapshotInstall {
       session.refuse(closing);
       session.abort.abort(closing);
     }
-    await this.#receiver.close();
-    await Promise.allSettled([...this.#serving]);
+    try {
+      await this.#receiver.close();
+    } finally {
+      await Promise.allSettled([...this.#serving]);
+    }
   }
 
   async #serve(

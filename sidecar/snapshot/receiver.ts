@@ -1,4 +1,4 @@
-import { DiskError, type Disk } from "../lib/ports/disk.ts";
+import { DiskError, type Disk, isFatal } from "../lib/ports/disk.ts";
 import { type DuplexCall, TransportError } from "../lib/ports/duplex-call.ts";
 import { makeDirDurable } from "../lib/sealed-file.ts";
 import type { LogPosition, Offset, Term } from "../protocol/entry.ts";
@@ -349,10 +349,6 @@ function refusalOf(error: Error): Error {
     return new ProtocolError("NO_SPACE", `snapshot: ${error.message}`, { path: error.path });
   }
   return error;
-}
-
-function isFatal(error: unknown): boolean {
-  return error instanceof DiskError && error.fatal;
 }
 
 /** The stream being served, and how to end it. */

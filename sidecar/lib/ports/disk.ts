@@ -85,3 +85,8 @@ export class DiskError extends Error {
     this.fatal = options.fatal;
   }
 }
+
+/** True for a {@link DiskError} after which the process must end (R14). */
+export function isFatal(error: unknown): error is DiskError {
+  return error instanceof DiskError && error.fatal;
+}
