@@ -28,7 +28,7 @@ describe("storage work", () => {
     };
     const storage = {
       wal,
-      state: { applied: { offset: 50 } },
+      state: { applied: { offset: 50 }, stats: { bytes: 0 } },
       cache: { truncate: () => undefined },
     } as unknown as ReplicaStorage;
     const never = new Promise<void>(() => undefined);
@@ -62,7 +62,8 @@ describe("storage work", () => {
 
   it("keeps no waiter of who has gone, also when the storage was swapped meanwhile", async () => {
     const applied = { offset: 3 };
-    const storage = { wal: {}, state: { applied }, cache: {} } as unknown as ReplicaStorage;
+    const state = { applied, stats: { bytes: 0 } };
+    const storage = { wal: {}, state, cache: {} } as unknown as ReplicaStorage;
     const never = new Promise<void>(() => undefined);
     const clock = { monotonicMs: () => 0, nowMs: () => 0, sleep: () => never };
     const work = new StorageWork({
@@ -91,7 +92,7 @@ describe("storage work", () => {
           finish = resolve;
         }),
     };
-    const state = { applied: { offset: 0 } };
+    const state = { applied: { offset: 0 }, stats: { bytes: 0 } };
     const storage = { wal, state, cache: {} } as unknown as ReplicaStorage;
     const never = new Promise<void>(() => undefined);
     let now = 1_000;
