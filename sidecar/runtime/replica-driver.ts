@@ -3,10 +3,11 @@ import type { Effect, Reply } from "../core/effect.ts";
 import type { CoordinationInput, Input, RequestId } from "../core/input.ts";
 import { LogIndex } from "../core/log-index.ts";
 import { assert } from "../lib/assert.ts";
+import { everyStep } from "../lib/every-step.ts";
+import { isFatal } from "../lib/ports/disk.ts";
 import type { DuplexCall } from "../lib/ports/duplex-call.ts";
 import { LIMITS } from "../limits.ts";
-import { INVALID_OFFSET } from "../protocol/entry.ts";
-import type { Offset } from "../protocol/entry.ts";
+import { INVALID_OFFSET, type Offset } from "../protocol/entry.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type {
   GetRequest,
@@ -51,10 +52,8 @@ import type { ReplicaMetaStore } from "./replica-meta.ts";
 import type { NodeEnvironment } from "./replica-options.ts";
 import { ChangeLog } from "./change-log.ts";
 import { replicaStatus, statusSignature } from "./replica-status.ts";
-import { logDir, openStorage } from "./replica-storage.ts";
-import type { ReplicaStorage } from "./replica-storage.ts";
-import { formattedBefore } from "./shard-directories.ts";
-import type { ShardDirectories } from "./shard-directories.ts";
+import { logDir, openStorage, type ReplicaStorage } from "./replica-storage.ts";
+import { formattedBefore, type ShardDirectories } from "./shard-directories.ts";
 import { SnapshotInstall } from "./snapshot-install.ts";
 import type { StateRoom } from "./state-room.ts";
 import { NO_SPACE_RETRY_MS, StorageWork } from "./storage-work.ts";
@@ -286,18 +285,19 @@ export class ReplicaDriver implements ReplicaHandle {
     return this.#open().state.checksum(signal);
   }
 
-  /** Drains, syncs, makes a last checkpoint, and closes. */
-  async close(): Promise<void> {
+  /** Drains and closes; syncs and makes a last checkpoint, unless all is to be `deleted`. */
+  async close(options: { readonly deleted: boolean }): Promise<void> {
     const closing = new ProtocolError("RESOURCE_UNAVAILABLE", "this replica is closing");
     this.#stop.abort(closing);
     this.#incoming.closeAll();
-    await this.#outgoing.close();
-    await this.#install.close();
-    await this.#loop.stop();
-    this.#pending.close(closing);
-    await this.#outgoing.dropPins();
-    await this.#work.close();
-    await Promise.all(this.#tasks);
+    await everyStep([
+      () => this.#outgoing.close(),
+      () => this.#install.close(),
+      () => this.#loop.stop().finally(() => this.#pending.close(closing)),
+      () => this.#outgoing.dropPins(),
+      () => this.#work.close(options),
+      () => Promise.all(this.#tasks),
+    ]);
   }
 
   #perform(effect: Effect): Promise<void> | undefined {
@@ -469,7 +469,7 @@ export class ReplicaDriver implements ReplicaHandle {
   }
 
   #fail(error: unknown): void {
-    if (this.#stop.signal.aborted) return;
+    if (this.#stop.signal.aborted && !isFatal(error)) return;
     if (this.#noteCorruption(error)) return;
     this.#id.fatal(error instanceof Error ? error : new Error(String(error)));
   }

@@ -1,4 +1,5 @@
 import { assert } from "../lib/assert.ts";
+import { everyStep } from "../lib/every-step.ts";
 import type { Clock } from "../lib/ports/clock.ts";
 import { type Disk, isFatal } from "../lib/ports/disk.ts";
 import { LIMITS } from "../limits.ts";
@@ -376,8 +377,7 @@ export class ShardState {
       const { budget } = this.#options;
       budget.add(-this.#active.bytes - (this.#pending?.table.bytes ?? 0));
       budget.countShard(-1);
-      await this.#journal.close();
-      await this.#engine.close();
+      await everyStep([() => this.#journal.close(), () => this.#engine.close()]);
     });
   }
 

@@ -10,15 +10,15 @@ export type DiskAct =
   | "syncDir"
   | "remove"
   | "freeBytes";
-type Before = (act: DiskAct, path: string) => void;
+type Before = (act: DiskAct, path: string) => Promise<void> | void;
 
 /**
  * A disk that asks before what it does: `before` throws what the operation on this path shall fail
- * with (a rename's path is the new name). All else is done by `disk`.
+ * with, or keeps it waiting (a rename's path is the new name). All else is done by `disk`.
  */
 export function meddledDisk(disk: Disk, before: Before): Disk {
   const asked = async <T>(act: DiskAct, path: string, work: () => Promise<T>): Promise<T> => {
-    before(act, path);
+    await before(act, path);
     return work();
   };
   return {
@@ -41,11 +41,11 @@ function meddledFile(file: DiskFile, path: string, before: Before): DiskFile {
   return {
     read: (into, position) => file.read(into, position),
     write: async (parts, position) => {
-      before("write", path);
+      await before("write", path);
       await file.write(parts, position);
     },
     sync: async () => {
-      before("sync", path);
+      await before("sync", path);
       await file.sync();
     },
     truncate: (bytes) => file.truncate(bytes),

@@ -34,10 +34,10 @@ const DEADLINE_MS = 10_000;
 
 /**
  * What a test may do to messages between two nodes (returns what arrives), and to the disk: throws
- * what the operation on this path, below the node's name, fails with.
+ * what the operation on this path, which begins with the node's name, fails with.
  */
 export interface Meddling {
-  disk?: (act: DiskAct, path: string) => void;
+  disk?: (act: DiskAct, path: string) => Promise<void> | void;
   append?: (to: string, message: Append) => readonly Append[];
   chunk?: (to: string, message: SnapshotChunk) => readonly SnapshotChunk[];
 }
@@ -63,9 +63,9 @@ export class TestCluster {
   private constructor(root: string, options: Partial<ReplicaOptions>) {
     this.#root = root;
     this.#options = options;
-    this.#disk = meddledDisk(createNodeDisk(), (act, path) => {
-      this.meddling.disk?.(act, path.slice(root.length + 1));
-    });
+    this.#disk = meddledDisk(createNodeDisk(), (act, path) =>
+      this.meddling.disk?.(act, path.slice(root.length + 1)),
+    );
   }
 
   /** Starts a node's process. */
@@ -103,6 +103,14 @@ export class TestCluster {
     this.#nodes.delete(name);
     for (const sever of this.#severs.get(name) ?? []) sever();
     await node.close();
+  }
+
+  /** True while anything of the shard is on a disk of the node. */
+  async holdsFiles(name: string): Promise<boolean> {
+    const dirs = ["wal", "state"].map((dir) =>
+      join(this.#root, name, dir, NAMESPACE, String(SHARD)),
+    );
+    return (await Promise.all(dirs.map((dir) => this.#disk.exists(dir)))).includes(true);
   }
 
   /** Empties directories of a stopped node. */
