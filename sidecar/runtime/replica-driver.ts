@@ -134,7 +134,7 @@ export class ReplicaDriver implements ReplicaHandle {
     });
     const feed = (input: Input): void => this.#loop.feed(input);
     this.#pending = new PendingRequests((id) => feed({ kind: "cancelled", id }));
-    this.#incoming = new IncomingStreams(id.directories.uid, feed, () => this.#work.admit());
+    this.#incoming = new IncomingStreams(id.directories.uid, this.#loop, () => this.#work.admit());
     const fail = (error: unknown): void => this.#fail(error);
     id.meta.whenFull = (error) => this.#waitForSpace(error);
     this.#outgoing = new OutgoingStreams({ env, id, core: this.#core, feed, fail });
