@@ -1,5 +1,5 @@
 import { crcOf } from "./crc.ts";
-import type { Disk } from "./ports/disk.ts";
+import { type Disk, DiskError, madeFatal } from "./ports/disk.ts";
 
 /**
  * Small JSON documents that must never be half written: cookies, promises, the state pointer.
@@ -65,7 +65,10 @@ function bodyOf(path: string, text: string): unknown {
   return body;
 }
 
-/** Durably replaces the document at `path`. Rejects with the DiskError of the step that failed. */
+/**
+ * Durably replaces the document at `path`. Rejects with the DiskError of the step that failed,
+ * which is fatal once readers may see the new document.
+ */
 export async function writeSealed(
   disk: Disk,
   path: string,
@@ -75,7 +78,7 @@ export async function writeSealed(
   await replaceFile(disk, path, new TextEncoder().encode(render(kind, body)));
 }
 
-/** Durably gives the file at `path` these contents, all or nothing. */
+/** Durably gives the file at `path` these contents, all or nothing; fails as writeSealed does. */
 export async function replaceFile(disk: Disk, path: string, bytes: Uint8Array): Promise<void> {
   const aside = path + ASIDE_SUFFIX;
   const file = await disk.open(aside, { create: true });
@@ -83,11 +86,20 @@ export async function replaceFile(disk: Disk, path: string, bytes: Uint8Array): 
     await file.truncate(0);
     await file.write([bytes], 0);
     await file.sync();
-  } finally {
-    await file.close();
+  } catch (error) {
+    // Whether it closes is nothing beside a failed sync.
+    await file.close().catch(() => undefined);
+    throw error;
   }
+  await file.close();
   await disk.rename(aside, path);
-  await disk.syncDir(parentOf(path));
+  try {
+    await disk.syncDir(parentOf(path));
+  } catch (error) {
+    // The new contents are there and may go again: nobody can go on with the old ones or with
+    // these, whatever it was that failed (R14).
+    throw error instanceof DiskError ? madeFatal(error) : error;
+  }
 }
 
 /** Makes a directory and its parents so that they outlive a power loss. */

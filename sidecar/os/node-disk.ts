@@ -64,7 +64,8 @@ class NodeDisk implements Disk {
     try {
       await call(path, (done) => fs.fsync(fd, done), true);
     } finally {
-      await call(path, (done) => fs.close(fd, done));
+      // As final: it may stand for the failed sync before it.
+      await call(path, (done) => fs.close(fd, done), true);
     }
   }
 

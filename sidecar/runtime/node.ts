@@ -1,9 +1,10 @@
-import { type Disk, DiskError, type DiskLock } from "../lib/ports/disk.ts";
+import { type Disk, type DiskLock, isFatal } from "../lib/ports/disk.ts";
 import type { Clock } from "../lib/ports/clock.ts";
 import type { Logger } from "../lib/ports/logger.ts";
 import type { NodeMetrics } from "../lib/ports/metrics.ts";
 import type { Random } from "../lib/ports/random.ts";
 import { LIMITS } from "../limits.ts";
+import type { Term } from "../protocol/entry.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { NodeStatus, OpenShardRequest, ReplicaStatus } from "../protocol/gen/resilver.ts";
 import { SnapshotPins } from "../snapshot/pins.ts";
@@ -65,6 +66,16 @@ export async function openNode(options: NodeOptions): Promise<NodeRuntime> {
   }
 }
 
+/** A shard on its way out. */
+interface Deletion {
+  readonly replica: ReplicaDriver;
+  /** The replica's last promise, which an order to delete must not be older than. */
+  readonly term: Term;
+  closed: boolean;
+  /** Null: the last one failed, and another is due. */
+  attempt: Promise<void> | null;
+}
+
 class Node implements NodeRuntime {
   readonly node: string;
   readonly bootId: number;
@@ -75,9 +86,10 @@ class Node implements NodeRuntime {
   readonly #replicas = new Map<string, ReplicaDriver>();
   readonly #opening = new Map<string, Promise<ReplicaDriver>>();
   /**
-   * Shards whose files are being removed: nothing is opened, nor called gone, before that is done.
+   * Shards whose files are being removed, or could not be: nothing is opened, nor called gone,
+   * before that is done.
    */
-  readonly #deleting = new Map<string, Promise<void>>();
+  readonly #deletions = new Map<string, Deletion>();
   readonly #watchers: StatusWatchers;
   #reportFatal: (error: Error) => void = () => {};
   #closed = false;
@@ -153,9 +165,12 @@ class Node implements NodeRuntime {
   ): Promise<void> {
     const key = keyOf(namespace, shard);
     this.#checkStore(storeId);
+    // One that is only being opened must be gone afterwards too.
+    const opening = this.#opening.get(key);
+    if (opening !== undefined) await opening.catch(() => undefined);
     const replica = this.#replicas.get(key);
-    if (replica === undefined) return this.#deleting.get(key);
-    const own = replica.status().term;
+    const own = replica?.status().term ?? this.#deletions.get(key)?.term;
+    if (own === undefined) return;
     if (term < own) {
       throw new ProtocolError("INVALID_TERM", `term ${term}: this replica is in term ${own}`, {
         field: "term",
@@ -164,18 +179,43 @@ class Node implements NodeRuntime {
         term: String(own),
       });
     }
-    this.#replicas.delete(key);
-    const deleting = this.#remove(replica).finally(() => this.#deleting.delete(key));
-    this.#deleting.set(key, deleting);
-    await deleting;
+    if (replica !== undefined) {
+      this.#replicas.delete(key);
+      this.#deletions.set(key, { replica, term: own, closed: false, attempt: null });
+    }
+    await this.#finishDeletion(key);
     this.#watchers.changed(this.status().replicas);
   }
 
-  async #remove(replica: ReplicaDriver): Promise<void> {
-    const { namespace, shard } = replica;
-    const { walDir, stateDir, disk } = this.#options;
-    await replica.close();
-    await this.#orFatal(removeShard(disk, shardPaths({ walDir, stateDir, namespace, shard })));
+  /** Joins the attempt to remove a shard that is under way, or makes one. */
+  async #finishDeletion(key: string): Promise<void> {
+    const deletion = this.#deletions.get(key);
+    if (deletion === undefined) return;
+    deletion.attempt ??= this.#orFatal(this.#remove(deletion)).then(
+      () => void this.#deletions.delete(key),
+      (error: unknown) => {
+        deletion.attempt = null;
+        throw error;
+      },
+    );
+    await deletion.attempt;
+  }
+
+  async #remove(deletion: Deletion): Promise<void> {
+    const { namespace, shard } = deletion.replica;
+    const { walDir, stateDir, disk, logger } = this.#options;
+    if (!deletion.closed) {
+      deletion.closed = true;
+      try {
+        await deletion.replica.close({ deleted: true });
+      } catch (error) {
+        if (isFatal(error)) throw error;
+        // A full disk, say, which the removal makes room on: what was to be saved goes anyway.
+        const { message: reason } = error as Error;
+        logger.warn("replica to be deleted did not close in order", { namespace, shard, reason });
+      }
+    }
+    await removeShard(disk, shardPaths({ walDir, stateDir, namespace, shard }));
   }
 
   status(): NodeStatus {
@@ -194,8 +234,10 @@ class Node implements NodeRuntime {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    await Promise.allSettled([...this.#opening.values(), ...this.#deleting.values()]);
-    const closing = [...this.#replicas.values()].map((replica) => replica.close());
+    const attempts = [...this.#deletions.values()].map(({ attempt }) => attempt);
+    await Promise.allSettled([...this.#opening.values(), ...attempts]);
+    const open = [...this.#replicas.values()];
+    const closing = open.map((replica) => replica.close({ deleted: false }));
     const failed = (await Promise.allSettled(closing)).find((one) => one.status === "rejected");
     this.#watchers.close();
     await this.#env.pins.close();
@@ -215,7 +257,8 @@ class Node implements NodeRuntime {
   async #openOnce(request: OpenShardRequest): Promise<ReplicaDriver> {
     this.#checkStore(request.storeId);
     const key = keyOf(request.namespace, request.shard);
-    await this.#deleting.get(key);
+    // Looked at anew after each wait: another deletion may have begun.
+    while (this.#deletions.has(key)) await this.#finishDeletion(key);
     if (this.#closed) throw new ProtocolError("RESOURCE_UNAVAILABLE", "this node is closing");
     const open = this.#replicas.get(key) ?? this.#opening.get(key);
     if (open !== undefined) return open;
@@ -237,7 +280,7 @@ class Node implements NodeRuntime {
     try {
       return await work;
     } catch (error) {
-      if (error instanceof DiskError && error.fatal) this.#reportFatal(error);
+      if (isFatal(error)) this.#reportFatal(error);
       throw error;
     }
   }

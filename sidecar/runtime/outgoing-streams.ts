@@ -6,6 +6,7 @@ import { ProtocolError, type Reason } from "../protocol/errors.ts";
 import type { Peer } from "../protocol/gen/resilver.ts";
 import { sendSnapshot } from "../snapshot/sender.ts";
 import { CursorStream } from "./cursor-stream.ts";
+import { endsReplica } from "./final-error.ts";
 import type { ReplicaIdentity } from "./replica-identity.ts";
 import type { NodeEnvironment } from "./replica-options.ts";
 import type { TransferBytes } from "./replica-status.ts";
@@ -202,6 +203,9 @@ export class OutgoingStreams {
       logger.info("snapshot transfer is done", { ...fields, snapshotId, offset: base.offset });
       if (!signal.aborted) feed({ kind: "snapshotDone", cursorId, base });
     } catch (error) {
+      // Aborted or not: tried again, a failed sync seems to succeed, and the log would be trimmed
+      // on the strength of it.
+      if (endsReplica(error)) this.#o.fail(error);
       const reason = error instanceof Error ? error.message : String(error);
       keep = !(error instanceof ProtocolError && REFUSED_FOR_GOOD.has(error.reason));
       logger.warn("snapshot transfer failed", { ...fields, reason });

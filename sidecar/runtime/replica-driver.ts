@@ -3,10 +3,11 @@ import type { Effect, Reply } from "../core/effect.ts";
 import type { CoordinationInput, Input, RequestId } from "../core/input.ts";
 import { LogIndex } from "../core/log-index.ts";
 import { assert } from "../lib/assert.ts";
+import { everyStep } from "../lib/every-step.ts";
+import { isFatal } from "../lib/ports/disk.ts";
 import type { DuplexCall } from "../lib/ports/duplex-call.ts";
 import { LIMITS } from "../limits.ts";
-import { INVALID_OFFSET } from "../protocol/entry.ts";
-import type { Offset } from "../protocol/entry.ts";
+import { INVALID_OFFSET, type Offset } from "../protocol/entry.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type {
   GetRequest,
@@ -121,7 +122,7 @@ export class ReplicaDriver implements ReplicaHandle {
     });
     const feed = (input: Input): void => this.#loop.feed(input);
     this.#pending = new PendingRequests((id) => feed({ kind: "cancelled", id }));
-    this.#incoming = new IncomingStreams(id.directories.uid, feed, () => this.#work.admit());
+    this.#incoming = new IncomingStreams(id.directories.uid, this.#loop, () => this.#work.admit());
     const fail = (error: unknown): void => this.#fail(error);
     id.meta.whenFull = (error) => this.#waitForSpace(error);
     this.#outgoing = new OutgoingStreams({ env, id, core: this.#core, feed, fail });
@@ -280,18 +281,19 @@ export class ReplicaDriver implements ReplicaHandle {
     return this.#open().state.checksum(signal);
   }
 
-  /** Drains, syncs, makes a last checkpoint, and closes. */
-  async close(): Promise<void> {
+  /** Drains and closes; syncs and makes a last checkpoint, unless all is to be `deleted`. */
+  async close(options: { readonly deleted: boolean }): Promise<void> {
     const closing = new ProtocolError("RESOURCE_UNAVAILABLE", "this replica is closing");
     this.#stop.abort(closing);
     this.#incoming.closeAll();
-    await this.#outgoing.close();
-    await this.#install.close();
-    await this.#loop.stop();
-    this.#pending.close(closing);
-    await this.#outgoing.dropPins();
-    await this.#work.close();
-    await Promise.all(this.#tasks);
+    await everyStep([
+      () => this.#outgoing.close(),
+      () => this.#install.close(),
+      () => this.#loop.stop().finally(() => this.#pending.close(closing)),
+      () => this.#outgoing.dropPins(),
+      () => this.#work.close(options),
+      () => Promise.all(this.#tasks),
+    ]);
   }
 
   #perform(effect: Effect): Promise<void> | undefined {
@@ -458,7 +460,7 @@ export class ReplicaDriver implements ReplicaHandle {
   }
 
   #fail(error: unknown): void {
-    if (this.#stop.signal.aborted) return;
+    if (this.#stop.signal.aborted && !isFatal(error)) return;
     if (this.#noteCorruption(error)) return;
     this.#id.fatal(error instanceof Error ? error : new Error(String(error)));
   }

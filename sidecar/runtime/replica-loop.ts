@@ -7,8 +7,8 @@ import type { Replica } from "../core/replica.ts";
  * promise holds back everything behind it. Re-entrant feeds are queued, so a step never runs inside
  * another.
  *
- * The queue is bounded by its producers: each client request, stream and timer has at most a
- * bounded number of inputs under way.
+ * The queue is bounded by its producers: each client request and stream has at most a bounded
+ * number of inputs under way, and who could feed without end waits for `unblocked`.
  */
 export class ReplicaLoop {
   readonly #core: Replica;
@@ -43,8 +43,19 @@ export class ReplicaLoop {
     return this.#blocked === null ? 0 : this.#nowMs() - this.#blockedAtMs;
   }
 
+  /** A promise while an effect holds back what is fed. */
+  unblocked(): Promise<void> | undefined {
+    return this.#blocked === null ? undefined : this.#whileBlocked();
+  }
+
+  async #whileBlocked(): Promise<void> {
+    while (this.#blocked !== null) await this.#blocked;
+  }
+
   feed(input: Input): void {
     if (this.#stopped) return;
+    // Another one comes soon, with the time that it is then.
+    if (input.kind === "tick" && this.#blocked !== null) return;
     this.#queue.push(input);
     this.#drain();
   }

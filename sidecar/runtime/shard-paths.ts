@@ -1,5 +1,5 @@
 import type { Disk, DiskLock } from "../lib/ports/disk.ts";
-import { GarbledFileError, makeDirDurable } from "../lib/sealed-file.ts";
+import { GarbledFileError, makeDirDurable, parentOf } from "../lib/sealed-file.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { COOKIE_FILE, type Cookie, readCookie, readMasterCookie } from "./cookie.ts";
 
@@ -141,6 +141,7 @@ async function readOrNull(read: () => Promise<Cookie | null>): Promise<Cookie | 
 
 /**
  * Removes a shard from both volumes, its cookies first, so that a crash midway never looks whole.
+ * Fine to repeat.
  */
 export async function removeShard(disk: Disk, paths: ShardPaths): Promise<void> {
   for (const dir of [paths.walDir, paths.stateDir]) {
@@ -149,8 +150,9 @@ export async function removeShard(disk: Disk, paths: ShardPaths): Promise<void> 
     await disk.syncDir(dir);
   }
   for (const dir of [paths.walDir, paths.stateDir]) {
-    if (!(await disk.exists(dir))) continue;
+    // Also when it is gone: an earlier attempt may have failed before that was durable.
+    if (!(await disk.exists(parentOf(dir)))) continue;
     await disk.remove(dir);
-    await disk.syncDir(dir.slice(0, dir.lastIndexOf("/")));
+    await disk.syncDir(parentOf(dir));
   }
 }

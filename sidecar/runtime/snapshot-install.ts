@@ -1,7 +1,8 @@
 import type { Refusal } from "../core/effect.ts";
 import type { Input } from "../core/input.ts";
 import type { Replica } from "../core/replica.ts";
-import { DiskError } from "../lib/ports/disk.ts";
+import { InvariantError } from "../lib/assert.ts";
+import { isFatal } from "../lib/ports/disk.ts";
 import type { DuplexCall } from "../lib/ports/duplex-call.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type {
@@ -126,7 +127,8 @@ export class SnapshotInstall {
     } catch (error) {
       call.fail(error as Error);
       this.#failed(error as Error);
-      if (error instanceof DiskError && error.fatal) this.#o.id.fatal(error);
+      // Damage is not this replica's here, but the snapshot's.
+      if (isFatal(error) || error instanceof InvariantError) this.#o.id.fatal(error);
     } finally {
       this.#serving.delete(serving);
       this.#sessions.delete(streamId);
@@ -162,8 +164,11 @@ export class SnapshotInstall {
       session.refuse(closing);
       session.abort.abort(closing);
     }
-    await this.#receiver.close();
-    await Promise.allSettled([...this.#serving]);
+    try {
+      await this.#receiver.close();
+    } finally {
+      await Promise.allSettled([...this.#serving]);
+    }
   }
 
   async #serve(

@@ -1,5 +1,6 @@
 import type { Input } from "../core/input.ts";
 import type { Replica } from "../core/replica.ts";
+import { everyStep } from "../lib/every-step.ts";
 import { INVALID_OFFSET } from "../protocol/entry.ts";
 import type { LogEntry, Offset } from "../protocol/entry.ts";
 import { ProtocolError } from "../protocol/errors.ts";
@@ -199,17 +200,33 @@ export class StorageWork {
     return this.#syncing ?? undefined;
   }
 
-  /** Syncs the log and closes both; a small checkpoint saves the next start a replay. */
-  async close(): Promise<void> {
+  /**
+   * Closes log and state, each whatever the other comes to. What is not going to be `deleted` is
+   * synced first, and a small checkpoint saves the next start a replay.
+   */
+  async close({ deleted }: { readonly deleted: boolean }): Promise<void> {
     const storage = this.#storage;
     if (storage === null) return;
     await this.pause();
-    await storage.wal.sync();
-    if (storage.state.stats.tableBytes < LAST_CHECKPOINT_BYTES_MAX) {
-      await storage.state.checkpoint();
+    await everyStep([
+      () => (deleted ? undefined : this.#lastCheckpoint(storage)),
+      () => storage.state.close(),
+      () => storage.wal.close(),
+    ]);
+  }
+
+  async #lastCheckpoint({ wal, state }: ReplicaStorage): Promise<void> {
+    await wal.sync();
+    if (state.stats.tableBytes >= LAST_CHECKPOINT_BYTES_MAX) return;
+    try {
+      await state.checkpoint();
+    } catch (error) {
+      // Nothing is lost: the log keeps it all.
+      if (!isFull(error)) throw error;
+      this.#o.env.logger.warn("no room for a last checkpoint, the next start replays the log", {
+        reason: (error as Error).message,
+      });
     }
-    await storage.state.close();
-    await storage.wal.close();
   }
 
   async #sync(): Promise<void> {

@@ -1,4 +1,4 @@
-import { DiskError, type Disk } from "../lib/ports/disk.ts";
+import { DiskError, type Disk, isFatal, madeFatal } from "../lib/ports/disk.ts";
 import { type DuplexCall, TransportError } from "../lib/ports/duplex-call.ts";
 import { makeDirDurable } from "../lib/sealed-file.ts";
 import type { LogPosition, Offset, Term } from "../protocol/entry.ts";
@@ -315,10 +315,13 @@ export class SnapshotReceiver {
     try {
       await writePointer(disk, stateDir, pointer);
     } catch (error) {
-      // A full disk leaves the old pointer: the new state would only keep it full.
-      const fatal = !(error instanceof DiskError) || error.fatal;
-      const committed = fatal || (await readPointer(disk, stateDir))?.dir === pointer.dir;
-      if (!committed) await disk.remove(`${stateDir}/${pointer.dir}`);
+      if (!(error instanceof DiskError) || error.fatal) throw error;
+      // Null: it cannot be read. Only where the old pointer is seen to stand may the replica go on
+      // with the old state; the next process finds its way from either.
+      const named = await readPointer(disk, stateDir).catch(() => null);
+      if (named === null || named.dir === pointer.dir) throw madeFatal(error);
+      // A full disk, say: the new state would only keep it full.
+      await disk.remove(`${stateDir}/${pointer.dir}`);
       throw error;
     }
   }
@@ -349,10 +352,6 @@ function refusalOf(error: Error): Error {
     return new ProtocolError("NO_SPACE", `snapshot: ${error.message}`, { path: error.path });
   }
   return error;
-}
-
-function isFatal(error: unknown): boolean {
-  return error instanceof DiskError && error.fatal;
 }
 
 /** The stream being served, and how to end it. */

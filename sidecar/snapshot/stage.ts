@@ -1,4 +1,4 @@
-import type { Disk } from "../lib/ports/disk.ts";
+import { type Disk, isFatal } from "../lib/ports/disk.ts";
 import type { SnapshotChunk } from "../protocol/gen/resilver.ts";
 import { type Manifest, refusal } from "./manifest.ts";
 import {
@@ -142,9 +142,13 @@ export class Stage {
     this.#finished = true;
   }
 
-  /** Closes the writer. The files stay, and what was recorded of them. */
+  /**
+   * Closes the writer. The files stay, and what was recorded of them. Rejects with the error of a
+   * sync that nobody has heard of yet when the process must end because of it (R14).
+   */
   async close(): Promise<void> {
     await this.#syncing;
+    if (isFatal(this.#syncError)) throw this.#syncError;
     if (!this.#finished) await this.#writer.abort();
   }
 

@@ -73,7 +73,7 @@ export class PairFramer {
 
 /**
  * Puts the pairs of a stream together again. Pairs are views into the pushed bytes where they can
- * be.
+ * be; once a push has yielded its last pair, its bytes are the caller's again.
  */
 export class PairParser {
   #rest: Buffer = Buffer.alloc(0);
@@ -93,7 +93,8 @@ export class PairParser {
       yield [data.subarray(at + LENGTH_BYTES, keyEnd), value];
       at = valueEnd;
     }
-    this.#rest = data.subarray(at);
+    // A copy: the caller may receive the next bytes into the same buffer.
+    this.#rest = Buffer.from(data.subarray(at));
   }
 
   /** Throws {@link StateCorrupt} when the stream ended inside a pair. */

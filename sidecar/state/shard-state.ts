@@ -1,6 +1,7 @@
 import { assert } from "../lib/assert.ts";
+import { everyStep } from "../lib/every-step.ts";
 import type { Clock } from "../lib/ports/clock.ts";
-import type { Disk } from "../lib/ports/disk.ts";
+import { type Disk, isFatal } from "../lib/ports/disk.ts";
 import { LIMITS } from "../limits.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { LOG_START, type LogEntry, type LogPosition, type Offset } from "../protocol/entry.ts";
@@ -88,6 +89,8 @@ export class ShardState {
   #pending: PendingCheckpoint | null = null;
   /** The pending checkpoint is on its way; otherwise an attempt failed and another is due. */
   #writing = false;
+  /** Ended an attempt for good: a failed sync seems to succeed when it is tried again (R14). */
+  #broken: Error | null = null;
   /** What reads see. */
   #applied: LogPosition;
   /** The entry being applied; ahead of #applied between its steps. */
@@ -305,6 +308,7 @@ export class ShardState {
   async #finishPending(): Promise<void> {
     const pending = this.#pending;
     assert(pending !== null, "no checkpoint is pending");
+    if (this.#broken !== null) throw this.#broken;
     const { clock } = this.#options;
     this.#writing = true;
     try {
@@ -313,6 +317,9 @@ export class ShardState {
       // The table still shadows the engine meanwhile.
       const { cacheEntriesPerShard } = this.#options.budget;
       await this.#cache.setAll(pending.table, cacheEntriesPerShard, clock);
+    } catch (error) {
+      if (isFatal(error)) this.#broken = error;
+      throw error;
     } finally {
       this.#writing = false;
     }
@@ -371,8 +378,7 @@ export class ShardState {
       const { budget } = this.#options;
       budget.add(-this.#active.bytes - (this.#pending?.table.bytes ?? 0));
       budget.countShard(-1);
-      await this.#journal.close();
-      await this.#engine.close();
+      await everyStep([() => this.#journal.close(), () => this.#engine.close()]);
     });
   }
 

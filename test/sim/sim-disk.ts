@@ -8,6 +8,9 @@ import {
 import { Chance } from "./chance.ts";
 import { SimDirectory, SimFile } from "./sim-inode.ts";
 
+/** What a disk without a quota says is free. */
+const FREE_BYTES_MAX = 2 ** 50;
+
 /** How a simulated disk behaves. */
 export interface SimDiskOptions {
   /** Decides what a power loss keeps. */
@@ -151,7 +154,9 @@ export class SimDisk implements Disk {
 
   async freeBytes(path: string): Promise<number> {
     await this.#begin(null, path);
-    return Math.max(0, this.#quotaBytes - this.#root.usedBytes());
+    const free = Math.max(0, this.#quotaBytes - this.#root.usedBytes());
+    // No real disk is without end, and messages hold whole numbers only.
+    return Math.min(free, FREE_BYTES_MAX);
   }
 
   async usedBytes(path: string): Promise<number> {

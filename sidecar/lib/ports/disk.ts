@@ -85,3 +85,14 @@ export class DiskError extends Error {
     this.fatal = options.fatal;
   }
 }
+
+/** The same failure where it cannot be undone or tried again: the process must end (R14). */
+export function madeFatal(error: DiskError): DiskError {
+  const { code, path, message } = error;
+  return error.fatal ? error : new DiskError(code, path, message, { fatal: true, cause: error });
+}
+
+/** True for a {@link DiskError} after which the process must end (R14). */
+export function isFatal(error: unknown): error is DiskError {
+  return error instanceof DiskError && error.fatal;
+}

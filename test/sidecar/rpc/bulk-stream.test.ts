@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { connect, createServer, type Socket } from "node:net";
 import type { DuplexCall } from "../../../sidecar/lib/ports/duplex-call.ts";
 import { TransportError } from "../../../sidecar/lib/ports/duplex-call.ts";
@@ -23,6 +24,7 @@ import {
 import { GrpcPeerTransport } from "../../../sidecar/rpc/peer-client.ts";
 import { replicationService } from "../../../sidecar/rpc/replication-service.ts";
 import { RpcServer } from "../../../sidecar/rpc/server.ts";
+import { engines, NEVER, openState, put, TestLog, withDir } from "../state/state-fixture.ts";
 import { FakeRuntime, fakeReplica } from "./fake-runtime.ts";
 import { type Harness, openHarness, within } from "./harness.ts";
 
@@ -98,6 +100,39 @@ describe("bulk stream", () => {
     );
     assert.deepEqual(seen, PEER);
   });
+
+  it("carries records that a chunk ends within, when the next one comes late", () =>
+    withDir(async (dir) => {
+      const state = await openState(join(dir, "from"));
+      const puts = Array.from({ length: 50 }, (_, at) => put(`k/${at}`, Buffer.alloc(1_000, at)));
+      state.apply(new TestLog().write({ puts }));
+      const pin = await state.pin();
+      const writer = await engines.writer(join(dir, "to"), "RECORDS");
+      serve = async (_peer, call) => {
+        for await (const { chunkIndex, content } of call.messages) {
+          await writer.append(content);
+          call.write(SnapshotResponse.create({ resumeChunk: chunkIndex + 1 }));
+        }
+        await writer.finish();
+      };
+      const call = open();
+      const answers = call.messages[Symbol.asyncIterator]();
+      let sent = 0;
+      for await (const content of pin.engine.records(4_096)) {
+        call.write(SnapshotChunk.create({ chunkIndex: sent++, content }));
+        // Not before the one before it was written, when its buffer is free again.
+        const answer = await within(answers.next());
+        assert.equal(answer.value?.resumeChunk, sent);
+      }
+      call.end();
+      assert.equal((await within(answers.next())).done, true);
+      assert.ok(sent > 10, `${sent} chunks`);
+      const copy = await openState(join(dir, "to"));
+      assert.deepEqual(await copy.checksum(NEVER), await state.checksum(NEVER));
+      await copy.close();
+      await pin.release();
+      await state.close();
+    }));
 
   it("brings a refusal with its reason and details, also from before anything was read", async () => {
     serve = async () => {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Disk } from "../../../sidecar/lib/ports/disk.ts";
 import type { DuplexCall } from "../../../sidecar/lib/ports/duplex-call.ts";
 import { SILENT_LOGGER } from "../../../sidecar/lib/ports/logger.ts";
 import { NO_METRICS } from "../../../sidecar/lib/ports/metrics.ts";
@@ -23,6 +24,7 @@ import {
   type ReplicaOptions,
 } from "../../../sidecar/runtime/replica-options.ts";
 import { lmdbEngineFactory } from "../../../sidecar/state/lmdb-engine.ts";
+import { type DiskAct, meddledDisk } from "../../support/meddled-disk.ts";
 import { memoryCall, type MemoryCallOptions } from "../../support/memory-call.ts";
 
 export const NAMESPACE = "default";
@@ -30,8 +32,12 @@ export const SHARD = 0;
 export const STORE = "store-1";
 const DEADLINE_MS = 10_000;
 
-/** What a test may do to messages between two nodes; returns what arrives. */
+/**
+ * What a test may do to messages between two nodes (returns what arrives), and to the disk: throws
+ * what the operation on this path, which begins with the node's name, fails with.
+ */
 export interface Meddling {
+  disk?: (act: DiskAct, path: string) => Promise<void> | void;
   append?: (to: string, message: Append) => readonly Append[];
   chunk?: (to: string, message: SnapshotChunk) => readonly SnapshotChunk[];
 }
@@ -44,7 +50,7 @@ export class TestCluster {
   readonly #options: Partial<ReplicaOptions>;
   readonly #nodes = new Map<string, NodeRuntime>();
   readonly #severs = new Map<string, Set<() => void>>();
-  readonly #disk = createNodeDisk();
+  readonly #disk: Disk;
   /** What ended a node by itself. */
   readonly fatal: Error[] = [];
 
@@ -57,6 +63,9 @@ export class TestCluster {
   private constructor(root: string, options: Partial<ReplicaOptions>) {
     this.#root = root;
     this.#options = options;
+    this.#disk = meddledDisk(createNodeDisk(), (act, path) =>
+      this.meddling.disk?.(act, path.slice(root.length + 1)),
+    );
   }
 
   /** Starts a node's process. */
@@ -94,6 +103,14 @@ export class TestCluster {
     this.#nodes.delete(name);
     for (const sever of this.#severs.get(name) ?? []) sever();
     await node.close();
+  }
+
+  /** True while anything of the shard is on a disk of the node. */
+  async holdsFiles(name: string): Promise<boolean> {
+    const dirs = ["wal", "state"].map((dir) =>
+      join(this.#root, name, dir, NAMESPACE, String(SHARD)),
+    );
+    return (await Promise.all(dirs.map((dir) => this.#disk.exists(dir)))).includes(true);
   }
 
   /** Empties directories of a stopped node. */

@@ -121,6 +121,16 @@ describe("replica meta", () => {
     await assert.rejects(store.update({ term: 2 }), (error) => error === lost);
   });
 
+  it("does not go on once a promise that is not durable can be read (R14)", async () => {
+    const disk = await formatted();
+    const store = await ReplicaMetaStore.open(disk, DIR, "u1");
+    // The directory cannot be opened: nothing is lost yet, and nothing is certain either.
+    const busy = new DiskError("IO", DIR, "EMFILE: too many open files", { fatal: false });
+    disk.failOn = { match: /^syncDir/, error: busy };
+    await assert.rejects(store.update({ term: 1 }), { code: "IO", fatal: true });
+    assert.equal((await readReplicaMeta(disk, DIR))?.term, 1);
+  });
+
   it("saves a promise on a full volume, in the space kept for it; later when even that is gone", async () => {
     const disk = new SimDisk({ seed: 1, quotaBytes: SPACE_RESERVE_BYTES + 64 * 1024 });
     await disk.makeDir(DIR);

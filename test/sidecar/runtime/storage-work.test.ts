@@ -62,11 +62,8 @@ describe("storage work", () => {
 
   it("keeps no waiter of who has gone, also when the storage was swapped meanwhile", async () => {
     const applied = { offset: 3 };
-    const storage = {
-      wal: {},
-      state: { applied, stats: { bytes: 0 } },
-      cache: {},
-    } as unknown as ReplicaStorage;
+    const state = { applied, stats: { bytes: 0 } };
+    const storage = { wal: {}, state, cache: {} } as unknown as ReplicaStorage;
     const never = new Promise<void>(() => undefined);
     const clock = { monotonicMs: () => 0, nowMs: () => 0, sleep: () => never };
     const work = new StorageWork({

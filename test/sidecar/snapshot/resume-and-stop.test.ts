@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { DiskError } from "../../../sidecar/lib/ports/disk.ts";
 import { TransportError } from "../../../sidecar/lib/ports/duplex-call.ts";
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
 import { SnapshotFormat } from "../../../sidecar/protocol/gen/resilver.ts";
@@ -94,6 +95,25 @@ describe("snapshot transfer", () => {
       assert.deepEqual((await attempt(target, sourceOf(content), { send })).sent, BASE);
       assert.deepEqual(await target.disk.list(STATE), ["CURRENT", "state-0", "state-1"]);
       assert.deepEqual(await target.state(), content);
+    });
+
+    it("not with another snapshot after a failed sync, which ends the process (R14)", async () => {
+      for (const end of ["replaced", "closed"] as const) {
+        const target = await Target.prepared();
+        const error = new DiskError("IO", "staging-snap-1", "lost", { fatal: true });
+        target.disk.failOn = { match: /^sync .*staging-snap-1\/data/u, error };
+        // The third chunk starts the sync, and none comes after it to hear how that went.
+        const first = await attempt(target, sourceOf(CONTENT), { wire: cut(3) });
+        assert.ok(first.received instanceof TransportError);
+        target.disk.failOn = null;
+        if (end === "closed") {
+          await assert.rejects(target.receiver.close(), error);
+          continue;
+        }
+        const send = { snapshotId: "snap-2" };
+        const { received } = await attempt(target, sourceOf(contentOf(500, 7)), { send });
+        assert.equal(received, error);
+      }
     });
 
     it("when everything was there but the install was not wanted any more", async () => {

@@ -1,10 +1,17 @@
 import assert from "node:assert/strict";
 import { DiskError } from "../../../sidecar/lib/ports/disk.ts";
 import { TransportError } from "../../../sidecar/lib/ports/duplex-call.ts";
+import { ASIDE_SUFFIX } from "../../../sidecar/lib/sealed-file.ts";
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
 import { SnapshotFormat } from "../../../sidecar/protocol/gen/resilver.ts";
 import { RateLimiter } from "../../../sidecar/snapshot/rate-limiter.ts";
-import { dropOldStates, readPointer } from "../../../sidecar/snapshot/state-pointer.ts";
+import {
+  CURRENT_FILE,
+  dropOldStates,
+  openCurrent,
+  readPointer,
+} from "../../../sidecar/snapshot/state-pointer.ts";
+import { meddledDisk } from "../../support/meddled-disk.ts";
 import {
   BASE,
   CHUNK,
@@ -229,6 +236,38 @@ describe("snapshot transfer", () => {
       const { received, sent } = await attempt(target, sourceOf(CONTENT));
       assert.equal(received, error);
       assert.ok(sent instanceof Error);
+    }
+  });
+
+  it("ends the process unless the old pointer is seen to stand after a failed commit (R14)", async () => {
+    const busy = new DiskError("IO", STATE, "EMFILE: too many open files", { fatal: false });
+    const pointer = `${STATE}/${CURRENT_FILE}`;
+    for (const [what, fatal] of [
+      ["sync", true],
+      ["rename", false],
+      ["rename and read", true],
+      ["rename, though it was done", true],
+    ] as const) {
+      const disk = await preparedDisk();
+      let renaming = false;
+      const meddled = meddledDisk(disk, (act, path) => {
+        const first = act === "rename" && path === pointer;
+        renaming ||= first;
+        if (what === "sync" ? act === "syncDir" && renaming : first) {
+          if (what.endsWith("done")) void disk.rename(`${pointer}${ASIDE_SUFFIX}`, pointer);
+          throw busy;
+        }
+        if (renaming && what.endsWith("read") && act === "readFile") throw busy;
+      });
+      const { received } = await attempt(Target.on(meddled), sourceOf(CONTENT));
+      assert.ok(received instanceof DiskError, what);
+      assert.equal(received.fatal, fatal, what);
+      const names = fatal ? ["state-0", "state-1"] : ["state-0"];
+      const states = (await disk.list(STATE)).filter((name) => name.startsWith("state-"));
+      assert.deepEqual(states, names, what);
+      const { dir } = await openCurrent(disk, STATE, "u1", { dropOld: false });
+      const moved = what === "sync" || what.endsWith("done");
+      assert.equal(dir, moved ? "state-1" : "state-0", what);
     }
   });
 

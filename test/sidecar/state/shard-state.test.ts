@@ -2,11 +2,13 @@ import assert from "node:assert/strict";
 import { DiskError } from "../../../sidecar/lib/ports/disk.ts";
 import { LIMITS } from "../../../sidecar/limits.ts";
 import { KeyComparisonType, Status } from "../../../sidecar/protocol/gen/oxia-client.ts";
+import type { EngineFactory } from "../../../sidecar/state/engine.ts";
 import { lmdbEngineFactory } from "../../../sidecar/state/lmdb-engine.ts";
 import type { ShardState } from "../../../sidecar/state/shard-state.ts";
 import {
   clock,
   disk,
+  engines,
   getRequest,
   listOf,
   NEVER,
@@ -281,6 +283,29 @@ describe("ShardState", () => {
       assert.equal((await state.checkpoint()).offset, 1);
       assert.equal(state.stats.tableBytes, 0);
       assert.equal(listOf(state).length, 2_501);
+      await state.close();
+    }));
+
+  it("writes nothing more after a failed sync, which the next one would not show (R14)", () =>
+    withDir(async (dir) => {
+      const error = new DiskError("IO", dir, "sync failed", { fatal: true });
+      let failing = true;
+      const engine: EngineFactory = {
+        ...engines,
+        open: async (path) => {
+          const opened = await engines.open(path);
+          const write = opened.write.bind(opened);
+          opened.write = async (batch) => (failing ? Promise.reject(error) : write(batch));
+          return opened;
+        },
+      };
+      const state = await openState(dir, { engine });
+      state.apply(new TestLog().write({ puts: [put("a", "1")] }));
+      await assert.rejects(state.pin(), error);
+      failing = false;
+      await assert.rejects(state.checkpoint(), error);
+      await assert.rejects(state.pin(), error);
+      assert.equal(state.durable.offset, -1);
       await state.close();
     }));
 
