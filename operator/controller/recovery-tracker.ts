@@ -82,8 +82,12 @@ export class RecoveryTracker {
   ): void {
     const { node, replicaUid, reason = "Requested" } = member;
     if (tracked === undefined || tracked.uid !== replicaUid) {
-      // Already enrolled when first seen: an earlier process told of its start.
-      this.#track(node, { uid: replicaUid, oldUid: "", reason, detectedAtMs: null }, nowMs);
+      // Already enrolled when first seen: an earlier process told of its start. Not enrolled yet: a
+      // voter whose disk went back.
+      const isNew = member.enrolTerm === undefined;
+      const oldUid = isNew ? replicaUid : "";
+      const detectedAtMs = isNew ? nowMs : null;
+      this.#track(node, { uid: replicaUid, oldUid, reason, detectedAtMs }, nowMs);
     }
     const current = this.#tracked.get(node);
     if (current === undefined) return;

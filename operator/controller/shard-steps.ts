@@ -4,12 +4,12 @@
  */
 import { ProtocolError } from "../../sidecar/protocol/errors.ts";
 import type { ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
-import { newest, withAckedTerm, withRegressed } from "../core/election.ts";
+import { type FenceReply, newest, withAckedTerm, withRegressed } from "../core/election.ts";
 import { withJoint, withNext, withoutJoint, withoutMember, withoutNext } from "../core/ensemble.ts";
 import { withLearner, withPromoted, type MemberAction } from "../core/membership.ts";
 import { withBootstrap, withClaims, type Action } from "../core/plan.ts";
 import { voterSetsText } from "../core/quorum.ts";
-import { memberOn, voterSets, type ShardRecord } from "../core/record.ts";
+import { memberOn, voterSets, type RecordMember, type ShardRecord } from "../core/record.ts";
 import { callNewTerm, wentBack } from "./election-run.ts";
 import { RecordConflict } from "./ports.ts";
 import {
@@ -136,14 +136,32 @@ async function attach(context: ShardContext, node: string, signal: AbortSignal):
   const { keeper } = context;
   const member = memberOn(keeper.record, node);
   if (member === undefined) return;
-  const reply = await callNewTerm(context, keeper.record, member, signal);
-  if (wentBack(keeper.record, reply)) {
+  const reply = await fencedOrLost(context, member, signal);
+  if (reply === null || wentBack(keeper.record, reply)) {
     await keeper.save(withRegressed(keeper.record, node), signal);
     return;
   }
   const acked = withAckedTerm(keeper.record, reply);
   if (acked !== keeper.record) await keeper.save(acked, signal);
   await addFollower(context, keeper.record, node, reply.head, signal);
+}
+
+/**
+ * The answer to NewTerm; null when the recorded replica itself says that it is no member: a voter
+ * was one, so that its disk was set back to before that (R3).
+ */
+async function fencedOrLost(
+  context: ShardContext,
+  member: RecordMember,
+  signal: AbortSignal,
+): Promise<FenceReply | null> {
+  try {
+    return await callNewTerm(context, context.keeper.record, member, signal);
+  } catch (error) {
+    const says = error instanceof ProtocolError && error.reason === "NODE_IS_NOT_MEMBER";
+    if (says && error.metadata["observedUid"] === member.replicaUid) return null;
+    throw error;
+  }
 }
 
 async function addFollower(

@@ -98,7 +98,9 @@ export class FakeReplica {
   newTerm(term: number, bootstrap: boolean, ackedTerm: number | undefined): void {
     if (term < this.term) throw new ProtocolError("INVALID_TERM", `${term} < ${this.term}`);
     const fresh = this.status === ServingStatus.NOT_MEMBER;
-    if (fresh && !bootstrap) throw new ProtocolError("NODE_IS_NOT_MEMBER", "not a member");
+    if (fresh && !(bootstrap && !this.formattedBefore)) {
+      throw new ProtocolError("NODE_IS_NOT_MEMBER", "not a member", { observedUid: this.uid });
+    }
     this.previousTerm = this.rolledBack ? Math.min(this.previousTerm, this.term) : this.term;
     this.rolledBack = ackedTerm !== -1 && (this.rolledBack || this.term < (ackedTerm ?? -1));
     this.term = term;
@@ -181,6 +183,7 @@ export class FakeReplica {
         node,
         replicaUid: fed.uid,
         role: fed.role,
+        state: others.get(node)?.term === this.term ? "Stream" : "Down",
         reachedTarget: fed.role === MemberRole.LEARNER && fed.acked >= fed.target && fed.acked >= 0,
         observedUid: others.get(node)?.uid === fed.uid ? "" : (others.get(node)?.uid ?? ""),
       })),

@@ -91,3 +91,35 @@ for (const lost of [0, 1, 3]) {
     });
   });
 }
+
+describe("a voter whose disk was set back to before it was a member", () => {
+  it("is rebuilt, though nothing but its own word shows it (R3)", async () => {
+    const cluster = new FakeCluster(["a", "b", "c"]);
+    const coordinator = cluster.coordinator();
+    const running = coordinator.run();
+    await cluster.untilSteady();
+    const victim = ["a", "b", "c"].find((name) => name !== cluster.leader()) ?? "";
+    const uid = cluster.wipe(victim);
+    const setBack = cluster.replica(victim).copyVolume();
+    await cluster.clock.until("rebuilt", 20_000, () => {
+      const member = cluster.record.members.find(({ node }) => node === victim);
+      return member?.replicaUid === uid && member.role === "voter";
+    });
+    await cluster.untilSteady();
+    cluster.kill(victim);
+    setBack();
+    // The number of the process that starts on the copy is that of the one that promised.
+    cluster.replica(victim).bootCounter -= 1;
+    cluster.start(victim);
+    await cluster.clock.until("it learns", 20_000, () =>
+      cluster.events.some(
+        (event) => event.kind === "recoveryStarted" && event.reason === "RolledBack",
+      ),
+    );
+    await cluster.untilSteady();
+    await cluster.write("later");
+    await coordinator.close();
+    await running;
+    await cluster.close();
+  });
+});
