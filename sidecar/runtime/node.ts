@@ -13,6 +13,7 @@ import { MemoryBudget } from "../state/memory-budget.ts";
 import type { NodeRuntime, PeerTransport, ReplicaHandle } from "./ports.ts";
 import { ReplicaDriver } from "./replica-driver.ts";
 import { ReplicaMetaStore } from "./replica-meta.ts";
+import { snapshotReserveBytes } from "./replica-options.ts";
 import type { NodeEnvironment, ReplicaOptions } from "./replica-options.ts";
 import { openStorage, StorageCorrupt } from "./replica-storage.ts";
 import type { ReplicaStorage } from "./replica-storage.ts";
@@ -277,7 +278,8 @@ class Node implements NodeRuntime {
     const isOrdered = meta.current.keySorting !== 0 || meta.current.member;
     if (!directories.setAsidePending && isOrdered)
       storage = await openStorage(this.#env, directories, meta.current);
-    const room = new StateRoom(disk, directories.stateDir, this.#env.options.freeBytesMin);
+    const reserveBytes = snapshotReserveBytes(this.#env.options);
+    const room = new StateRoom(disk, directories.stateDir, reserveBytes);
     // Before it is first heard of: that a snapshot does not fit is known before one is sent.
     await room.measure();
     const { namespace, shard, storeId } = request;

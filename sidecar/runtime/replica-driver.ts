@@ -129,6 +129,7 @@ export class ReplicaDriver implements ReplicaHandle {
       env,
       core: this.#core,
       logDir: logDir(id.directories),
+      stateDir: id.directories.stateDir,
       signal: this.#stop.signal,
       feed,
       outcome: (offset, response) => this.#outcome(offset, response),

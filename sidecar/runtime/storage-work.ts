@@ -23,8 +23,9 @@ const LAST_CHECKPOINT_BYTES_MAX = 16 * 1024 * 1024;
 export interface StorageWorkOptions {
   readonly env: NodeEnvironment;
   readonly core: Replica;
-  /** The log's directory, whose volume is watched. */
+  /** The directories of log and state, whose volumes are watched. */
   readonly logDir: string;
+  readonly stateDir: string;
   /** Ends with the replica. */
   readonly signal: AbortSignal;
   readonly feed: (input: Input) => void;
@@ -72,8 +73,7 @@ export class StorageWork {
   get spaceRefusal(): ProtocolError | null {
     const noSpace = this.#keeper?.noSpace ?? null;
     if (noSpace === null) return null;
-    const { path, freeBytes } = noSpace;
-    const allowed = `>= ${this.#o.env.options.clientFreeBytesMin}`;
+    const { path, freeBytes, allowed } = noSpace;
     const text = `the volume of ${path} has ${freeBytes} bytes free, writes need ${allowed}`;
     const metadata = { field: "free bytes", value: String(freeBytes), allowed };
     return new ProtocolError("NO_SPACE", text, metadata);
@@ -105,6 +105,7 @@ export class StorageWork {
     this.#keeper = new LogKeeper({
       wal,
       dir: this.#o.logDir,
+      stateDir: this.#o.stateDir,
       state,
       disk,
       clock,
@@ -205,7 +206,10 @@ export class StorageWork {
     await this.pause();
     await storage.wal.sync();
     if (storage.state.stats.tableBytes < LAST_CHECKPOINT_BYTES_MAX) {
-      await storage.state.checkpoint();
+      await storage.state.checkpoint().catch((error: unknown) => {
+        if (!isFull(error)) throw error;
+        // The log holds it all: the next start replays it.
+      });
     }
     await storage.state.close();
     await storage.wal.close();
