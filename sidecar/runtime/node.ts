@@ -17,15 +17,23 @@ import { snapshotReserveBytes } from "./replica-options.ts";
 import type { NodeEnvironment, ReplicaOptions } from "./replica-options.ts";
 import { openStorage, StorageCorrupt } from "./replica-storage.ts";
 import type { ReplicaStorage } from "./replica-storage.ts";
+import { isFull } from "./space-reserve.ts";
 import { openDirectories } from "./shard-directories.ts";
 import type { OpenDirectoriesOptions } from "./shard-directories.ts";
 import { listShards, lockDataDirectories, removeShard, shardPaths } from "./shard-paths.ts";
+import type { KnownShard } from "./shard-paths.ts";
 import { StateRoom } from "./state-room.ts";
 import { StatusWatchers } from "./status-watchers.ts";
+import { UnopenedReplica } from "./unopened-replica.ts";
 
 /** How long the pinned snapshot of a broken transfer is kept, in milliseconds. */
 const PIN_GRACE_MS = 10_000;
 const SNAPSHOTS_WAITING_MAX = 64;
+/** Between two attempts to open a replica that its volume has no room for. */
+const OPEN_AGAIN_MS = 1_000;
+
+/** A replica in its place, open or waiting for room to be. */
+type HeldReplica = ReplicaDriver | UnopenedReplica;
 
 /** What a node is made of. */
 export interface NodeOptions {
@@ -56,9 +64,7 @@ export async function openNode(options: NodeOptions): Promise<NodeRuntime> {
   const lock = await lockDataDirectories(disk, walDir, stateDir);
   const node = new Node(options, lock);
   try {
-    for (const { namespace, shard, storeId } of await listShards(disk, walDir, stateDir)) {
-      await node.openKnown(namespace, shard, storeId);
-    }
+    for (const known of await listShards(disk, walDir, stateDir)) await node.openKnown(known);
     return node;
   } catch (error) {
     await node.close();
@@ -73,12 +79,14 @@ class Node implements NodeRuntime {
   readonly #options: NodeOptions;
   readonly #env: NodeEnvironment;
   readonly #lock: DiskLock;
-  readonly #replicas = new Map<string, ReplicaDriver>();
+  readonly #replicas = new Map<string, HeldReplica>();
   readonly #opening = new Map<string, Promise<ReplicaDriver>>();
   /**
    * Shards whose files are being removed: nothing is opened, nor called gone, before that is done.
    */
   readonly #deleting = new Map<string, Promise<void>>();
+  /** Shards that wait for room on their volumes to be opened. */
+  readonly #waiting = new Map<string, { readonly stop: AbortController; done: Promise<void> }>();
   readonly #watchers: StatusWatchers;
   #reportFatal: (error: Error) => void = () => {};
   #closed = false;
@@ -108,12 +116,54 @@ class Node implements NodeRuntime {
     };
   }
 
-  /** Opens a shard that the disks hold. */
-  async openKnown(namespace: string, shard: number, storeId: string): Promise<void> {
-    await this.#openOnce({ namespace, shard, storeId, options: undefined });
+  /**
+   * Opens a shard that the disks hold. For want of space that is tried again and again: the process
+   * and its other shards go on without it.
+   */
+  async openKnown(known: KnownShard): Promise<void> {
+    try {
+      await this.#openOnce({ ...known, options: undefined });
+    } catch (error) {
+      if (!isFull(error)) throw error;
+      const reason = (error as Error).message;
+      const { namespace, shard } = known;
+      const fields = { namespace, shard, reason };
+      this.#options.logger.error("replica cannot be opened, waiting for space", fields);
+      const key = keyOf(namespace, shard);
+      const unopened = await UnopenedReplica.find({ ...this.#options, known, reason });
+      if (unopened !== null) this.#replicas.set(key, unopened);
+      const stop = new AbortController();
+      const done = this.#openAgain(known, stop.signal)
+        .catch((failed: Error) => this.#reportFatal(failed))
+        .finally(() => this.#waiting.delete(key));
+      this.#waiting.set(key, { stop, done });
+    }
+  }
+
+  async #openAgain(known: KnownShard, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      await this.#options.clock.sleep(OPEN_AGAIN_MS, signal).catch(() => undefined);
+      if (signal.aborted) return;
+      try {
+        await this.#openOnce({ ...known, options: undefined });
+        return;
+      } catch (error) {
+        if (signal.aborted) return;
+        if (!isFull(error)) throw error;
+      }
+    }
+  }
+
+  async #stopWaiting(key: string): Promise<void> {
+    const waiting = this.#waiting.get(key);
+    waiting?.stop.abort(new Error("the replica is not to be opened any more"));
+    await waiting?.done;
   }
 
   async openShard(request: OpenShardRequest): Promise<ReplicaStatus> {
+    this.#checkStore(request.storeId);
+    const held = this.#replicas.get(keyOf(request.namespace, request.shard));
+    if (held instanceof UnopenedReplica) return held.status();
     return (await this.#openOnce(request)).status();
   }
 
@@ -172,10 +222,16 @@ class Node implements NodeRuntime {
     this.#watchers.changed(this.status().replicas);
   }
 
-  async #remove(replica: ReplicaDriver): Promise<void> {
+  async #remove(replica: HeldReplica): Promise<void> {
     const { namespace, shard } = replica;
     const { walDir, stateDir, disk } = this.#options;
+    const key = keyOf(namespace, shard);
+    await this.#stopWaiting(key);
     await replica.close();
+    // It may have found room just now.
+    const opened = this.#replicas.get(key);
+    this.#replicas.delete(key);
+    await opened?.close();
     await this.#orFatal(removeShard(disk, shardPaths({ walDir, stateDir, namespace, shard })));
   }
 
@@ -195,6 +251,7 @@ class Node implements NodeRuntime {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    await Promise.all([...this.#waiting.keys()].map((key) => this.#stopWaiting(key)));
     await Promise.allSettled([...this.#opening.values(), ...this.#deleting.values()]);
     const closing = [...this.#replicas.values()].map((replica) => replica.close());
     const failed = (await Promise.allSettled(closing)).find((one) => one.status === "rejected");
@@ -218,7 +275,9 @@ class Node implements NodeRuntime {
     const key = keyOf(request.namespace, request.shard);
     await this.#deleting.get(key);
     if (this.#closed) throw new ProtocolError("RESOURCE_UNAVAILABLE", "this node is closing");
-    const open = this.#replicas.get(key) ?? this.#opening.get(key);
+    const held = this.#replicas.get(key);
+    if (held instanceof ReplicaDriver) return held;
+    const open = this.#opening.get(key);
     if (open !== undefined) return open;
     const opening = this.#orFatal(this.#openReplica(request)).finally(() => {
       this.#opening.delete(key);

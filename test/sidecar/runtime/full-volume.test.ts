@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
+import { ServingStatus } from "../../../sidecar/protocol/status.ts";
+import type { NodeRuntime } from "../../../sidecar/runtime/ports.ts";
 import type { ReplicaOptions } from "../../../sidecar/runtime/replica-options.ts";
-import { TestCluster } from "./cluster-fixture.ts";
+import { NAMESPACE, SHARD, STORE, TestCluster } from "./cluster-fixture.ts";
 import { HandCoordinator } from "./hand-coordinator.ts";
 
 const MIB = 1024 * 1024;
@@ -79,10 +81,25 @@ describe("full volumes", function () {
   it("followers put entries off while the volumes of their states are full", async () => {
     await start({ clientStateFreeBytesMin: 64 * MIB, stateFreeBytesMin: 32 * MIB });
     stateRoom(0, "b", "c");
-    assert.match(await writeUntilRefused(), /too few replicas have room on their volumes/u);
+    let refusal = "";
+    const writes: Promise<void>[] = [];
+    // One that is taken just before the last of them is full is answered when there is room.
+    await cluster.until("a write is refused", () => {
+      const write = cluster.write("a", `fill-${writes.length}`, "x");
+      writes.push(
+        write.catch((error: unknown) => {
+          assert.ok(error instanceof ProtocolError);
+          assert.equal(error.reason, "NO_SPACE");
+          refusal = error.message;
+        }),
+      );
+      return refusal !== "";
+    });
+    assert.match(refusal, /too few replicas have room on their volumes/u);
     assert.ok(cluster.status("b").noSpace || cluster.status("c").noSpace);
     assert.equal(await cluster.read("a", "before"), "1");
     stateRoom(null);
+    await Promise.all(writes);
     await assertGoesOn();
   });
 
@@ -108,5 +125,66 @@ describe("full volumes", function () {
     await cluster.open("b");
     await coordinator.attach("b");
     await cluster.assertEqualStates("a");
+  });
+
+  describe("at a restart", () => {
+    const KEY = `${NAMESPACE}/${SHARD}`;
+
+    /** Neither a promise nor anything else of this shard's log finds space on node b. */
+    function fillLogOf(shard: string): void {
+      cluster.volumes.full = (path) => path.includes(`/b/wal/${shard}/`);
+    }
+
+    afterEach(() => {
+      cluster.volumes.full = () => false;
+    });
+
+    it("a shard without room to be opened says so, the others serve, and it is opened later", async () => {
+      await start();
+      const node = (): NodeRuntime => cluster.node("b");
+      await node().openShard({
+        namespace: NAMESPACE,
+        shard: 1,
+        storeId: STORE,
+        options: undefined,
+      });
+      const { replicaUid, bootCounter, term } = cluster.status("b");
+      await cluster.stop("b");
+      fillLogOf(KEY);
+      await cluster.open("b");
+
+      const waiting = cluster.status("b");
+      assert.match(waiting.fault, /^its volume has no room to open it, .*: no space$/u);
+      assert.equal(waiting.noSpace, true);
+      assert.deepEqual(
+        [waiting.replicaUid, waiting.term, waiting.status],
+        [replicaUid, term, ServingStatus.FENCED],
+      );
+      assert.equal(node().replica(NAMESPACE, 1).status().fault, "");
+      await assert.rejects(coordinator.newTerm("b"), { reason: "RESOURCE_UNAVAILABLE" });
+      await cluster.write("a", "meanwhile", "1");
+
+      cluster.volumes.full = () => false;
+      await cluster.until("it is opened", () => cluster.status("b").fault === "");
+      assert.ok(cluster.status("b").bootCounter > bootCounter);
+      await coordinator.attach("b");
+      await cluster.assertEqualStates("a");
+    });
+
+    it("a shard that waits for room can be deleted, and a node that waits can be stopped", async () => {
+      await start();
+      await cluster.stop("b");
+      fillLogOf(KEY);
+      await cluster.open("b");
+      const { term } = cluster.status("b");
+      await cluster.stop("b");
+      await cluster.open("b");
+      await cluster.node("b").deleteShard(NAMESPACE, SHARD, term, STORE);
+      assert.deepEqual(cluster.node("b").status().replicas, []);
+      cluster.volumes.full = () => false;
+      await cluster.stop("b");
+      await cluster.open("b");
+      assert.deepEqual(cluster.node("b").status().replicas, []);
+    });
   });
 });
