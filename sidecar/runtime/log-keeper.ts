@@ -28,6 +28,8 @@ export interface LogKeeperOptions {
   readonly signal: AbortSignal;
   /** Entries up to here need not be kept for transfers under way (R17). */
   readonly transferFloor: () => Offset;
+  /** Ends those transfers, and lets go what is kept for them; the reason is for people. */
+  readonly dropTransfers: (reason: string) => Promise<void>;
   readonly trimmed: (offset: Offset) => void;
   /** A volume became nearly full, or both have room again. */
   readonly space: (short: boolean) => void;
@@ -135,10 +137,20 @@ export class LogKeeper {
 
   /** Never beyond the durable state, the base, or a transfer in progress (R17). */
   async #trim(): Promise<void> {
-    const { wal, state, clock, options, transferFloor, trimmed } = this.#o;
+    const { wal, state, clock, options, transferFloor, dropTransfers, trimmed } = this.#o;
     const { walRetentionMs, walRetentionBytes } = options;
     const expired = wal.retentionOffset(clock.nowMs(), walRetentionMs, walRetentionBytes);
-    const limit = Math.min(expired, state.durable.offset, transferFloor());
+    const unneeded = Math.min(expired, state.durable.offset);
+    const kept = transferFloor();
+    // Before clients are refused for the log that a transfer holds, the transfer goes.
+    const neededBytes = options.clientFreeBytesMin + options.segmentBytes;
+    const { freeBytes } = this.#logVolume;
+    const holds = wal.trimOffset(kept) < wal.trimOffset(unneeded);
+    if (holds && freeBytes < neededBytes) {
+      const have = `the volume of ${this.#o.dir} has ${freeBytes} bytes free of ${neededBytes}`;
+      await dropTransfers(`dropped for the log that is kept for it: ${have}`);
+    }
+    const limit = Math.min(unneeded, transferFloor());
     if (limit < wal.first) return;
     await wal.trim(limit);
     trimmed(wal.base.offset);

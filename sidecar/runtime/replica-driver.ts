@@ -134,6 +134,7 @@ export class ReplicaDriver implements ReplicaHandle {
       feed,
       outcome: (offset, response) => this.#outcome(offset, response),
       transferFloor: () => this.#outgoing.transferFloor(),
+      dropTransfers: (reason) => this.#outgoing.dropTransfers(reason),
       reserve: id.meta.reserve,
       room: id.room,
       fail,

@@ -32,6 +32,7 @@ export interface StorageWorkOptions {
   /** Each applied entry's result, in offset order. */
   readonly outcome: (offset: Offset, response: WriteResponse | null) => void;
   readonly transferFloor: () => Offset;
+  readonly dropTransfers: (reason: string) => Promise<void>;
   readonly reserve: SpaceReserve;
   readonly room: StateRoom;
   readonly fail: (error: unknown) => void;
@@ -94,7 +95,7 @@ export class StorageWork {
     this.#storage = storage;
     this.#stop = new AbortController();
     const { signal } = this.#stop;
-    const { env, feed, outcome, transferFloor, fail } = this.#o;
+    const { env, feed, outcome, transferFloor, dropTransfers, fail } = this.#o;
     const { clock, budget, disk, logger, options } = env;
     const { state, reader, wal } = storage;
     const applied = (offset: Offset): void => feed({ kind: "applied", offset });
@@ -113,6 +114,7 @@ export class StorageWork {
       options,
       signal,
       transferFloor,
+      dropTransfers,
       trimmed: (offset) => feed({ kind: "trimmed", offset }),
       space: (short) => feed({ kind: "space", short }),
       reserve: this.#o.reserve,

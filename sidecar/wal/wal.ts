@@ -249,6 +249,16 @@ export class Wal {
     }
   }
 
+  /** The last entry that `trim(upTo)` would remove; before `first` when it would remove none. */
+  trimOffset(upTo: Offset): Offset {
+    let offset = this.base.offset;
+    for (const { last } of this.#segments.slice(0, -1)) {
+      if (last.offset > upTo) break;
+      offset = last.offset;
+    }
+    return offset;
+  }
+
   /**
    * Removes the oldest segments while their last entry is at or below `upTo`; the newest one stays.
    */

@@ -187,4 +187,85 @@ describe("full volumes", function () {
       assert.deepEqual(cluster.node("b").status().replicas, []);
     });
   });
+
+  describe("the log kept for a transfer", () => {
+    /** All the log may go that nothing else needs; a transfer is of several chunks. */
+    const TRIMMED: Partial<ReplicaOptions> = {
+      segmentBytes: 4096,
+      walRetentionMs: 0,
+      walRetentionBytes: 0,
+      snapshotChunkBytes: 4096,
+    };
+
+    async function writeMany(prefix: string): Promise<void> {
+      const all = Array.from({ length: 300 }, (_, n) =>
+        cluster.write("a", `${prefix}-${n}`, "x".repeat(64)),
+      );
+      await Promise.all(all);
+    }
+
+    /** Writes, and waits until it is in a checkpoint and what may go of the log is gone. */
+    async function writeAndTrim(prefix: string): Promise<void> {
+      for (const part of ["1", "2"]) {
+        await writeMany(`${prefix}-${part}`);
+        const { offset } = cluster.status("a").head ?? { offset: -1 };
+        await cluster.until("a checkpoint", () => cluster.status("a").durableOffset >= offset);
+      }
+    }
+
+    /** A transfer to c that stalls; returns an offset at or above its snapshot's. */
+    async function stallTransfer(): Promise<number> {
+      await start(TRIMMED);
+      await writeAndTrim("before");
+      await cluster.stop("c");
+      await cluster.wipe("c", ["wal", "state"]);
+      await cluster.open("c");
+      await coordinator.openShard("c");
+      let chunks = 0;
+      cluster.meddling.chunk = (_to, chunk) => (chunks++ < 3 ? [chunk] : []);
+      await coordinator.enrol("c");
+      await cluster.until("the transfer stalls", () => chunks > 3);
+      return cluster.status("a").durableOffset;
+    }
+
+    /** What was swallowed on the way is not sent again: c's streams are made anew. */
+    async function assertRebuilt(): Promise<void> {
+      cluster.meddling.chunk = (_to, chunk) => [chunk];
+      await cluster.stop("c");
+      await cluster.open("c");
+      await coordinator.promote("c");
+      await cluster.assertEqualStates("a");
+    }
+
+    afterEach(() => {
+      cluster.meddling.chunk = undefined as never;
+    });
+
+    it("is kept while the stream is down, too", async () => {
+      const pinned = await stallTransfer();
+      await cluster.stop("c");
+      await writeAndTrim("meanwhile");
+      const { logFirstOffset } = cluster.status("a");
+      assert.ok(logFirstOffset <= pinned + 1, `the log begins at ${logFirstOffset}, pin ${pinned}`);
+      await cluster.open("c");
+      await assertRebuilt();
+    });
+
+    it("goes before clients are refused for it, and the transfer begins anew", async () => {
+      const pinned = await stallTransfer();
+      await writeAndTrim("meanwhile");
+      const { logFirstOffset } = cluster.status("a");
+      assert.ok(logFirstOffset <= pinned + 1, `the log begins at ${logFirstOffset}, pin ${pinned}`);
+      cluster.volumes.freeBytes = (path) => (path.includes("/a/wal/") ? 4095 : null);
+      await cluster.until("the log goes", () => cluster.status("a").logFirstOffset > pinned + 1);
+      const follower = cluster.status("a").followers.find(({ node }) => node === "c");
+      assert.match(
+        follower?.lastError ?? "",
+        /^dropped for the log that is kept for it: the volume of \S+ has \d+ bytes free of 4096$/u,
+      );
+      await cluster.write("a", "still", "taken");
+      cluster.volumes.freeBytes = () => null;
+      await assertRebuilt();
+    });
+  });
 });
