@@ -188,6 +188,52 @@ describe("full volumes", function () {
     });
   });
 
+  describe("at an enrolment", () => {
+    let tries = 0;
+
+    /** c loses these, and finds no space to open a state in. */
+    async function wipeAndFill(...what: readonly ("wal" | "state")[]): Promise<void> {
+      await start();
+      await cluster.stop("c");
+      await cluster.wipe("c", what);
+      await cluster.open("c");
+      // Not told the order of keys, it opens nothing yet.
+      const shard = { namespace: NAMESPACE, shard: SHARD, storeId: STORE, options: undefined };
+      await cluster.node("c").openShard(shard);
+      await coordinator.openShard("c");
+      tries = 0;
+      cluster.volumes.full = (path) => {
+        const full = path.includes("/c/state/");
+        if (full) tries += 1;
+        return full;
+      };
+    }
+
+    afterEach(() => {
+      cluster.volumes.full = () => false;
+    });
+
+    it("a new identity is refused, and taken once there is room", async () => {
+      await wipeAndFill("wal", "state");
+      await assert.rejects(coordinator.enrol("c"), { code: "NO_SPACE" });
+      await assert.rejects(coordinator.enrol("c"), { code: "NO_SPACE" });
+      cluster.volumes.full = () => false;
+      await coordinator.enrol("c");
+      await coordinator.promote("c");
+      await cluster.assertEqualStates("a");
+    });
+
+    it("one that sets old files aside waits for room, and its process goes on", async () => {
+      await wipeAndFill("wal");
+      const enrolled = coordinator.enrol("c");
+      await cluster.until("it found no space twice", () => tries > 1);
+      cluster.volumes.full = () => false;
+      await enrolled;
+      await coordinator.promote("c");
+      await cluster.assertEqualStates("a");
+    });
+  });
+
   describe("the log kept for a transfer", () => {
     /** All the log may go that nothing else needs; a transfer is of several chunks. */
     const TRIMMED: Partial<ReplicaOptions> = {
