@@ -37,6 +37,11 @@ export const LIMITS = Object.freeze({
   /** One engine transaction of a checkpoint at most; between two of them other work runs. */
   checkpointSliceKeys: 1_000,
   checkpointSliceBytes: 4 * 1024 * 1024,
+  /**
+   * What the next checkpoint may need of its volume: a redo journal of checkpointBytes, and for the
+   * largest transaction a page of 16 KiB for each key, the records' bytes and one large record.
+   */
+  checkpointRoomBytes: 64 * 1024 * 1024,
   /** What a slice shrinks to when the device is slow. */
   checkpointSliceKeysMin: 250,
   /** How long a slice should keep the device busy: so much later a sync of the log may be. */

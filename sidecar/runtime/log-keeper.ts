@@ -7,6 +7,7 @@ import type { Wal } from "../wal/wal.ts";
 import { isFull, type SpaceReserve } from "./space-reserve.ts";
 import type { ReplicaOptions } from "./replica-options.ts";
 import type { StateRoom } from "./state-room.ts";
+import { type NoSpace, VolumeWatch } from "./volume-watch.ts";
 
 /** How often the keeper looks. */
 const PERIOD_MS = 250;
@@ -16,8 +17,9 @@ const SPACE_PERIOD_MS = 1_000;
 /** What the keeper looks after. */
 export interface LogKeeperOptions {
   readonly wal: Wal;
-  /** The log's directory, whose volume is watched. */
+  /** The directories of log and state, whose volumes are watched; they may be on the same one. */
   readonly dir: string;
+  readonly stateDir: string;
   readonly state: ShardState;
   readonly disk: Disk;
   readonly clock: Clock;
@@ -26,8 +28,10 @@ export interface LogKeeperOptions {
   readonly signal: AbortSignal;
   /** Entries up to here need not be kept for transfers under way (R17). */
   readonly transferFloor: () => Offset;
+  /** Ends those transfers, and lets go what is kept for them; the reason is for people. */
+  readonly dropTransfers: (reason: string) => Promise<void>;
   readonly trimmed: (offset: Offset) => void;
-  /** The volume became nearly full, or has room again. */
+  /** A volume became nearly full, or both have room again. */
   readonly space: (short: boolean) => void;
   /** Measured while a snapshot may come: the replica does not vote. */
   readonly room: StateRoom;
@@ -42,16 +46,33 @@ export interface LogKeeperOptions {
  */
 export class LogKeeper {
   readonly #o: LogKeeperOptions;
+  readonly #logVolume: VolumeWatch;
+  readonly #stateVolume: VolumeWatch;
   #spaceAtMs = 0;
-  /** Free bytes when it last looked, and what was appended since: much fits between two looks. */
-  #freeBytes = Number.POSITIVE_INFINITY;
-  #appendedBytes = 0;
-  #refusing = false;
+  /** Why the last checkpoint could not be written; null: it could, or none was begun. */
+  #checkpointFull: string | null = null;
+  #checkpointAgainMs = 0;
   #short = false;
   #stateBytes: number;
 
   constructor(options: LogKeeperOptions) {
     this.#o = options;
+    const { disk, logger, dir, stateDir } = options;
+    const limits = options.options;
+    this.#logVolume = new VolumeWatch({
+      disk,
+      logger,
+      dir,
+      clientFreeBytesMin: limits.clientFreeBytesMin,
+      freeBytesMin: limits.freeBytesMin,
+    });
+    this.#stateVolume = new VolumeWatch({
+      disk,
+      logger,
+      dir: stateDir,
+      clientFreeBytesMin: limits.clientStateFreeBytesMin,
+      freeBytesMin: limits.stateFreeBytesMin,
+    });
     this.#stateBytes = options.state.stats.bytes;
   }
 
@@ -61,14 +82,18 @@ export class LogKeeper {
   }
 
   /** Why writes are refused; null while there is room. */
-  get noSpace(): { readonly path: string; readonly freeBytes: number } | null {
-    const freeBytes = Math.max(0, this.#freeBytes - this.#appendedBytes);
-    return freeBytes < this.#o.options.clientFreeBytesMin ? { path: this.#o.dir, freeBytes } : null;
+  get noSpace(): NoSpace | null {
+    const full = this.#logVolume.noSpace ?? this.#stateVolume.noSpace;
+    if (full !== null || this.#checkpointFull === null) return full;
+    const { freeBytes } = this.#stateVolume;
+    const allowed = `enough for a checkpoint (${this.#checkpointFull})`;
+    return { path: this.#o.stateDir, freeBytes, allowed };
   }
 
-  /** So many bytes will be written to the log. */
+  /** So many bytes will be written to the log, and with the next checkpoint to the state. */
   appended(bytes: number): void {
-    this.#appendedBytes += bytes;
+    this.#logVolume.taken(bytes);
+    this.#stateVolume.taken(bytes);
   }
 
   async run(): Promise<void> {
@@ -96,54 +121,70 @@ export class LogKeeper {
   }
 
   async #checkpoint(): Promise<void> {
-    const { clock, state, options, signal } = this.#o;
-    if (!state.checkpointDue(clock.monotonicMs(), options.checkpointIntervalMs)) return;
+    const { clock, state, options, signal, logger } = this.#o;
+    const nowMs = clock.monotonicMs();
+    const waits = this.#checkpointFull !== null;
+    // One that waits for space is tried again when there may be some, not when it would be due.
+    const due = waits
+      ? nowMs >= this.#checkpointAgainMs && !this.#stateVolume.short
+      : state.checkpointDue(nowMs, options.checkpointIntervalMs);
+    if (!due) return;
     try {
       await state.checkpoint(signal);
+      if (waits) logger.info("checkpoint found space again", { path: this.#o.stateDir });
+      this.#checkpointFull = null;
     } catch (error) {
       if (!isFull(error)) throw error;
-      // Nothing is lost: the log keeps it all, and the next round tries again.
-      this.#o.logger.error("checkpoint waits for space", { reason: (error as Error).message });
+      // Nothing is lost: the log keeps it all. But the memory table cannot be emptied, and full it
+      // would keep everybody waiting: no more is taken in before there is room.
+      const reason = (error as Error).message;
+      if (reason !== this.#checkpointFull) logger.error("checkpoint waits for space", { reason });
+      this.#checkpointFull = reason;
+      this.#checkpointAgainMs = clock.monotonicMs() + SPACE_PERIOD_MS;
     }
+    this.#tellShort();
   }
 
   /** Never beyond the durable state, the base, or a transfer in progress (R17). */
   async #trim(): Promise<void> {
-    const { wal, state, clock, options, transferFloor, trimmed } = this.#o;
+    const { wal, state, clock, options, transferFloor, dropTransfers, trimmed } = this.#o;
     const { walRetentionMs, walRetentionBytes } = options;
     const expired = wal.retentionOffset(clock.nowMs(), walRetentionMs, walRetentionBytes);
-    const limit = Math.min(expired, state.durable.offset, transferFloor());
+    const unneeded = Math.min(expired, state.durable.offset);
+    const kept = transferFloor();
+    // Before clients are refused for the log that a transfer holds, the transfer goes.
+    const neededBytes = options.clientFreeBytesMin + options.segmentBytes;
+    const { freeBytes } = this.#logVolume;
+    const holds = wal.trimOffset(kept) < wal.trimOffset(unneeded);
+    if (holds && freeBytes < neededBytes) {
+      const have = `the volume of ${this.#o.dir} has ${freeBytes} bytes free of ${neededBytes}`;
+      await dropTransfers(`dropped for the log that is kept for it: ${have}`);
+    }
+    const limit = Math.min(unneeded, transferFloor());
     if (limit < wal.first) return;
     await wal.trim(limit);
     trimmed(wal.base.offset);
   }
 
   async #watchSpace(): Promise<void> {
-    const { clock, disk, options, dir, logger, space, reserve } = this.#o;
+    const { clock, reserve, state, room, votes } = this.#o;
     const nowMs = clock.monotonicMs();
     if (nowMs < this.#spaceAtMs) return;
     this.#spaceAtMs = nowMs + SPACE_PERIOD_MS;
-    const freeBytes = await disk.freeBytes(dir);
-    this.#freeBytes = freeBytes;
-    this.#appendedBytes = 0;
-    const refusing = freeBytes < options.clientFreeBytesMin;
-    if (refusing !== this.#refusing) {
-      this.#refusing = refusing;
-      const fields = { path: dir, freeBytes, needed: options.clientFreeBytesMin };
-      if (refusing) logger.error("volume nearly full, writes are refused", fields);
-      else logger.info("volume has room again, writes are accepted", fields);
-    }
-    const short = freeBytes < options.freeBytesMin;
-    if (short !== this.#short) {
-      this.#short = short;
-      const fields = { path: dir, freeBytes, needed: options.freeBytesMin };
-      if (short) logger.error("volume full, entries wait for room", fields);
-      else logger.info("volume has room for entries again", fields);
-      space(short);
-    }
-    if (!short) await reserve.keep();
-    this.#stateBytes = this.#o.state.stats.bytes;
-    if (!this.#o.votes()) await this.#o.room.measure();
+    await this.#logVolume.look();
+    await this.#stateVolume.look();
+    this.#tellShort();
+    if (!this.#logVolume.short) await reserve.keep();
+    this.#stateBytes = state.stats.bytes;
+    if (!votes()) await room.measure();
+  }
+
+  #tellShort(): void {
+    const full = this.#checkpointFull !== null;
+    const short = full || this.#logVolume.short || this.#stateVolume.short;
+    if (short === this.#short) return;
+    this.#short = short;
+    this.#o.space(short);
   }
 
   /** A write just failed for want of space: the next look is now. */

@@ -14,18 +14,27 @@ import { MemoryBudget } from "../state/memory-budget.ts";
 import type { NodeRuntime, PeerTransport, ReplicaHandle } from "./ports.ts";
 import { ReplicaDriver } from "./replica-driver.ts";
 import { ReplicaMetaStore } from "./replica-meta.ts";
+import { snapshotReserveBytes } from "./replica-options.ts";
 import type { NodeEnvironment, ReplicaOptions } from "./replica-options.ts";
 import { openStorage, StorageCorrupt } from "./replica-storage.ts";
 import type { ReplicaStorage } from "./replica-storage.ts";
+import { isFull } from "./space-reserve.ts";
 import { openDirectories } from "./shard-directories.ts";
 import type { OpenDirectoriesOptions } from "./shard-directories.ts";
 import { listShards, lockDataDirectories, removeShard, shardPaths } from "./shard-paths.ts";
+import type { KnownShard } from "./shard-paths.ts";
 import { StateRoom } from "./state-room.ts";
 import { StatusWatchers } from "./status-watchers.ts";
+import { UnopenedReplica } from "./unopened-replica.ts";
 
 /** How long the pinned snapshot of a broken transfer is kept, in milliseconds. */
 const PIN_GRACE_MS = 10_000;
 const SNAPSHOTS_WAITING_MAX = 64;
+/** Between two attempts to open a replica that its volume has no room for. */
+const OPEN_AGAIN_MS = 1_000;
+
+/** A replica in its place, open or waiting for room to be. */
+type HeldReplica = ReplicaDriver | UnopenedReplica;
 
 /** What a node is made of. */
 export interface NodeOptions {
@@ -56,9 +65,7 @@ export async function openNode(options: NodeOptions): Promise<NodeRuntime> {
   const lock = await lockDataDirectories(disk, walDir, stateDir);
   const node = new Node(options, lock);
   try {
-    for (const { namespace, shard, storeId } of await listShards(disk, walDir, stateDir)) {
-      await node.openKnown(namespace, shard, storeId);
-    }
+    for (const known of await listShards(disk, walDir, stateDir)) await node.openKnown(known);
     return node;
   } catch (error) {
     await node.close();
@@ -68,7 +75,7 @@ export async function openNode(options: NodeOptions): Promise<NodeRuntime> {
 
 /** A shard on its way out. */
 interface Deletion {
-  readonly replica: ReplicaDriver;
+  readonly replica: HeldReplica;
   /** The replica's last promise, which an order to delete must not be older than. */
   readonly term: Term;
   closed: boolean;
@@ -83,13 +90,15 @@ class Node implements NodeRuntime {
   readonly #options: NodeOptions;
   readonly #env: NodeEnvironment;
   readonly #lock: DiskLock;
-  readonly #replicas = new Map<string, ReplicaDriver>();
+  readonly #replicas = new Map<string, HeldReplica>();
   readonly #opening = new Map<string, Promise<ReplicaDriver>>();
   /**
    * Shards whose files are being removed, or could not be: nothing is opened, nor called gone,
    * before that is done.
    */
   readonly #deletions = new Map<string, Deletion>();
+  /** Shards that wait for room on their volumes to be opened. */
+  readonly #waiting = new Map<string, { readonly stop: AbortController; done: Promise<void> }>();
   readonly #watchers: StatusWatchers;
   #reportFatal: (error: Error) => void = () => {};
   #closed = false;
@@ -119,12 +128,55 @@ class Node implements NodeRuntime {
     };
   }
 
-  /** Opens a shard that the disks hold. */
-  async openKnown(namespace: string, shard: number, storeId: string): Promise<void> {
-    await this.#openOnce({ namespace, shard, storeId, options: undefined });
+  /**
+   * Opens a shard that the disks hold. For want of space that is tried again and again: the process
+   * and its other shards go on without it.
+   */
+  async openKnown(known: KnownShard): Promise<void> {
+    try {
+      await this.#openOnce({ ...known, options: undefined });
+    } catch (error) {
+      if (!isFull(error)) throw error;
+      const reason = (error as Error).message;
+      const { namespace, shard } = known;
+      const fields = { namespace, shard, reason };
+      this.#options.logger.error("replica cannot be opened, waiting for space", fields);
+      const key = keyOf(namespace, shard);
+      const unopened = await UnopenedReplica.find({ ...this.#options, known, reason });
+      if (unopened !== null) this.#replicas.set(key, unopened);
+      const stop = new AbortController();
+      const done = this.#openAgain(known, stop.signal)
+        .catch((failed: Error) => this.#reportFatal(failed))
+        .finally(() => this.#waiting.delete(key));
+      this.#waiting.set(key, { stop, done });
+    }
+  }
+
+  async #openAgain(known: KnownShard, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      await this.#options.clock.sleep(OPEN_AGAIN_MS, signal).catch(() => undefined);
+      // A deletion waits for this to end, so that this must not wait for it.
+      if (signal.aborted || this.#deletions.has(keyOf(known.namespace, known.shard))) return;
+      try {
+        await this.#openOnce({ ...known, options: undefined });
+        return;
+      } catch (error) {
+        if (signal.aborted) return;
+        if (!isFull(error)) throw error;
+      }
+    }
+  }
+
+  async #stopWaiting(key: string): Promise<void> {
+    const waiting = this.#waiting.get(key);
+    waiting?.stop.abort(new Error("the replica is not to be opened any more"));
+    await waiting?.done;
   }
 
   async openShard(request: OpenShardRequest): Promise<ReplicaStatus> {
+    this.#checkStore(request.storeId);
+    const held = this.#replicas.get(keyOf(request.namespace, request.shard));
+    if (held instanceof UnopenedReplica) return held.status();
     return (await this.#openOnce(request)).status();
   }
 
@@ -203,11 +255,17 @@ class Node implements NodeRuntime {
 
   async #remove(deletion: Deletion): Promise<void> {
     const { namespace, shard } = deletion.replica;
+    const key = keyOf(namespace, shard);
+    await this.#stopWaiting(key);
     const { walDir, stateDir, disk, logger } = this.#options;
     if (!deletion.closed) {
       deletion.closed = true;
       try {
         await deletion.replica.close({ deleted: true });
+        // It may have found room just now.
+        const opened = this.#replicas.get(key);
+        this.#replicas.delete(key);
+        await opened?.close({ deleted: true });
       } catch (error) {
         if (isFatal(error)) throw error;
         // A full disk, say, which the removal makes room on: what was to be saved goes anyway.
@@ -234,6 +292,7 @@ class Node implements NodeRuntime {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    await Promise.all([...this.#waiting.keys()].map((key) => this.#stopWaiting(key)));
     const attempts = [...this.#deletions.values()].map(({ attempt }) => attempt);
     await Promise.allSettled([...this.#opening.values(), ...attempts]);
     const open = [...this.#replicas.values()];
@@ -260,7 +319,9 @@ class Node implements NodeRuntime {
     // Looked at anew after each wait: another deletion may have begun.
     while (this.#deletions.has(key)) await this.#finishDeletion(key);
     if (this.#closed) throw new ProtocolError("RESOURCE_UNAVAILABLE", "this node is closing");
-    const open = this.#replicas.get(key) ?? this.#opening.get(key);
+    const held = this.#replicas.get(key);
+    if (held instanceof ReplicaDriver) return held;
+    const open = this.#opening.get(key);
     if (open !== undefined) return open;
     const opening = this.#orFatal(this.#openReplica(request)).finally(() => {
       this.#opening.delete(key);
@@ -320,7 +381,8 @@ class Node implements NodeRuntime {
     const isOrdered = meta.current.keySorting !== 0 || meta.current.member;
     if (!directories.setAsidePending && isOrdered)
       storage = await openStorage(this.#env, directories, meta.current);
-    const room = new StateRoom(disk, directories.stateDir, this.#env.options.freeBytesMin);
+    const reserveBytes = snapshotReserveBytes(this.#env.options);
+    const room = new StateRoom(disk, directories.stateDir, reserveBytes);
     // Before it is first heard of: that a snapshot does not fit is known before one is sent.
     await room.measure();
     const { namespace, shard, storeId } = request;

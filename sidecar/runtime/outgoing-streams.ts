@@ -16,6 +16,11 @@ import { pinnedSource } from "./snapshot-source.ts";
 /** A receiver that says so will not take this snapshot another time either. */
 const REFUSED_FOR_GOOD: ReadonlySet<Reason> = new Set(["RESOURCE_CONFLICT", "INVALID_ARGUMENT"]);
 
+/** The leader itself ended a transfer, for its own log's sake (R17). */
+class TransferDropped extends Error {
+  override readonly name = "TransferDropped";
+}
+
 /** What the leader's side of replication works on. */
 interface OutgoingOptions {
   readonly env: NodeEnvironment;
@@ -86,11 +91,32 @@ export class OutgoingStreams {
   transferFloor(): Offset {
     const { core, env } = this.#o;
     let floor = core.leader?.transferFloor() ?? core.state.log.last.offset;
-    for (const { uid } of this.#cursors.values()) {
-      const held = env.pins.heldOffset(this.#target(uid));
-      if (held !== null) floor = Math.min(floor, held);
+    // Also while the cursor is down, to be opened again in a moment.
+    for (const target of this.#pinned) {
+      const held = env.pins.heldOffset(target);
+      if (held === null) this.#pinned.delete(target);
+      else floor = Math.min(floor, held);
     }
     return floor;
+  }
+
+  /**
+   * Ends all transfers and forgets their snapshots, so that the log need not be kept for them. The
+   * followers are told why, and begin anew.
+   */
+  async dropTransfers(reason: string): Promise<void> {
+    const { env, id } = this.#o;
+    const { namespace, shard } = id;
+    env.logger.error("snapshot transfers are dropped", { namespace, shard, reason });
+    const ending: Promise<void>[] = [];
+    for (const { transfer } of this.#cursors.values()) {
+      if (transfer === null) continue;
+      transfer.stop.abort(new TransferDropped(reason));
+      ending.push(transfer.done);
+    }
+    await Promise.all([...ending, ...this.#closing]);
+    // Those in use again by now are new.
+    for (const target of this.#pinned) await env.pins.drop(target);
   }
 
   async close(): Promise<void> {
@@ -174,12 +200,12 @@ export class OutgoingStreams {
     // does not.
     let keep = true;
     try {
-      this.#pinned.add(target);
       // Kept from an earlier leadership, where the log no longer goes on: it would take the
       // follower back.
       const kept = env.pins.heldOffset(target);
       if (kept !== null && kept < core.state.log.base.offset) await env.pins.drop(target);
       lease = await env.pins.acquire(target, () => pinnedSource(storage.state), signal);
+      this.#pinned.add(target);
       const { source, snapshotId } = lease;
       feed({ kind: "snapshotPinned", cursorId, offset: source.position.offset });
       logger.info("snapshot transfer begins", { ...fields, snapshotId, records: source.records });
@@ -203,19 +229,34 @@ export class OutgoingStreams {
       logger.info("snapshot transfer is done", { ...fields, snapshotId, offset: base.offset });
       if (!signal.aborted) feed({ kind: "snapshotDone", cursorId, base });
     } catch (error) {
-      // Aborted or not: tried again, a failed sync seems to succeed, and the log would be trimmed
-      // on the strength of it.
-      if (endsReplica(error)) this.#o.fail(error);
-      const reason = error instanceof Error ? error.message : String(error);
-      keep = !(error instanceof ProtocolError && REFUSED_FOR_GOOD.has(error.reason));
+      const dropped = signal.reason instanceof TransferDropped ? signal.reason : null;
+      keep = dropped === null && !isRefusedForGood(error);
+      const reason = this.#transferFailed(cursorId, error, dropped, signal);
       logger.warn("snapshot transfer failed", { ...fields, reason });
-      if (!signal.aborted) {
-        feed({ kind: "snapshotFailed", cursorId, reason, nowMs: clock.monotonicMs() });
-      }
     } finally {
       this.transfers.delete(cursorId);
       await lease?.release({ keep });
     }
+  }
+
+  /** Tells the core, unless the cursor is closed or has another transfer; returns the reason. */
+  #transferFailed(
+    cursorId: number,
+    error: unknown,
+    dropped: TransferDropped | null,
+    signal: AbortSignal,
+  ): string {
+    const { env, feed, fail } = this.#o;
+    // Aborted or not: tried again, a failed sync seems to succeed, and the log would be trimmed on
+    // the strength of it.
+    if (endsReplica(error)) fail(error);
+    const why = dropped ?? error;
+    const reason = why instanceof Error ? why.message : String(why);
+    const present = this.#cursors.get(cursorId)?.transfer?.stop.signal === signal;
+    if (!signal.aborted || (dropped !== null && present)) {
+      feed({ kind: "snapshotFailed", cursorId, reason, nowMs: env.clock.monotonicMs() });
+    }
+    return reason;
   }
 
   #target(uid: string): string {
@@ -236,4 +277,8 @@ export class OutgoingStreams {
       majorityHolds: core.leader?.majorityHolds() ?? false,
     };
   }
+}
+
+function isRefusedForGood(error: unknown): boolean {
+  return error instanceof ProtocolError && REFUSED_FOR_GOOD.has(error.reason);
 }

@@ -27,8 +27,15 @@ export interface ReplicaOptions {
    * the followers put entries off could not be answered before there is room.
    */
   readonly clientFreeBytesMin: number;
-  /** Below this much free space, a follower puts entries off (R17). */
+  /** Below this much free space on the log's volume, a follower puts entries off (R17). */
   readonly freeBytesMin: number;
+  /**
+   * The same two for the volume of the state, which must take the next checkpoint: without one the
+   * memory table fills up, and then nothing is applied or answered any more. Snapshots leave as
+   * much free as either `freeBytesMin` asks for.
+   */
+  readonly clientStateFreeBytesMin: number;
+  readonly stateFreeBytesMin: number;
 }
 
 /** What a replica runs with unless the configuration says otherwise. */
@@ -43,7 +50,14 @@ export const DEFAULT_REPLICA_OPTIONS: ReplicaOptions = Object.freeze({
   tailEntriesMax: 64,
   clientFreeBytesMin: 3 * LIMITS.segmentBytes,
   freeBytesMin: 2 * LIMITS.segmentBytes,
+  clientStateFreeBytesMin: 2 * LIMITS.checkpointRoomBytes,
+  stateFreeBytesMin: LIMITS.checkpointRoomBytes,
 });
+
+/** What a snapshot must leave free on the volume of the state, so that entries can follow it. */
+export function snapshotReserveBytes(options: ReplicaOptions): number {
+  return Math.max(options.freeBytesMin, options.stateFreeBytesMin);
+}
 
 /** What all replicas of a process share. */
 export interface NodeEnvironment {

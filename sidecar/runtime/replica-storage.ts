@@ -81,6 +81,10 @@ export async function openStorage(
     clock,
     base: pointer.base,
     onSync: (durationMs) => metrics.walFsync(durationMs / 1000),
+  }).catch(async (error: unknown) => {
+    // It may be opened again, when there is space for it.
+    await state.close();
+    throw error;
   });
   const { base, crcs, termStarts, fault } = wal.recovered;
   const log = new LogIndex(base, crcs, termStarts);

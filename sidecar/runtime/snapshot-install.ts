@@ -16,7 +16,7 @@ import type { InstalledSnapshot } from "../snapshot/receiver.ts";
 import { dropOldStates } from "../snapshot/state-pointer.ts";
 import { protocolError } from "./pending-requests.ts";
 import type { ReplicaIdentity } from "./replica-identity.ts";
-import type { NodeEnvironment } from "./replica-options.ts";
+import { type NodeEnvironment, snapshotReserveBytes } from "./replica-options.ts";
 import { openState } from "./replica-storage.ts";
 import type { ReplicaStorage } from "./replica-storage.ts";
 import { engineWriters } from "./snapshot-source.ts";
@@ -72,7 +72,7 @@ export class SnapshotInstall {
       uid: directories.uid,
       writers: engineWriters(env.engine),
       syncBytes: SYNC_BYTES,
-      reserveBytes: env.options.freeBytesMin,
+      reserveBytes: snapshotReserveBytes(env.options),
       makeRoom: (neededBytes) => this.#makeRoom(neededBytes),
     });
     this.#progress = {

@@ -9,6 +9,7 @@ import { KeySortingType, type NewTermOptions } from "../protocol/gen/resilver.ts
 import type { ReplicaIdentity } from "./replica-identity.ts";
 import { openStorage, type ReplicaStorage } from "./replica-storage.ts";
 import type { NodeEnvironment } from "./replica-options.ts";
+import { isFull } from "./space-reserve.ts";
 
 /** What is opened, and who takes it. */
 export interface StorageOpeningOptions {
@@ -44,14 +45,26 @@ export class StorageOpening {
       throw wrongOrder(named, nameOf(known));
     }
     if (this.#o.storage() !== null || this.#o.id.directories.setAsidePending) return;
-    this.#opening ??= this.#open();
+    this.#opening ??= this.#open().finally(() => {
+      // For want of space it failed: the next order tries again.
+      this.#opening = null;
+    });
     await this.#opening;
   }
 
   /** The first Enrol: before anything of the new identity is stored, old files go aside. */
   async setAsideAndOpen(): Promise<void> {
-    await this.#o.id.directories.setAsideOldFiles();
-    await this.#open();
+    const { directories, meta } = this.#o.id;
+    for (;;) {
+      try {
+        await directories.setAsideOldFiles();
+        return await this.#open();
+      } catch (error) {
+        // As with a promise: a restart would find no more space than there is now.
+        if (!isFull(error) || meta.whenFull === null) throw error;
+        await meta.whenFull(error as Error);
+      }
+    }
   }
 
   async #open(): Promise<void> {

@@ -24,14 +24,16 @@ const LAST_CHECKPOINT_BYTES_MAX = 16 * 1024 * 1024;
 export interface StorageWorkOptions {
   readonly env: NodeEnvironment;
   readonly core: Replica;
-  /** The log's directory, whose volume is watched. */
+  /** The directories of log and state, whose volumes are watched. */
   readonly logDir: string;
+  readonly stateDir: string;
   /** Ends with the replica. */
   readonly signal: AbortSignal;
   readonly feed: (input: Input) => void;
   /** Each applied entry's result, in offset order. */
   readonly outcome: (offset: Offset, response: WriteResponse | null) => void;
   readonly transferFloor: () => Offset;
+  readonly dropTransfers: (reason: string) => Promise<void>;
   readonly reserve: SpaceReserve;
   readonly room: StateRoom;
   readonly fail: (error: unknown) => void;
@@ -73,8 +75,7 @@ export class StorageWork {
   get spaceRefusal(): ProtocolError | null {
     const noSpace = this.#keeper?.noSpace ?? null;
     if (noSpace === null) return null;
-    const { path, freeBytes } = noSpace;
-    const allowed = `>= ${this.#o.env.options.clientFreeBytesMin}`;
+    const { path, freeBytes, allowed } = noSpace;
     const text = `the volume of ${path} has ${freeBytes} bytes free, writes need ${allowed}`;
     const metadata = { field: "free bytes", value: String(freeBytes), allowed };
     return new ProtocolError("NO_SPACE", text, metadata);
@@ -95,7 +96,7 @@ export class StorageWork {
     this.#storage = storage;
     this.#stop = new AbortController();
     const { signal } = this.#stop;
-    const { env, feed, outcome, transferFloor, fail } = this.#o;
+    const { env, feed, outcome, transferFloor, dropTransfers, fail } = this.#o;
     const { clock, budget, disk, logger, options } = env;
     const { state, reader, wal } = storage;
     const applied = (offset: Offset): void => feed({ kind: "applied", offset });
@@ -106,6 +107,7 @@ export class StorageWork {
     this.#keeper = new LogKeeper({
       wal,
       dir: this.#o.logDir,
+      stateDir: this.#o.stateDir,
       state,
       disk,
       clock,
@@ -113,6 +115,7 @@ export class StorageWork {
       options,
       signal,
       transferFloor,
+      dropTransfers,
       trimmed: (offset) => feed({ kind: "trimmed", offset }),
       space: (short) => feed({ kind: "space", short }),
       reserve: this.#o.reserve,

@@ -16,6 +16,7 @@
  */
 import type { Clock } from "../lib/ports/clock.ts";
 import { assert } from "../lib/assert.ts";
+import { DiskError } from "../lib/ports/disk.ts";
 import { LIMITS } from "../limits.ts";
 import { type CheckpointMeta, encodeMeta } from "./checkpoint-meta.ts";
 import type { Engine, EngineBatch } from "./engine.ts";
@@ -182,13 +183,31 @@ export async function finishCheckpoint(target: CheckpointTarget): Promise<void> 
     slice.push([key, value]);
     bytes += value?.byteLength ?? 0;
     if (slice.length >= LIMITS.checkpointSliceKeys || bytes >= LIMITS.checkpointSliceBytes) {
-      await target.engine.write(batchOf(slice));
+      await redo(slice, target.engine);
       slice = [];
       bytes = 0;
     }
   }
   if (meta === null)
     throw new StateCorrupt(`the redo journal of checkpoint ${id} has no description`);
-  await target.engine.write(lastBatch(slice, meta));
+  await redo(slice, target.engine);
+  await target.engine.write(lastBatch([], meta));
   await target.engine.flushed();
+}
+
+/**
+ * In smaller slices when the volume has no room for one: the process that stopped may have filled
+ * it, and a restart must not need more than what was running.
+ */
+async function redo(slice: readonly Pair[], engine: Engine): Promise<void> {
+  if (slice.length === 0) return;
+  try {
+    await engine.write(batchOf(slice));
+  } catch (error) {
+    const full = error instanceof DiskError && error.code === "NO_SPACE" && !error.fatal;
+    if (!full || slice.length === 1) throw error;
+    const half = Math.ceil(slice.length / 2);
+    await redo(slice.slice(0, half), engine);
+    await redo(slice.slice(half), engine);
+  }
 }

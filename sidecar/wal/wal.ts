@@ -11,6 +11,7 @@ import { retentionOffset } from "./retention.ts";
 import { locateEnd, readEntries } from "./segment-reader.ts";
 import { SegmentWriter } from "./segment-writer.ts";
 import type { Segment } from "./segment.ts";
+import { newWaiter, type SyncWaiter } from "./sync-waiter.ts";
 import { SerialQueue } from "./serial-queue.ts";
 
 /** How to open a log. */
@@ -30,13 +31,6 @@ export interface WalOptions {
    * discarded (R12).
    */
   readonly base?: LogPosition;
-}
-
-interface Waiter {
-  readonly target: Offset;
-  readonly promise: Promise<LogPosition>;
-  readonly resolve: (position: LogPosition) => void;
-  readonly reject: (error: Error) => void;
 }
 
 /**
@@ -68,7 +62,7 @@ export class Wal {
   #savedCommit: Offset;
   /** Appended and not yet durable: the entries after #synced. */
   #pending: LogEntry[] = [];
-  #waiters: Waiter[] = [];
+  #waiters: SyncWaiter[] = [];
   #flushing: Promise<void> | null = null;
   /** Truncations and resets, counted at their start: reads that overlap one are repeated. */
   #epoch = 0;
@@ -273,6 +267,16 @@ export class Wal {
         if (epoch === this.#epoch && from >= this.first) throw error;
       }
     }
+  }
+
+  /** The last entry that `trim(upTo)` would remove; before `first` when it would remove none. */
+  trimOffset(upTo: Offset): Offset {
+    let offset = this.base.offset;
+    for (const { last } of this.#segments.slice(0, -1)) {
+      if (last.offset > upTo) break;
+      offset = last.offset;
+    }
+    return offset;
   }
 
   /**
@@ -483,14 +487,4 @@ export class Wal {
     if (this.#stopped !== null) throw this.#stopped;
     assert(!this.#faulty, "a damaged log takes nothing but a reset");
   }
-}
-
-function newWaiter(target: Offset): Waiter {
-  let resolve: Waiter["resolve"] = () => undefined;
-  let reject: Waiter["reject"] = () => undefined;
-  const promise = new Promise<LogPosition>((onResolve, onReject) => {
-    resolve = onResolve;
-    reject = onReject;
-  });
-  return { target, promise, resolve, reject };
 }

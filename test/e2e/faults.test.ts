@@ -385,6 +385,39 @@ describe("Faults of real processes", function () {
       await platform.killAll();
     });
 
+    it("state volume full under a leader: writes are refused clearly, reads served, writes go on once there is room", async () => {
+      const dir = await mkdtemp(join(tmpdir(), "resilver-full-"));
+      for (const node of ["resilver-0", "resilver-1", "resilver-2"]) {
+        mountSmall(join(dir, node, "state"), 192);
+      }
+      test = await TestStore.start({ dir });
+      await test.load(20, 1024);
+      const { platform } = test.store;
+      const leader = test.leader();
+      const { state } = platform.paths(leader);
+      fillUp(join(state, "filler"));
+      await logged(leader, "volume nearly full");
+      await assert.rejects(
+        test.client.put("one/more", Buffer.alloc(10), ONCE),
+        (error: unknown) => {
+          assert.ok(error instanceof StoreError);
+          assert.match(error.message, /NO_SPACE/);
+          assert.ok(error.message.includes(state), error.message);
+          return true;
+        },
+      );
+      assert.notEqual(await test.client.get("load/000000"), null);
+      // A restart finds the volume as it was left, and comes up all the same.
+      await platform.kill(leader);
+      platform.pod(leader).start();
+      await test.until("it votes again", () => test.replica(leader).voting);
+      assert.notEqual(await test.client.get("load/000000"), null);
+      rmSync(join(state, "filler"));
+      await test.load(20, 1024, "after");
+      await test.proveNothingLost(leader);
+      await platform.killAll();
+    });
+
     async function logged(node: string, text: string): Promise<void> {
       const { log } = test.store.platform.paths(node);
       const enough = new AbortController();

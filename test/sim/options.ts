@@ -108,6 +108,8 @@ function drawOptions(chance: Chance, later: Chance): SimOptions {
       tailEntriesMax: one(8, 64, 100_000),
       clientFreeBytesMin: 0,
       freeBytesMin: 0,
+      clientStateFreeBytesMin: 0,
+      stateFreeBytesMin: 0,
     },
     snapshotBytesPerSecond: one(0, 0, 2_000, 10_000),
     clients: one(1, 2, 4),

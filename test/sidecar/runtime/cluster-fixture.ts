@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Disk } from "../../../sidecar/lib/ports/disk.ts";
+import { type Disk, DiskError } from "../../../sidecar/lib/ports/disk.ts";
 import type { DuplexCall } from "../../../sidecar/lib/ports/duplex-call.ts";
 import { SILENT_LOGGER } from "../../../sidecar/lib/ports/logger.ts";
 import { NO_METRICS } from "../../../sidecar/lib/ports/metrics.ts";
@@ -42,10 +42,39 @@ export interface Meddling {
   chunk?: (to: string, message: SnapshotChunk) => readonly SnapshotChunk[];
 }
 
+/** What a test may pretend about the volumes: real ones of any size need a right to mount. */
+export interface Volumes {
+  /** Bytes free where this path is; null: what is really free. */
+  freeBytes?: (path: string) => number | null;
+  /** No new file finds space at this path. */
+  full?: (path: string) => boolean;
+}
+
+/** The node's disk, with volumes as a test wants them. */
+function diskOn(volumes: Volumes): Disk {
+  const disk = createNodeDisk();
+  const changed: Partial<Disk> = {
+    freeBytes: async (path) => volumes.freeBytes?.(path) ?? disk.freeBytes(path),
+    open: async (path, options) => {
+      if (!options.create || volumes.full?.(path) !== true) return disk.open(path, options);
+      throw new DiskError("NO_SPACE", path, `${path}: no space`, { fatal: false });
+    },
+  };
+  return new Proxy(disk, {
+    get: (target, name) => {
+      const own: unknown = Reflect.get(changed, name);
+      if (own !== undefined) return own;
+      const method = Reflect.get(target, name) as (...given: unknown[]) => unknown;
+      return method.bind(target);
+    },
+  });
+}
+
 /** Three nodes of one process over real files, LMDB and time, joined by streams in memory. */
 export class TestCluster {
   readonly names = ["a", "b", "c"] as const;
   readonly meddling: Meddling = {};
+  readonly volumes: Volumes = {};
   readonly #root: string;
   readonly #options: Partial<ReplicaOptions>;
   readonly #nodes = new Map<string, NodeRuntime>();
@@ -63,7 +92,7 @@ export class TestCluster {
   private constructor(root: string, options: Partial<ReplicaOptions>) {
     this.#root = root;
     this.#options = options;
-    this.#disk = meddledDisk(createNodeDisk(), (act, path) =>
+    this.#disk = meddledDisk(diskOn(this.volumes), (act, path) =>
       this.meddling.disk?.(act, path.slice(root.length + 1)),
     );
   }
@@ -89,6 +118,8 @@ export class TestCluster {
         heartbeatMs: 20,
         clientFreeBytesMin: 0,
         freeBytesMin: 0,
+        clientStateFreeBytesMin: 0,
+        stateFreeBytesMin: 0,
         checkpointIntervalMs: 100,
         ...this.#options,
       },

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import type { Input } from "../../../sidecar/core/input.ts";
+import { DEFAULT_REPLICA_OPTIONS } from "../../../sidecar/runtime/replica-options.ts";
 import { StorageWork } from "../../../sidecar/runtime/storage-work.ts";
 import type { StorageWorkOptions } from "../../../sidecar/runtime/storage-work.ts";
 import type { ReplicaStorage } from "../../../sidecar/runtime/replica-storage.ts";
@@ -34,7 +35,7 @@ describe("storage work", () => {
     const never = new Promise<void>(() => undefined);
     const clock = { monotonicMs: () => 0, nowMs: () => 0, sleep: () => never };
     const work = new StorageWork({
-      env: { clock },
+      env: { clock, options: DEFAULT_REPLICA_OPTIONS },
       core,
       logDir: "log",
       signal: new AbortController().signal,
@@ -67,7 +68,7 @@ describe("storage work", () => {
     const never = new Promise<void>(() => undefined);
     const clock = { monotonicMs: () => 0, nowMs: () => 0, sleep: () => never };
     const work = new StorageWork({
-      env: { clock },
+      env: { clock, options: DEFAULT_REPLICA_OPTIONS },
       logDir: "log",
       signal: new AbortController().signal,
     } as unknown as StorageWorkOptions);
@@ -98,7 +99,7 @@ describe("storage work", () => {
     let now = 1_000;
     const clock = { monotonicMs: () => now, nowMs: () => now, sleep: () => never };
     const work = new StorageWork({
-      env: { clock },
+      env: { clock, options: DEFAULT_REPLICA_OPTIONS },
       core: { state: { logEpoch: 0 } },
       logDir: "log",
       signal: new AbortController().signal,

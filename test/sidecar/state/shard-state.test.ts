@@ -309,6 +309,40 @@ describe("ShardState", () => {
       await state.close();
     }));
 
+  it("finishes a checkpoint that was cut short in less room than one of its slices takes", () =>
+    withDir(async (dir) => {
+      let looks = Number.POSITIVE_INFINITY;
+      let freeBytes = 1e12;
+      const small = new Proxy(disk, {
+        get: (target, name) => {
+          const method = Reflect.get(target, name) as (...given: unknown[]) => unknown;
+          if (name !== "freeBytes") return method.bind(target);
+          return async () => {
+            looks -= 1;
+            return looks < 0 ? 0 : freeBytes;
+          };
+        },
+      });
+      const engine = lmdbEngineFactory(small);
+      const log = new TestLog();
+      const keys = Array.from({ length: 2_500 }, (_, at) => `k${at}`);
+      const before = await openState(dir, { engine });
+      before.apply(log.write({ puts: keys.map((key) => put(key, "v")) }));
+      // Two slices arrive, then the volume is full: the process stops between them.
+      looks = 2;
+      await assert.rejects(before.checkpoint(), { code: "NO_SPACE" });
+      await before.close();
+
+      const noRoom = { code: "NO_SPACE", fatal: false };
+      await assert.rejects(openState(dir, { engine }), noRoom);
+      looks = Number.POSITIVE_INFINITY;
+      freeBytes = 2 * 1024 * 1024;
+      const after = await openState(dir, { engine });
+      assert.equal(after.durable.offset, 0);
+      assert.equal(listOf(after).length, 2_500);
+      await after.close();
+    }));
+
   it("refuses more open reads than its bound", () =>
     withState((state, log) => {
       state.apply(log.write({ puts: [put("a", "1"), put("b", "1")] }));

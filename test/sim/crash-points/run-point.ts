@@ -110,5 +110,7 @@ const OPTIONS = {
     tailEntriesMax: 4,
     clientFreeBytesMin: 0,
     freeBytesMin: 0,
+    clientStateFreeBytesMin: 0,
+    stateFreeBytesMin: 0,
   },
 } as const;

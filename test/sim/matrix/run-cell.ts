@@ -252,6 +252,8 @@ function optionsFor({ phase, victim, log }: Cell): Partial<SimOptions> {
       tailEntriesMax: 8,
       clientFreeBytesMin: 0,
       freeBytesMin: 0,
+      clientStateFreeBytesMin: 0,
+      stateFreeBytesMin: 0,
     },
   };
 }

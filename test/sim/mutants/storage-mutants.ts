@@ -128,6 +128,8 @@ export const STORAGE_MUTANTS: readonly Mutant[] = [
         tailEntriesMax: 64,
         clientFreeBytesMin: 0,
         freeBytesMin: 0,
+        clientStateFreeBytesMin: 0,
+        stateFreeBytesMin: 0,
       },
     },
     patch: () => replaceGetter(ShardState.prototype, "durable", (self) => self.applied),
