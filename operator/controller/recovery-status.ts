@@ -96,7 +96,7 @@ export function isAbout(
   views: readonly ShardView[],
   pod: string,
 ): boolean {
-  const named = new Set(status?.shards?.map(({ newReplicaUid }) => newReplicaUid));
+  const named = new Set(status?.shards?.flatMap(({ newReplicaUid }) => newReplicaUid ?? []));
   return (
     named.size === 0 || rebuildingRows(views, pod).some(({ replica }) => named.has(replica.uid))
   );
@@ -177,11 +177,11 @@ function progressOf(
 
 /** Those that are being rebuilt, and those that were: they vote by now, or another one is there. */
 function shardStatuses(
-  { pod, views }: RecoveryInput,
+  { pod, views, oldUids }: RecoveryInput,
   rows: readonly Row[],
   before: readonly ShardStatus[],
 ): ShardStatus[] {
-  const now = rows.map((row) => rowStatus(row));
+  const now = rows.map((row) => rowStatus(row, oldUids));
   const past = before
     .filter(({ namespace, shard }) => {
       return !now.some((other) => other.namespace === namespace && other.shard === shard);
@@ -205,15 +205,27 @@ function shardStatuses(
   return [...now, ...past].toSorted((a, b) => a.shard - b.shard);
 }
 
-function rowStatus({ view, replica }: Row): ShardStatus {
+function rowStatus(row: Row, oldUids: ReadonlyMap<string, string>): ShardStatus {
+  const { view, replica } = row;
   return {
     namespace: view.namespace,
     shard: view.shard,
     phase: phaseOf(replica),
-    newReplicaUid: replica.uid,
+    ...defined({ newReplicaUid: newUidOf(row, oldUids) }),
     bytesDone: replica.bytesDone,
     bytesTotal: replica.bytesTotal,
   };
+}
+
+/**
+ * Undefined under the name that voted: the last word of a process whose pod is gone, on a claim that
+ * is new, or directories that came along unchanged.
+ */
+function newUidOf(
+  { view, replica }: Row,
+  oldUids: ReadonlyMap<string, string>,
+): string | undefined {
+  return replica.uid === oldUids.get(`${view.namespace}/${view.shard}`) ? undefined : replica.uid;
 }
 
 function phaseOf({ role, phase }: ReplicaView): ReplicaRecoveryPhase {
@@ -277,7 +289,7 @@ function evidenceOf({ claims, oldUids, pod }: RecoveryInput, rows: readonly Row[
   const key = first === undefined ? "" : `${first.view.namespace}/${first.view.shard}`;
   return defined({
     oldReplicaUid: oldUids.get(key),
-    newReplicaUid: first?.replica.uid,
+    newReplicaUid: first === undefined ? undefined : newUidOf(first, oldUids),
     oldDataClaimUid: claims.old?.data,
     newDataClaimUid: claims.now?.data,
     oldWalClaimUid: claims.old?.wal,

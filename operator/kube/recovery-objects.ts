@@ -96,7 +96,8 @@ export class RecoveryObjects {
   ): Promise<void> {
     const pod = spec.rebuild?.pod ?? "";
     const current = recoveryName(runtime.views(), pod);
-    const superseded = current !== null && !isAbout(status, runtime.views(), pod);
+    const isOther = current !== null && current !== object.metadata.name;
+    const superseded = isOther && !isAbout(status, runtime.views(), pod);
     const next = superseded
       ? this.#ended(status, "Failed", `wiped again before it voted; ${current} goes on`)
       : this.#status(sight, runtime, pod, status);

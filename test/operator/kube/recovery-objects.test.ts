@@ -31,6 +31,8 @@ class Look {
   /** Uids of replicas whose rebuild is ordered now. */
   ordered: readonly string[] = [];
   claims = OLD;
+  /** Uids that voted before, by shard. */
+  voted: ReadonlyMap<string, string> = new Map();
   views: readonly ShardView[] = shards({});
   /** What the coordinator answers to an order. */
   refusal: RangeError | null = null;
@@ -86,7 +88,7 @@ class Look {
   #runtime(): StoreRuntime {
     return {
       views: () => this.views,
-      votedUids: () => new Map(),
+      votedUids: () => this.voted,
       isAlone: () => false,
       coordinator: {
         orderRebuilds: (uids: ReadonlySet<string>) => {
@@ -151,6 +153,21 @@ describe("ReplicaRecovery objects", () => {
     assert.deepEqual([ended.length, statusOf(ended[0]).phase], [1, "Succeeded"]);
     assert.equal(statusOf(ended[0]).reason, "PVCReplaced");
     assert.equal((await look.reconcile()).length, 1, "and it is not told again");
+  });
+
+  it("a last word of the pod that is gone is not taken for a replica of the new one", async () => {
+    look.claims = { ...OLD, data: "claim-of-12345678" };
+    // Its stream has not ended yet: it still votes under its name, on a claim that is new.
+    look.voted = new Map([["default/0", "uid-THEOLDONE"]]);
+    look.views = shards({ uid: "uid-THEOLDONE", voting: false, phase: "Deferred(StaleView)" });
+    const [made] = await look.reconcile();
+    assert.equal(statusOf(made).evidence?.newReplicaUid, undefined);
+    look.views = shards(LEARNER);
+    assert.equal(statusOf((await look.reconcile())[0]).phase, "Enrolled");
+    look.views = shards({ uid: LEARNER.uid });
+    const ended = await look.reconcile();
+    assert.deepEqual([ended.length, statusOf(ended[0]).phase], [1, "Succeeded"]);
+    assert.equal(statusOf(ended[0]).evidence?.newReplicaUid, LEARNER.uid);
   });
 
   it("seen late, with the new claim and what it holds at once: still one object", async () => {
