@@ -107,6 +107,8 @@ export class NodeWatch {
   #take(status: NodeStatus): void {
     this.#heardAtMs = this.#options.clock.monotonicMs();
     this.#bootId = status.bootId;
+    // A sign of life, no news.
+    if (!status.full && status.replicas.length === 0 && this.#reach === "up") return;
     if (status.full) this.#replicas.clear();
     for (const replica of status.replicas) this.#replicas.set(shardKeyText(replica), replica);
     // Before its first full report nothing is known of a node.
@@ -138,14 +140,16 @@ export class NodeWatch {
       const overslept = clock.monotonicMs() - before - timings.probeIntervalMs;
       // This process itself was stopped or starved: silence then proves nothing about the node.
       if (overslept > timings.silentAfterMs / 2) this.#heardAtMs = clock.monotonicMs();
+      // Its stream tells that it lives; a probe of every node beside that is most of an operator's
+      // work with thousands of pods.
+      if (this.#reach === "up" && this.#silenceMs() < timings.probeAfterMs) continue;
       await this.#probe(signal);
     }
   }
 
   async #probe(signal: AbortSignal): Promise<void> {
     const { clock, sidecars, timings } = this.#options;
-    const silence = clock.monotonicMs() - this.#heardAtMs;
-    const left = timings.silentAfterMs - silence;
+    const left = timings.silentAfterMs - this.#silenceMs();
     const deadlineMs = Math.min(timings.probeDeadlineMs, Math.max(100, left));
     try {
       const { bootId } = await sidecars.getInfo(this.endpoint, { deadlineMs, signal });
@@ -154,11 +158,15 @@ export class NodeWatch {
       if (bootId !== this.#bootId) this.#dropStream?.();
     } catch {
       if (signal.aborted || this.#reach !== "up") return;
-      if (clock.monotonicMs() - this.#heardAtMs < timings.silentAfterMs) return;
+      if (this.#silenceMs() < timings.silentAfterMs) return;
       this.#setReach("silent", `no answer for ${timings.silentAfterMs} ms`);
       // What comes after the silence must begin with a full report.
       this.#dropStream?.();
     }
+  }
+
+  #silenceMs(): number {
+    return this.#options.clock.monotonicMs() - this.#heardAtMs;
   }
 
   #setReach(reach: Reach, message: string): void {

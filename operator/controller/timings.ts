@@ -2,6 +2,8 @@
 export interface Timings {
   /** Between two probes of a node. */
   readonly probeIntervalMs: number;
+  /** A node that was heard of within this time is not probed: longer than between its reports. */
+  readonly probeAfterMs: number;
   readonly probeDeadlineMs: number;
   /** A broken status stream is confirmed by one probe with this deadline. */
   readonly confirmDeadlineMs: number;
@@ -32,6 +34,7 @@ export interface Timings {
 /** Timings of a store whose nodes are a network apart. */
 export const DEFAULT_TIMINGS: Timings = Object.freeze({
   probeIntervalMs: 400,
+  probeAfterMs: 700,
   probeDeadlineMs: 1_000,
   confirmDeadlineMs: 150,
   silentAfterMs: 1_500,

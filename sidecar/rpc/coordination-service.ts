@@ -200,16 +200,22 @@ function receiveAssignments(
   };
 }
 
+/** Everything is told again after so many heartbeats without news. */
+const QUIET_BEATS_MAX = 10;
+
 /**
- * One WatchStatus stream: everything first, then each change, and everything again at each
- * heartbeat, so that a reader needs no memory of what it missed. A slow reader gets the latest of
- * each replica.
+ * One WatchStatus stream: everything first, then each change, and at each heartbeat everything
+ * again, if anything differs, or nothing but a sign of life: a coordinator follows thousands of
+ * these. A slow reader gets the latest of each replica.
  */
 class StatusWatch {
   readonly #call: ServerWritableStream<WatchStatusRequest, NodeStatus>;
   readonly #options: CoordinationServiceOptions;
   readonly #changed = new Map<string, ReplicaStatus>();
   #full = true;
+  /** What was sent last of everything, and for how many heartbeats it was the same. */
+  #sent = "";
+  #quietBeats = 0;
   #wake: () => void = () => {};
   #timer: Timer | null = null;
 
@@ -257,11 +263,22 @@ class StatusWatch {
 
   #next(): NodeStatus {
     const { runtime } = this.#options;
-    const full = this.#full;
-    const replicas = full ? runtime.status().replicas : [...this.#changed.values()];
-    this.#full = false;
+    const { node, bootId } = runtime;
+    const changed = [...this.#changed.values()];
     this.#changed.clear();
-    return { node: runtime.node, bootId: runtime.bootId, full, replicas };
+    if (!this.#full) {
+      // The reader holds something else than it was sent as a whole.
+      this.#sent = "";
+      return { node, bootId, full: false, replicas: changed };
+    }
+    this.#full = false;
+    const { replicas } = runtime.status();
+    const text = JSON.stringify(replicas);
+    const isQuiet =
+      changed.length === 0 && text === this.#sent && this.#quietBeats < QUIET_BEATS_MAX;
+    this.#quietBeats = isQuiet ? this.#quietBeats + 1 : 0;
+    this.#sent = text;
+    return { node, bootId, full: !isQuiet, replicas: isQuiet ? [] : replicas };
   }
 
   #beat(): void {

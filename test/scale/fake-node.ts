@@ -82,6 +82,13 @@ export class FakeNode {
     return { node: this.name, bootId: this.bootId, full, replicas };
   }
 
+  /** Says that it lives, as a sidecar does. */
+  beat(): void {
+    if (this.streams.size === 0 || this.podUid === null) return;
+    const status = { node: this.name, bootId: this.bootId, full: false, replicas: [] };
+    for (const stream of this.streams) stream(status);
+  }
+
   report(live: ReadonlyMap<string, FakeReplica>): void {
     if (this.streams.size === 0) return;
     const status = this.status(live, false);

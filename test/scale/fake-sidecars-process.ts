@@ -12,6 +12,7 @@ import { systemClock } from "../../operator/local/system-clock.ts";
 import { selectorText } from "../../operator/specs/labels.ts";
 import { claimName } from "../../operator/specs/stateful-set.ts";
 import { SILENT_LOGGER } from "../../sidecar/lib/ports/logger.ts";
+import { LIMITS } from "../../sidecar/limits.ts";
 import { FakeSidecars } from "./fake-sidecars.ts";
 
 const [port, pagePort] = process.argv.slice(2).map(Number);
@@ -61,7 +62,9 @@ const page = createServer((_request, response) => {
   response.end(JSON.stringify({ ...Object.fromEntries(sidecars.calls), open: sidecars.watched() }));
 });
 page.listen(pagePort, "127.0.0.1");
+const beating = setInterval(() => sidecars.beat(), LIMITS.statusHeartbeatMs);
 await Promise.all([pods.run(stop.signal), claims.run(stop.signal)]);
+clearInterval(beating);
 page.close();
 sidecars.close();
 transport.close();

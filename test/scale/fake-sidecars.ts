@@ -64,6 +64,11 @@ export class FakeSidecars {
     return this.group(pod).node(pod).podUid;
   }
 
+  /** Has every fake sidecar say that it lives. */
+  beat(): void {
+    for (const { nodes } of this.groups.values()) for (const node of nodes.values()) node.beat();
+  }
+
   /** How many fake sidecars somebody follows. */
   watched(): number {
     const nodes = [...this.groups.values()].flatMap(({ nodes }) => [...nodes.values()]);

@@ -36,6 +36,9 @@ function reportOf(rows: readonly Row[], options: ScaleOptions): Report {
   return { bench: "scale", runs: 1, rows, raw: rows, notes };
 }
 
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  process.once(signal, () => process.exit(1));
+}
 try {
   const [operator = "", sidecars = "", ...args] = process.argv.slice(2);
   const options = parseOptions(args);

@@ -17,6 +17,8 @@ export class RunningProcess {
     this.name = name;
     this.child = spawn(command, args, { stdio: ["ignore", 2, 2] });
     this.ended = once(this.child, "exit");
+    // Whatever this process ends by.
+    process.once("exit", () => this.child.kill("SIGKILL"));
   }
 
   /** Throws when it has ended by itself. */

@@ -31,7 +31,7 @@ export class ScaleRun {
     this.bundles = bundles;
     const stages = fileURLToPath(new URL("../../test/scale/kwok.yaml", import.meta.url));
     const which = "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake";
-    const more = ["--cidr=10.128.0.0/14", "--node-lease-duration-seconds=40"];
+    const more = ["--cidr=10.128.0.0/14", "--node-lease-duration-seconds=40", "--v=WARN"];
     const kubeconfig = process.env["KUBECONFIG"] ?? "";
     const kwok = ["-c", stages, "--kubeconfig", kubeconfig, which, ...more];
     this.parts.push(new RunningProcess("kwok", "kwok", kwok));

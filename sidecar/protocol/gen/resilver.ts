@@ -557,7 +557,7 @@ export interface WatchStatusRequest {
 export interface NodeStatus {
   node: string;
   bootId: number;
-  /** true: everything; false: only `replicas` changed */
+  /** true: everything; false: only `replicas` changed, none: a sign of life */
   full: boolean;
   replicas: ReplicaStatus[];
 }

@@ -118,9 +118,12 @@ describe("Coordination service", () => {
     assert.equal(second.value.full, false);
     assert.equal(second.value.replicas[0]?.status, ServingStatus.NOT_MEMBER);
     const start = performance.now();
+    // What the first heartbeat tells is new to it; the next one has no news, and says so.
     const third = await within(messages.next());
     assert.equal(third.value.full, true);
     assert.ok(performance.now() - start < 2 * LIMITS.statusHeartbeatMs);
+    const fourth = await within(messages.next());
+    assert.deepEqual([fourth.value.full, fourth.value.replicas], [false, []]);
     stream.cancel();
     stream.on("error", () => {});
     await within(
