@@ -33,7 +33,9 @@ export class AssignmentFeed {
 
   /** Feeds until `signal` aborts; never rejects. */
   async run(signal: AbortSignal): Promise<void> {
+    let delayMs = this.#timings.reconnectMaxMs;
     while (!signal.aborted) {
+      const beganMs = this.#clock.monotonicMs();
       const { controller, unlink } = childAbort(signal);
       const stream = controller.signal;
       try {
@@ -45,7 +47,10 @@ export class AssignmentFeed {
         // The source must not go on waiting for updates of a stream that is gone.
         controller.abort(new Error("assignment stream ended"));
       }
-      await pause(this.#clock, this.#timings.reconnectMaxMs, signal);
+      const { reconnectMaxMs, reconnectSlowMs } = this.#timings;
+      const lasted = this.#clock.monotonicMs() - beganMs > reconnectSlowMs;
+      delayMs = lasted ? reconnectMaxMs : Math.min(delayMs * 2, reconnectSlowMs);
+      await pause(this.#clock, delayMs, signal);
     }
   }
 

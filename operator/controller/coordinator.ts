@@ -228,6 +228,11 @@ export class Coordinator {
     };
   }
 
+  /** The platform saw the node come back: it is tried at once. */
+  lookAgain(node: string): void {
+    this.#watches.get(node)?.retryNow();
+  }
+
   /** True when the process of the node that was heard of last answers now. */
   async answers(node: string, signal: AbortSignal): Promise<boolean> {
     return (await this.#watches.get(node)?.confirm(signal)) === true;

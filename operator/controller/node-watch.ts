@@ -10,7 +10,7 @@ import type { Reach } from "../core/observed.ts";
 import { shardKeyText, type ShardKey } from "../core/record.ts";
 import type { NodeEndpoint, SidecarClient } from "./ports.ts";
 import type { Timings } from "./timings.ts";
-import { childAbort, pause } from "./wake.ts";
+import { childAbort, pause, Wake } from "./wake.ts";
 
 /**
  * What a watch needs. `changed` is called after anything about the node changed; it must not throw.
@@ -33,8 +33,10 @@ export class NodeWatch {
   #heardAtMs: number;
   /** Ends the stream in use, so that it is opened anew. */
   #dropStream: (() => void) | null = null;
+  readonly #retry: Wake;
 
   constructor(options: NodeWatchOptions) {
+    this.#retry = new Wake(options.clock);
     this.endpoint = options.endpoint;
     this.#options = options;
     this.#heardAtMs = options.clock.monotonicMs();
@@ -68,15 +70,26 @@ export class NodeWatch {
   async #streamLoop(signal: AbortSignal): Promise<void> {
     const { timings, clock } = this.#options;
     let delayMs = timings.reconnectMinMs;
+    let awaySinceMs = clock.monotonicMs();
     while (!signal.aborted) {
       const received = await this.#stream(signal);
       if (signal.aborted) return;
-      if (received) delayMs = timings.reconnectMinMs;
+      if (received) {
+        delayMs = timings.reconnectMinMs;
+        awaySinceMs = clock.monotonicMs();
+      }
       const alive = await this.confirm(signal);
       if (!alive) this.#setReach("down", "connection refused or broken");
-      await pause(clock, delayMs, signal);
-      delayMs = Math.min(delayMs * 2, timings.reconnectMaxMs);
+      await this.#retry.wait(delayMs, signal);
+      const quick = clock.monotonicMs() - awaySinceMs < timings.reconnectQuickMs;
+      const maxMs = quick ? timings.reconnectMaxMs : timings.reconnectSlowMs;
+      delayMs = Math.min(delayMs * 2, maxMs);
     }
+  }
+
+  /** The platform saw it come back: it is tried at once. */
+  retryNow(): void {
+    this.#retry.notify();
   }
 
   /** Follows one stream to its end; true when it brought anything. */

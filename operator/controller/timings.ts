@@ -11,6 +11,10 @@ export interface Timings {
   readonly silentAfterMs: number;
   readonly reconnectMinMs: number;
   readonly reconnectMaxMs: number;
+  /** A node that has been away for longer than this is tried again less and less often... */
+  readonly reconnectQuickMs: number;
+  /** ...down to this, unless the platform says that it is back. */
+  readonly reconnectSlowMs: number;
   readonly callDeadlineMs: number;
   readonly newTermDeadlineMs: number;
   /** Waited for further replies once a quorum has answered; longer would show in every failover. */
@@ -40,6 +44,8 @@ export const DEFAULT_TIMINGS: Timings = Object.freeze({
   silentAfterMs: 1_500,
   reconnectMinMs: 20,
   reconnectMaxMs: 100,
+  reconnectQuickMs: 3_000,
+  reconnectSlowMs: 1_000,
   callDeadlineMs: 2_000,
   newTermDeadlineMs: 1_000,
   electionGraceMs: 50,

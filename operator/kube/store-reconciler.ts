@@ -130,6 +130,7 @@ export class StoreReconciler {
       return { requeueAfterMs: BUSY_MS };
     }
     const runtime = await this.#runtime(key, sight, replicas);
+    runtime.sawPods(sight.pods);
     await this.#steer(sight, runtime);
     await this.#recoveries.reconcile(sight, runtime, signal);
     await this.#statuses.gates(sight, runtime.views(), signal);

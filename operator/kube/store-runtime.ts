@@ -14,6 +14,7 @@ import type { CoordinatorEvent } from "../core/events.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
 import { shardKeyText, type ShardKey } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
+import type { PodFacts } from "./pods.ts";
 
 /** What a runtime is made of. */
 export interface StoreRuntimeOptions {
@@ -41,6 +42,8 @@ export class StoreRuntime {
   readonly signature: string;
   /** Uids of voters, by node and shard, kept while another replica is there. */
   readonly #votedUids = new Map<string, string>();
+  /** What each pod was at the last look. */
+  readonly #podsSeen = new Map<string, string>();
   readonly #running: Promise<void>;
   readonly #clock: Clock;
   /** When each shard was last asked to be led by another node. */
@@ -77,6 +80,16 @@ export class StoreRuntime {
       if (owner === node) uids.set(shard, uid);
     }
     return uids;
+  }
+
+  /** Has the coordinator look for pods that are others, or elsewhere, than at the last look. */
+  sawPods(pods: readonly Pick<PodFacts, "name" | "uid" | "ip" | "sidecarReady">[]): void {
+    for (const { name, uid, ip, sidecarReady } of pods) {
+      const seen = `${uid} ${ip} ${sidecarReady}`;
+      if (this.#podsSeen.get(name) === seen) continue;
+      this.#podsSeen.set(name, seen);
+      this.coordinator.lookAgain(name);
+    }
   }
 
   /** True when this node is all that the shard's ensemble is. */

@@ -10,6 +10,8 @@ import { NAMESPACE, type ScaleCluster } from "./scale-cluster.ts";
 
 const PORTS = { sidecars: 26_600, calls: 26_601, health: 26_602, metrics: 26_603 };
 const REPLICAS = 3;
+/** About what Node gives itself in a container with the chart's memory limit. */
+const HEAP = "--max-old-space-size=384";
 const POLL_MS = 250;
 const STEP_MINUTES = 20;
 const SAY_MS = 10_000;
@@ -58,7 +60,12 @@ export class ScaleRun {
 
   private startOperator(): RunningProcess {
     const ports = [PORTS.sidecars, PORTS.health, PORTS.metrics].map(String);
-    return new RunningProcess("operator", process.execPath, [this.bundles.operator, ...ports]);
+    return new RunningProcess("operator", process.execPath, [
+      ...(process.env["SCALE_PROF"] ? ["--cpu-prof", "--cpu-prof-dir=/tmp/prof"] : []),
+      HEAP,
+      this.bundles.operator,
+      ...ports,
+    ]);
   }
 
   private async making(from: number, to: number): Promise<Row["figures"]> {
