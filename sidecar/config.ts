@@ -59,6 +59,8 @@ const storeId = z
   .string({ error: STORE_ERROR })
   .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/u, { error: STORE_ERROR });
 
+const READS = ["linearizable", "leader"] as const;
+
 interface Field {
   readonly schema: z.ZodType;
   readonly help: string;
@@ -149,6 +151,12 @@ const FIELDS = {
     placeholder: "ms",
     default: LIMITS.heartbeatIntervalMs,
   },
+  reads: {
+    schema: z.enum(READS, { error: READS.join(", ") }),
+    help: "linearizable, or leader: quicker, and older data while two believe to lead",
+    placeholder: "kind",
+    default: "linearizable",
+  },
   segmentBytes: {
     schema: integer(8 * MEBIBYTE, GIBIBYTE),
     help: "size of one file of the log",
@@ -182,6 +190,8 @@ export interface SidecarConfig {
   readonly memoryTableBytes: number;
   readonly heartbeatMs: number;
   readonly segmentBytes: number;
+  /** How sure a leader is of leading when it answers reads (R15). */
+  readonly reads: (typeof READS)[number];
 }
 
 /** The process's inputs, and how to read a file (null: it does not exist). */

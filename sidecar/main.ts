@@ -124,6 +124,7 @@ function replicaOptions(config: SidecarConfig): Partial<typeof DEFAULT_REPLICA_O
     walRetentionMs,
     walRetentionBytes,
     checkpointIntervalMs: config.checkpointIntervalMs,
+    leaderReads: config.reads === "leader",
     // Room for the segment in use and the next one.
     clientFreeBytesMin: 3 * segmentBytes,
     freeBytesMin: 2 * segmentBytes,

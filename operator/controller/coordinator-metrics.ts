@@ -127,8 +127,12 @@ export class CoordinatorMetrics {
   }
 
   private gauges(stores: () => Iterable<StoreViews>): void {
+    // All gauges of a scrape are asked in one turn: what they are asked about is put together once.
+    let asked: readonly StoreViews[] | null = null;
     const each = (look: (labels: Labels, replica: ShardView["replicas"][number]) => void): void => {
-      for (const { storeId, views } of stores()) {
+      if (asked === null) queueMicrotask(() => (asked = null));
+      asked ??= [...stores()];
+      for (const { storeId, views } of asked) {
         for (const view of views) {
           for (const replica of view.replicas) {
             look({ ...shardLabels(storeId, view), pod: replica.node }, replica);

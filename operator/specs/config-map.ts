@@ -25,7 +25,7 @@ export function sidecarSettings(
   store: ReplicatedStore,
   storeId: string,
 ): Readonly<Record<string, string | number>> {
-  const { storage, recovery } = store.spec;
+  const { storage, recovery, reads } = store.spec;
   const walBytes = parseQuantity(storage.wal.size) ?? 0;
   return {
     storeId,
@@ -37,6 +37,8 @@ export function sidecarSettings(
     walDir: `${DIRECTORIES.wal}/log`,
     // The other half is for what recovery needs beyond the retention, and for preallocated files.
     walRetentionBytes: Math.min(WAL_RETENTION_BYTES_MAX, Math.floor(walBytes / 2)),
+    // Only where it is asked for: a sidecar of an earlier version does not know it.
+    ...(reads === "Leader" ? { reads: "leader" } : {}),
     snapshotBytesPerSecond: parseQuantity(recovery.bandwidthLimit ?? "") ?? 0,
   };
 }

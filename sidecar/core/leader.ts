@@ -133,6 +133,11 @@ export class Leader {
   }
 
   read(id: RequestId): void {
+    if (this.state.options.leaderReads === true && this.serving) {
+      const { commit } = this.state;
+      this.state.emit({ kind: "releaseReads", requestIds: [id], offset: commit });
+      return;
+    }
     this.reads.add(id);
     this.#startReadRound();
   }

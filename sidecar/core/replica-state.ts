@@ -18,6 +18,11 @@ export interface CoreOptions {
    */
   readonly tailEntriesMax: number;
   readonly pendingReadsMax: number;
+  /**
+   * Reads are answered by whoever believes to lead, without a round (R15): one that was deposed and
+   * does not know it yet answers with older data. Absent: false.
+   */
+  readonly leaderReads?: boolean;
 }
 
 /** What a replica starts from, read back from its disk. */

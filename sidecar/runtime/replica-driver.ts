@@ -111,6 +111,7 @@ export class ReplicaDriver implements ReplicaHandle {
         reconnectMaxMs: 500,
         tailEntriesMax: env.options.tailEntriesMax,
         pendingReadsMax: LIMITS.pendingReadsMax,
+        leaderReads: env.options.leaderReads,
       },
     );
     this.#loop = new ReplicaLoop({

@@ -21,6 +21,8 @@ export interface ReplicaOptions {
   readonly checkpointIntervalMs: number;
   /** An empty follower gets the tail, not a snapshot, up to this many entries (R10). */
   readonly tailEntriesMax: number;
+  /** Reads are answered without asking whether another leads by now (R15). */
+  readonly leaderReads: boolean;
   /**
    * Below this much free space on a leader's volume, clients' writes are refused (R17): more than
    * `freeBytesMin`, since volumes of equal size fill up alike, and a write that was accepted while
@@ -48,6 +50,7 @@ export const DEFAULT_REPLICA_OPTIONS: ReplicaOptions = Object.freeze({
   snapshotChunkBytes: LIMITS.snapshotChunkBytes,
   checkpointIntervalMs: LIMITS.checkpointIntervalMs,
   tailEntriesMax: 64,
+  leaderReads: false,
   clientFreeBytesMin: 3 * LIMITS.segmentBytes,
   freeBytesMin: 2 * LIMITS.segmentBytes,
   clientStateFreeBytesMin: 2 * LIMITS.checkpointRoomBytes,

@@ -12,7 +12,7 @@ const PORTS = { sidecars: 26_600, calls: 26_601, health: 26_602, metrics: 26_603
 const REPLICAS = 3;
 /** About what Node gives itself in a container with the chart's memory limit. */
 const HEAP = "--max-old-space-size=384";
-const POLL_MS = 250;
+const POLL_MS = 500;
 const STEP_MINUTES = 20;
 const SAY_MS = 10_000;
 

@@ -202,6 +202,10 @@ const specSchema = ruled(
     namespaces: namespacesField,
     storage: storageField.prefault({}),
     recovery: recoveryField.prefault({}),
+    reads: choice(
+      "Linearizable: a read sees every write that was acknowledged before it; the leader asks a majority first. Leader: it asks nobody, so that one that was deposed and does not know it yet answers with older data.",
+      ["Linearizable", "Leader"],
+    ).default("Linearizable"),
     image: text({
       description: "Image of the sidecar. Absent: the one the operator comes with.",
       allowed: "an image reference without spaces",
