@@ -30,7 +30,7 @@ import { KINDS, type KubeObject } from "./resources.ts";
 import { StatusWriter } from "./status-writer.ts";
 import { growStorage } from "./storage-growth.ts";
 import type { StoreCaches } from "./store-caches.ts";
-import { deleteData, DELETE_DATA_FINALIZER, settleFinalizer } from "./store-deletion.ts";
+import { DELETE_DATA_FINALIZER, endStore, settleFinalizer } from "./store-deletion.ts";
 import { rollOut } from "./store-rollout.ts";
 import {
   coordinatorSpec,
@@ -148,7 +148,7 @@ export class StoreReconciler {
     await this.#drop(key);
     const finalizers = object.metadata.finalizers ?? [];
     if (!finalizers.includes(DELETE_DATA_FINALIZER)) return null;
-    const done = await deleteData(this.#options.client, object, signal);
+    const done = await endStore(this.#options.client, object, signal);
     return done ? null : { requeueAfterMs: BUSY_MS };
   }
 

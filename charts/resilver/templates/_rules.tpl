@@ -2,7 +2,7 @@
 {{- define "resilver.operatorRules" -}}
 - apiGroups: [resilver.io]
   resources: [replicatedstores]
-  verbs: [list, patch, watch]
+  verbs: [get, list, patch, watch]
 - apiGroups: [resilver.io]
   resources: [storeshards]
   verbs: [create, delete, get, list, update, watch]
