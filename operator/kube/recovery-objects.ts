@@ -6,6 +6,7 @@ import {
   type ReplicaRecoveryStatus,
 } from "../api/v1alpha1/replica-recovery.ts";
 import type { ReplicatedStoreStatus } from "../api/v1alpha1/replicated-store.ts";
+import { storeShardName } from "../api/v1alpha1/store-shard.ts";
 import { parseReplicaRecovery, ResourceInvalid } from "../api/v1alpha1/validation.ts";
 import {
   type ClaimEvidence,
@@ -15,12 +16,14 @@ import {
   recoveryName,
   recoveryStatus,
 } from "../controller/recovery-status.ts";
+import { RecordInvalid, type ShardKey } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
 import { rebuildingPods } from "../controller/store-status.ts";
 import { TransferRates } from "../controller/transfer-rate.ts";
 import { POD_LABEL, storeLabels } from "../specs/labels.ts";
 import type { ApiClient } from "./api-client.ts";
 import { isStatus } from "./api-error.ts";
+import { recordIn } from "./record-store.ts";
 import { KINDS, type KubeObject } from "./resources.ts";
 import { StatusWriter, timestamp } from "./status-writer.ts";
 import type { StoreRuntime } from "./store-runtime.ts";
@@ -51,7 +54,7 @@ export class RecoveryObjects {
         await this.#update(sight, runtime, object, recovery, signal);
       } else if (recovery.spec.rebuild !== undefined) {
         await this.#rebuild(sight, runtime, object, recovery, signal);
-      } else await this.#order(runtime, object, recovery, signal);
+      } else await this.#order(sight, runtime, object, signal);
     }
   }
 
@@ -157,32 +160,73 @@ export class RecoveryObjects {
     await this.#statuses.write(KINDS.recovery, object, next, signal);
   }
 
+  /**
+   * Goes by the object as it is now, not as it was cached: what is lost by an order cannot be had
+   * back, and it may have been carried out, or taken back, since.
+   */
   async #order(
+    sight: StoreSight,
     runtime: StoreRuntime,
-    object: KubeObject,
-    { spec, status }: ReplicaRecovery,
+    cached: KubeObject,
     signal: AbortSignal,
   ): Promise<void> {
-    const write = async (next: ReplicaRecoveryStatus): Promise<void> => {
+    const { namespace, name, uid } = cached.metadata;
+    const object = await this.#client.get(KINDS.recovery, namespace, name, { signal });
+    if (object === null || object.metadata.uid !== uid) return;
+    const { spec, status } = parsed(object) ?? {};
+    if (object.metadata.deletionTimestamp !== undefined || isFinished(status?.phase)) return;
+    if (spec?.forceQuorum === undefined) return;
+    const { shard, survivor, acknowledgeDataLoss } = spec.forceQuorum;
+    const begun = status?.phase === "Enrolled";
+    if (!begun && !(await this.#begin(object, signal))) return;
+    // An operator that was killed between the deed and its report finds the deed in the record.
+    const done = begun && (await this.#isAlone(sight, shard, survivor, signal));
+    const end = async (phase: "Succeeded" | "Rejected", message: string): Promise<void> => {
+      const next = this.#ended(status, phase, message);
       await this.#statuses.write(KINDS.recovery, object, next, signal);
     };
-    if (spec.forceQuorum === undefined) return;
-    const { shard, survivor, acknowledgeDataLoss } = spec.forceQuorum;
-    // An operator that was killed between the deed and its report finds the deed in the record.
-    const begun = status?.phase === "Enrolled";
-    const done = begun && runtime.isAlone(shard, survivor);
-    if (!begun) {
-      const message = "is being carried out";
-      await write({ phase: "Enrolled", message, startedAt: timestamp(this.#clock) });
-    }
     try {
       if (!done) await runtime.coordinator.forceQuorum(shard, { survivor, acknowledgeDataLoss });
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
-      await write(this.#ended(status, "Rejected", error.message));
+      await end("Rejected", error.message);
       return;
     }
-    await write(this.#ended(status, "Succeeded", `goes on with ${survivor}`));
+    await end("Succeeded", `goes on with ${survivor}`);
+  }
+
+  /** False: somebody has changed the object since it was read. */
+  async #begin(object: KubeObject, signal: AbortSignal): Promise<boolean> {
+    const message = "is being carried out";
+    const next = { phase: "Enrolled", message, startedAt: timestamp(this.#clock) } as const;
+    try {
+      await this.#statuses.write(KINDS.recovery, object, next, signal, "unchanged");
+      return true;
+    } catch (error) {
+      if (isStatus(error, 409) || isStatus(error, 404)) return false;
+      throw error;
+    }
+  }
+
+  /** True when this node is all that the shard's ensemble is, by the record as it is now. */
+  async #isAlone(
+    { store }: StoreSight,
+    shard: ShardKey,
+    node: string,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const { namespace, name } = store.metadata;
+    const key = storeShardName(name, shard.namespace, shard.shard);
+    const object = await this.#client.get(KINDS.shard, namespace, key, { signal });
+    if (object === null) return false;
+    try {
+      const { ensemble } = recordIn(object, name);
+      return ensemble.length === 1 && ensemble[0] === node;
+    } catch (error) {
+      // The coordinator says what is wrong with it, and carries out nothing.
+      if (error instanceof RecordInvalid) return false;
+      throw error;
+    }
   }
 
   #ended(

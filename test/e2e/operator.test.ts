@@ -29,6 +29,8 @@ const WAIT_MS = 60_000;
 const ELSEWHERE: ReadonlySet<string> = new Set([
   // A forced quorum asks whether the others are gone (kube-platform).
   "/pods get",
+  // Read right before it (recovery-objects).
+  "resilver.io/replicarecoveries get",
   // A recovery's time to be kept runs out (recovery-objects).
   "resilver.io/replicarecoveries delete",
   // The same Event again (event-recorder).

@@ -8,7 +8,7 @@
   verbs: [create, delete, get, list, update, watch]
 - apiGroups: [resilver.io]
   resources: [replicarecoveries]
-  verbs: [create, delete, list, watch]
+  verbs: [create, delete, get, list, watch]
 - apiGroups: [resilver.io]
   resources: [replicatedstores/status, storeshards/status, replicarecoveries/status]
   verbs: [patch]

@@ -10,6 +10,7 @@ import type { StoreRuntime } from "../../../operator/kube/store-runtime.ts";
 import type { StoreSight } from "../../../operator/kube/store-view.ts";
 import { systemClock } from "../../../operator/local/system-clock.ts";
 import { FakeApiServer } from "../../support/fake-api-server.ts";
+import { RECORD } from "../api/v1alpha1/resources.ts";
 import { replicaView, shardViewOf } from "../local/status-fixture.ts";
 import { call, clientOf } from "./kube-fixture.ts";
 
@@ -36,6 +37,8 @@ class Look {
   views: readonly ShardView[] = shards({});
   /** What the coordinator answers to an order. */
   refusal: RangeError | null = null;
+  /** The objects as a watch that has fallen behind tells them; null: as they are. */
+  stale: readonly KubeObject[] | null = null;
 
   constructor(server: FakeApiServer, recoveries: RecoveryObjects) {
     this.server = server;
@@ -75,7 +78,7 @@ class Look {
       storeId: "u",
       records: [],
       shards: [],
-      recoveries: this.objects(),
+      recoveries: this.stale ?? this.objects(),
       podObjects: [pod],
       pods: [podFacts(pod, IN_SYNC_GATE)],
       claims: new Map([
@@ -89,7 +92,6 @@ class Look {
     return {
       views: () => this.views,
       votedUids: () => this.voted,
-      isAlone: () => false,
       coordinator: {
         orderRebuilds: (uids: ReadonlySet<string>) => {
           this.ordered = [...uids];
@@ -236,20 +238,25 @@ describe("ReplicaRecovery objects", () => {
     assert.deepEqual(look.ordered, []);
   });
 
-  it("an order that cannot be carried out is refused with the reason", async () => {
-    const path = `${resourcePath(KINDS.recovery, "ns")}/order`;
+  const ORDER = `${resourcePath(KINDS.recovery, "ns")}/order`;
+
+  /** A person's order to go on with one survivor, and the object as it was made. */
+  function forceQuorum(status: object = {}): KubeObject {
     const acknowledgeDataLoss = "lose everything after offset 7";
-    const forceQuorum = {
-      shard: { namespace: "default", shard: 0 },
-      survivor: POD,
-      acknowledgeDataLoss,
-    };
-    server.put(path, {
+    const shard = { namespace: "default", shard: 0 };
+    const order = { shard, survivor: POD, acknowledgeDataLoss };
+    const made = server.put(ORDER, {
       apiVersion: KINDS.recovery.apiVersion,
       kind: KINDS.recovery.kind,
       metadata: { name: "order", namespace: "ns" },
-      spec: { storeName: "demo", forceQuorum, trigger: "Requested" },
+      spec: { storeName: "demo", forceQuorum: order, trigger: "Requested" },
+      status,
     });
+    return structuredClone(made) as unknown as KubeObject;
+  }
+
+  it("an order that cannot be carried out is refused with the reason", async () => {
+    forceQuorum();
     look.refusal = new RangeError("survivor: demo-1: the other pods are not gone");
     const [refused] = await look.reconcile();
     assert.deepEqual(
@@ -258,5 +265,58 @@ describe("ReplicaRecovery objects", () => {
     );
     await look.reconcile();
     assert.equal(look.orders.length, 1, "an order that ended is not carried out again");
+  });
+
+  it("an order that was carried out is not judged again by what the watch told before", async () => {
+    look.stale = [forceQuorum()];
+    const [done] = await look.reconcile();
+    assert.equal(statusOf(done).phase, "Succeeded");
+    look.refusal = new RangeError("acknowledgeDataLoss: must be exactly ... 8");
+    const [still] = await look.reconcile();
+    assert.deepEqual([statusOf(still), look.orders.length], [statusOf(done), 1]);
+  });
+
+  it("an order that its author took back is not carried out, nor another one of its name", async () => {
+    look.stale = [forceQuorum()];
+    server.remove(ORDER);
+    await look.reconcile();
+    forceQuorum();
+    await look.reconcile();
+    const gone = look.objects()[0];
+    server.put(ORDER, {
+      ...gone,
+      metadata: { ...gone?.metadata, deletionTimestamp: "2026-01-01T00:00:00Z" },
+    });
+    look.stale = gone === undefined ? [] : [gone];
+    await look.reconcile();
+    assert.deepEqual(look.orders, []);
+  });
+
+  it("an order that changes while it is begun is left for the next look", async () => {
+    forceQuorum();
+    server.fault = ({ method, path }) => {
+      if (method === "PATCH" && path === `${ORDER}/status`) {
+        server.fault = () => undefined;
+        server.put(ORDER, { ...server.get(ORDER), status: { phase: "Succeeded" } });
+      }
+      return undefined;
+    };
+    const [other] = await look.reconcile();
+    assert.deepEqual([statusOf(other).phase, look.orders], ["Succeeded", []]);
+  });
+
+  it("a killed operator's successor finds the deed in the record, not in what it saw", async () => {
+    forceQuorum({ phase: "Enrolled" });
+    const spec = { storeName: "demo", ...RECORD, ensemble: [POD] };
+    const metadata = { name: "demo.default.0", namespace: "ns" };
+    const { apiVersion, kind } = KINDS.shard;
+    server.put(resourcePath(KINDS.shard, "ns", metadata.name), {
+      apiVersion,
+      kind,
+      metadata,
+      spec,
+    });
+    const [done] = await look.reconcile();
+    assert.deepEqual([statusOf(done).phase, look.orders], ["Succeeded", []]);
   });
 });
