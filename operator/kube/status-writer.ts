@@ -78,7 +78,7 @@ export class StatusWriter {
     sight: StoreSight,
     views: readonly ShardView[],
     expectedPods: number,
-    under: Pick<StatusInput, "rollout" | "nodeLoss">,
+    under: Pick<StatusInput, "rollout" | "nodeLoss" | "trouble">,
     signal: AbortSignal,
   ): Promise<void> {
     const { store, object, pods, storeId } = sight;
