@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import type { ReplicatedStore } from "../../../operator/api/v1alpha1/replicated-store.ts";
 import type { ReplicaRecoveryStatus } from "../../../operator/api/v1alpha1/replica-recovery.ts";
+import type { RecordMember, ShardRecord } from "../../../operator/core/record.ts";
 import type { ReplicaView, ShardView } from "../../../operator/core/status.ts";
 import { IN_SYNC_GATE } from "../../../operator/specs/labels.ts";
 import { claimFacts, podFacts } from "../../../operator/kube/pods.ts";
@@ -35,6 +36,9 @@ class Look {
   /** Uids that voted before, by shard. */
   voted: ReadonlyMap<string, string> = new Map();
   views: readonly ShardView[] = shards({});
+  records: readonly ShardRecord[] = [];
+  /** What the views are once a rebuild is ordered; null: the same. */
+  opened: readonly ShardView[] | null = null;
   /** What the coordinator answers to an order. */
   refusal: RangeError | null = null;
   /** The objects as a watch that has fallen behind tells them; null: as they are. */
@@ -76,7 +80,7 @@ class Look {
         status: { pods: [{ name: POD, claimUids: OLD }] },
       },
       storeId: "u",
-      records: [],
+      records: this.records,
       shards: [],
       recoveries: this.stale ?? this.objects(),
       podObjects: [pod],
@@ -95,6 +99,7 @@ class Look {
       coordinator: {
         orderRebuilds: (uids: ReadonlySet<string>) => {
           this.ordered = [...uids];
+          if (uids.size > 0 && this.opened !== null) this.views = this.opened;
         },
         forceQuorum: async (...order: readonly unknown[]) => {
           this.orders.push(order);
@@ -223,6 +228,65 @@ describe("ReplicaRecovery objects", () => {
     assert.equal(mend().phase, "Succeeded");
     await look.reconcile();
     assert.deepEqual(look.ordered, [], "the next loss needs an order of its own");
+  });
+
+  it("an order for a voter on another claim is kept until the record has it learn", async () => {
+    server.put(`${resourcePath(KINDS.recovery, "ns")}/mend`, {
+      apiVersion: KINDS.recovery.apiVersion,
+      kind: KINDS.recovery.kind,
+      metadata: { name: "mend", namespace: "ns" },
+      spec: { storeName: "demo", rebuild: { pod: POD }, trigger: "Requested" },
+    });
+    const mend = (): ReplicaRecoveryStatus =>
+      statusOf(look.objects().find(({ metadata }) => metadata.name === "mend"));
+    const member = { node: POD, replicaUid: "uid-SAME", role: "voter", ackedTerm: 4 } as const;
+    const recorded = (change: Partial<RecordMember>): void => {
+      look.records = [{ ...RECORD, members: [{ ...member, ...change }] }];
+    };
+    const uid = member.replicaUid;
+    recorded({ lastRecoveryAtMs: 1 });
+    look.voted = new Map([["default/0", uid]]);
+    look.claims = { ...OLD, data: "claim-of-12345678" };
+    look.views = shards({ uid, phase: "Deferred(Paused)", reason: "PVCReplaced" });
+    // The gate is open: it looks like any voter until the coordinator has saved its next step.
+    look.opened = shards({ uid });
+    for (const _look of [1, 2, 3]) {
+      await look.reconcile();
+      assert.deepEqual([look.ordered, mend().phase], [[uid], "Deferred"]);
+    }
+    assert.match(mend().message ?? "", /^may be rebuilt; /u);
+    look.opened = null;
+    recorded({ role: "learner", lastRecoveryAtMs: systemClock.nowMs() });
+    look.views = shards({ uid, role: "learner", voting: false, phase: "CatchingUp" });
+    await look.reconcile();
+    assert.deepEqual([look.ordered, mend().phase], [[uid], "CatchingUp"]);
+    look.views = shards({ uid });
+    recorded({ lastRecoveryAtMs: systemClock.nowMs() });
+    await look.reconcile();
+    assert.deepEqual([look.ordered, mend().phase], [[], "Succeeded"]);
+  });
+
+  it("an order that was done between two looks ends with the record", async () => {
+    const uid = "uid-SAME";
+    server.put(`${resourcePath(KINDS.recovery, "ns")}/mend`, {
+      apiVersion: KINDS.recovery.apiVersion,
+      kind: KINDS.recovery.kind,
+      metadata: { name: "mend", namespace: "ns" },
+      spec: { storeName: "demo", rebuild: { pod: POD }, trigger: "Requested" },
+      status: {
+        phase: "Deferred",
+        startedAt: "2026-01-01T00:00:00Z",
+        shards: [{ namespace: "default", shard: 0, phase: "Deferred" }],
+      },
+    });
+    const lastRecoveryAtMs = Date.parse("2026-01-01T00:00:02Z");
+    const members = [
+      { node: POD, replicaUid: uid, role: "voter", ackedTerm: 4, lastRecoveryAtMs },
+    ] as const;
+    look.records = [{ ...RECORD, members }];
+    look.views = shards({ uid });
+    const [done] = await look.reconcile();
+    assert.deepEqual([look.ordered, statusOf(done).phase], [[], "Succeeded"]);
   });
 
   it("a rebuild of what votes is refused, and says what to do instead", async () => {
