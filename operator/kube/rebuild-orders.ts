@@ -1,8 +1,7 @@
 /** What people ordered to be rebuilt and is not done yet. Pure. */
 import { isFinished, type ReplicaRecovery } from "../api/v1alpha1/replica-recovery.ts";
 import { rebuildingUids } from "../controller/recovery-status.ts";
-import type { ShardRecord } from "../core/record.ts";
-import { shardKeyText } from "../core/record.ts";
+import { type RecordMember, shardKeyText, type ShardRecord } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
 
 /** One replica that an order was admitted for. */
@@ -34,21 +33,26 @@ export function awaitedRebuilds(
   return openOrders(recoveries).flatMap(({ spec, status }) => {
     const { pod = "", shard: only } = spec.rebuild ?? {};
     const orderedMs = Date.parse(status?.startedAt ?? "");
-    return (status?.shards ?? []).flatMap((told) => {
-      const key = shardKeyText(told);
-      if (only !== undefined && shardKeyText(only) !== key) return [];
-      if (told.phase !== "Deferred" && told.phase !== "Detected") return [];
-      const view = views.find((other) => shardKeyText(other) === key);
-      const uid = view?.replicas.find(({ node }) => node === pod)?.uid ?? "";
-      const record = records.find((other) => shardKeyText(other) === key);
+    const admitted = (status?.shards ?? []).filter((told) => {
+      const meant = only === undefined || shardKeyText(only) === shardKeyText(told);
+      return meant && (told.phase === "Deferred" || told.phase === "Detected");
+    });
+    return admitted.flatMap((told) => {
+      const shard = shardKeyText(told);
+      const seen = views.find((view) => shardKeyText(view) === shard);
+      const uid = seen?.replicas.find(({ node }) => node === pod)?.uid;
+      if (told.newReplicaUid !== undefined && told.newReplicaUid !== uid) return [];
+      const record = records.find((other) => shardKeyText(other) === shard);
       const member = record?.members.find(({ node }) => node === pod);
-      const same = told.newReplicaUid === undefined || told.newReplicaUid === uid;
-      if (uid === "" || !same || member?.replicaUid !== uid || member.role !== "voter") return [];
-      // It learned since, and votes again.
-      if ((member.lastRecoveryAtMs ?? Number.NEGATIVE_INFINITY) >= orderedMs) return [];
-      return [{ pod, shard: key, uid }];
+      if (member === undefined || member.replicaUid !== uid) return [];
+      return hasBegun(member, orderedMs) ? [] : [{ pod, shard, uid }];
     });
   });
+}
+
+/** It learns, or it has learned since and votes again. */
+function hasBegun({ role, lastRecoveryAtMs }: RecordMember, orderedMs: number): boolean {
+  return role !== "voter" || (lastRecoveryAtMs ?? Number.NEGATIVE_INFINITY) >= orderedMs;
 }
 
 /** Uids of all replicas whose rebuild may begin by a person's order. */

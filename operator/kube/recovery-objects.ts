@@ -177,12 +177,10 @@ export class RecoveryObjects {
    * back, and it may have been carried out, or taken back, since.
    */
   async #order({ sight, runtime }: Look, cached: KubeObject, signal: AbortSignal): Promise<void> {
-    const { namespace, name, uid } = cached.metadata;
-    const object = await this.#client.get(KINDS.recovery, namespace, name, { signal });
-    if (object === null || object.metadata.uid !== uid) return;
+    const object = await this.#standing(cached, signal);
+    if (object === null) return;
     const { spec, status } = parsed(object) ?? {};
-    if (object.metadata.deletionTimestamp !== undefined || isFinished(status?.phase)) return;
-    if (spec?.forceQuorum === undefined) return;
+    if (spec?.forceQuorum === undefined || isFinished(status?.phase)) return;
     const { shard, survivor, acknowledgeDataLoss } = spec.forceQuorum;
     const begun = status?.phase === "Enrolled";
     if (!begun && !(await this.#begin(object, signal))) return;
@@ -200,6 +198,14 @@ export class RecoveryObjects {
       return;
     }
     await end("Succeeded", `goes on with ${survivor}`);
+  }
+
+  /** The very object as it is now; null: it is gone, or is being deleted. */
+  async #standing({ metadata }: KubeObject, signal: AbortSignal): Promise<KubeObject | null> {
+    const { namespace, name, uid } = metadata;
+    const live = await this.#client.get(KINDS.recovery, namespace, name, { signal });
+    const stands = live?.metadata.uid === uid && live?.metadata.deletionTimestamp === undefined;
+    return stands ? live : null;
   }
 
   /** False: somebody has changed the object since it was read. */
