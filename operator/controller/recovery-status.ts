@@ -25,6 +25,11 @@ export interface RecoveryInput {
   readonly claims: ClaimEvidence;
   /** Replica uids that voted before, by `namespace/shard`, where that was seen. */
   readonly oldUids: ReadonlyMap<string, string>;
+  /**
+   * Shards of the pod, as `namespace/shard`, that vote and are to be rebuilt all the same, and have
+   * not begun.
+   */
+  readonly awaited: ReadonlySet<string>;
   /** RFC 3339. */
   readonly now: string;
   /** Bytes per second; null when not known. */
@@ -177,7 +182,7 @@ function progressOf(
 
 /** Those that are being rebuilt, and those that were: they vote by now, or another one is there. */
 function shardStatuses(
-  { pod, views, oldUids }: RecoveryInput,
+  { pod, views, oldUids, awaited }: RecoveryInput,
   rows: readonly Row[],
   before: readonly ShardStatus[],
 ): ShardStatus[] {
@@ -191,6 +196,7 @@ function shardStatuses(
         ({ namespace, shard }) => namespace === status.namespace && shard === status.shard,
       );
       const replica = view?.replicas.find(({ node }) => node === pod);
+      if (awaited.has(`${status.namespace}/${status.shard}`)) return status;
       if (replica === undefined) return { ...status, phase: "Failed" };
       const same = status.newReplicaUid === undefined || replica.uid === status.newReplicaUid;
       const votes = replica.role === "voter" || replica.role === "leader";
@@ -218,8 +224,8 @@ function rowStatus(row: Row, oldUids: ReadonlyMap<string, string>): ShardStatus 
 }
 
 /**
- * Undefined under the name that voted: the last word of a process whose pod is gone, on a claim that
- * is new, or directories that came along unchanged.
+ * Undefined under the name that voted: the last word of a process whose pod is gone, on a claim
+ * that is new, or directories that came along unchanged.
  */
 function newUidOf(
   { view, replica }: Row,
@@ -314,6 +320,8 @@ function messageOf(
     case "Detected":
       if (!reported) return "its volume claim is another one; the pod has yet to say what it holds";
       return "its replicas hold no data of this store; the rebuild begins by itself";
+    case "Deferred":
+      return "may be rebuilt; begins with the coordinator's next step";
     case "Succeeded":
       return reported ? "votes again" : "votes; nothing had to be rebuilt";
     case "Failed":

@@ -10,6 +10,13 @@ export interface StatusPod {
   readonly ready: boolean;
 }
 
+/** Why the store's objects are not what they ought to be. */
+export interface StatusTrouble {
+  /** One word. */
+  readonly reason: string;
+  readonly message: string;
+}
+
 /** What the status is concluded from. */
 export interface StatusInput {
   readonly views: readonly ShardView[];
@@ -19,6 +26,8 @@ export interface StatusInput {
   readonly rollout: string | null;
   /** Which pod waits for a machine that is lost, and what for; null: none. */
   readonly nodeLoss: string | null;
+  /** What keeps the store's objects from being brought about; null: nothing. */
+  readonly trouble: StatusTrouble | null;
 }
 
 /** The columns and conditions of a store. */
@@ -89,8 +98,10 @@ function available(views: readonly ShardView[]): NewCondition {
   return { type, status: false, reason: why?.reason ?? "NoLeader", message };
 }
 
-function progressing({ views, pods, expectedPods, rollout }: StatusInput): NewCondition {
+function progressing(input: StatusInput): NewCondition {
+  const { views, pods, expectedPods, rollout, trouble } = input;
   const type = "Progressing";
+  if (trouble !== null) return { type, status: false, ...trouble };
   if (pods.length !== expectedPods) {
     const message = `${pods.length} of ${expectedPods} pods are there`;
     return { type, status: true, reason: "WaitingForPods", message };
@@ -105,13 +116,14 @@ function progressing({ views, pods, expectedPods, rollout }: StatusInput): NewCo
   return { type, status: true, reason, message: `${shardKeyText(busy)}: ${condition?.message}` };
 }
 
-function degraded({ views, nodeLoss }: StatusInput): NewCondition {
+function degraded({ views, nodeLoss, trouble }: StatusInput): NewCondition {
   const type = "Degraded";
   if (nodeLoss !== null) return { type, status: true, reason: "NodeLost", message: nodeLoss };
   const behind = views.flatMap(({ ensemble, replicas }) =>
     replicas.filter(({ node, voting }) => ensemble.includes(node) && !voting),
   );
   if (behind.length === 0) {
+    if (trouble !== null) return { type, status: true, ...trouble };
     return { type, status: false, reason: "AllVoting", message: "all replicas vote" };
   }
   const nodes = [...new Set(behind.map(({ node }) => node))].toSorted();

@@ -136,12 +136,16 @@ function strandedOn(pod: PlacedPod): readonly Stranded[] {
     return (machines?.length ?? 0) > 0 && machines?.every(({ state }) => state !== "ready");
   });
   if (bound.length === 0) return [];
-  const isLost = ({ state }: Machine): boolean => state === "gone" || state === "out of service";
   const claims = bound.filter(({ machines }) => machines?.every(isLost) === true);
   const lost = claims.length === bound.length;
   const machines = bound.flatMap((claim) => claim.machines ?? []);
   const back = machines.some(({ state }) => state === "back");
   return [{ pod, claims, lost, back, text: `its volumes are on ${shown(machines)}` }];
+}
+
+/** Somebody has said that it will not come back. */
+function isLost({ state }: Machine): boolean {
+  return state === "gone" || state === "out of service";
 }
 
 function shown(machines: readonly Machine[]): string {
@@ -156,6 +160,12 @@ function obstacle(
 ): string | null {
   if (back) {
     return "take the taint node.kubernetes.io/out-of-service from it, and the pod starts again";
+  }
+  if (pod.stuckOn !== null && isLost(pod.stuckOn)) {
+    return (
+      "the cluster removes the pod by itself; if it stays, and the machine is switched off, " +
+      `\`kubectl delete pod ${pod.name} --force\``
+    );
   }
   if (!lost) {
     return (

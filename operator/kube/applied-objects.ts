@@ -64,20 +64,21 @@ export async function applyOwned(
 
 /** What has another owner, or none, was not made for this store: it is not taken over. */
 function refuseForeign(live: KubeObject, kind: ResourceKind, store: ReplicatedStore): void {
-  const { ownerReferences } = live.metadata as { ownerReferences?: unknown };
-  const owners = Array.isArray(ownerReferences) ? ownerReferences : [];
-  const ours = owners.some((owner: unknown) => {
-    return (
-      typeof owner === "object" &&
-      owner !== null &&
-      Reflect.get(owner, "uid") === store.metadata.uid
-    );
-  });
-  if (ours) return;
+  if (isOwnedBy(live, store.metadata.uid)) return;
   throw new PersonNeeded(
     "ObjectTaken",
     `${kind.kind} ${live.metadata.name} exists and does not belong to this store; delete it, or give the store another name`,
   );
+}
+
+/** True when one of the object's owners has this uid. */
+export function isOwnedBy(object: KubeObject, uid: string | undefined): boolean {
+  const { ownerReferences } = object.metadata as { ownerReferences?: unknown };
+  const owners = Array.isArray(ownerReferences) ? ownerReferences : [];
+  return owners.some((owner: unknown) => {
+    const same = typeof owner === "object" && owner !== null && Reflect.get(owner, "uid") === uid;
+    return same && uid !== undefined;
+  });
 }
 
 function withDigest(manifest: Manifest): Manifest {

@@ -6,6 +6,7 @@ import type { NodeLossStep } from "../core/node-loss.ts";
 import type { ShardView } from "../core/status.ts";
 import { IN_SYNC_GATE, podName } from "../specs/labels.ts";
 import type { ApiClient } from "./api-client.ts";
+import { ApiError, ApiUnreachable } from "./api-error.ts";
 import {
   isStuck,
   isUnplaced,
@@ -14,7 +15,7 @@ import {
   type SeenClaim,
   type SeenPod,
 } from "./placed-pods.ts";
-import { podFacts } from "./pods.ts";
+import { podFacts, type PodFacts } from "./pods.ts";
 import { KINDS, type KubeObject } from "./resources.ts";
 import { shardVotes } from "./shard-votes.ts";
 import { podsNeeded, type StoreSight } from "./store-view.ts";
@@ -36,6 +37,9 @@ export interface LookedAt {
   readonly answers: (node: string, signal: AbortSignal) => Promise<boolean>;
 }
 
+/** For so long it is not asked again after the API server said that it may not look. */
+const DENIED_MS = 300_000;
+
 type Replace = Extract<NodeLossStep, { readonly kind: "replace" }>;
 
 /** See the file's header. */
@@ -47,6 +51,8 @@ export class LostNodes {
    * at every look, by the monotonic clock.
    */
   readonly #since = new Map<string, ReadonlyMap<string, number>>();
+  /** The rights are the process's own, not a store's. By the monotonic clock. */
+  #denied: { readonly error: MayNotLook; readonly untilMs: number } | null = null;
 
   constructor(client: ApiClient, clock: Clock) {
     this.#client = client;
@@ -55,29 +61,56 @@ export class LostNodes {
 
   /** Null: no pod waits for a machine that is not there. */
   async reconcile(look: LookedAt, signal: AbortSignal): Promise<NodeLossReport | null> {
-    const { sight, claims } = look;
+    const { sight } = look;
     const waiting = sight.pods.filter((pod) => isUnplaced(pod) || isStuck(pod));
     if (waiting.length === 0) {
       this.#since.delete(sight.storeId);
       return null;
     }
-    try {
-      const pods = await new PlacedPods(this.#client, claims, signal).all(sight.pods);
-      const lostMs = this.#remember(sight.storeId, pods);
-      const step = nodeLossStep(nodeLossInput(look, pods, lostMs));
-      if (step.kind === "none") return null;
-      const { pod, why } = step;
-      if (step.kind === "wait") return { pod, message: why, deleted: [] };
-      return await this.#replace(look, step, pods, signal);
-    } catch (error) {
-      if (!(error instanceof MayNotLook)) throw error;
-      const unplaced = waiting.find(isUnplaced);
-      if (unplaced === undefined || sight.store.spec.recovery.onNodeLoss === "Retain") return null;
-      const message =
-        `whether its machine is lost cannot be told: ${error.message}; ` +
-        "install the chart with nodeLoss.enabled=true";
-      return { pod: unplaced.name, message, deleted: [] };
+    const denied = this.#denied;
+    if (denied !== null && this.#clock.monotonicMs() < denied.untilMs) {
+      return this.#mayNot(look, waiting, denied.error);
     }
+    try {
+      return await this.#look(look, signal);
+    } catch (error) {
+      if (error instanceof MayNotLook) {
+        this.#denied = { error, untilMs: this.#clock.monotonicMs() + DENIED_MS };
+        return this.#mayNot(look, waiting, error);
+      }
+      // What else there is to do for the store does not wait for this.
+      if (!(error instanceof ApiError) && !(error instanceof ApiUnreachable)) throw error;
+      signal.throwIfAborted();
+      const pod = (waiting.find(isUnplaced) ?? waiting[0])?.name ?? "";
+      const message = `whether its machine is lost is not settled: ${error.message}; looks again`;
+      return { pod, message, deleted: [] };
+    }
+  }
+
+  async #look(look: LookedAt, signal: AbortSignal): Promise<NodeLossReport | null> {
+    const { sight, claims } = look;
+    const pods = await new PlacedPods(this.#client, claims, signal).all(sight.pods);
+    const lostMs = this.#remember(sight.storeId, pods);
+    const step = nodeLossStep(nodeLossInput(look, pods, lostMs));
+    if (step.kind === "none") return null;
+    const { pod, why } = step;
+    if (step.kind === "wait") return { pod, message: why, deleted: [] };
+    return await this.#replace(look, step, pods, signal);
+  }
+
+  #mayNot(
+    { sight }: LookedAt,
+    waiting: readonly PodFacts[],
+    error: MayNotLook,
+  ): NodeLossReport | null {
+    // While nobody looks nothing is found lost: the grace time begins anew.
+    this.#since.delete(sight.storeId);
+    const unplaced = waiting.find(isUnplaced);
+    if (unplaced === undefined || sight.store.spec.recovery.onNodeLoss === "Retain") return null;
+    const message =
+      `whether its machine is lost cannot be told: ${error.message}; ` +
+      "install the chart with nodeLoss.enabled=true";
+    return { pod: unplaced.name, message, deleted: [] };
   }
 
   /** How long the machines of each pod are lost. A look that finds them there begins anew. */

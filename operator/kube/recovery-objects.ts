@@ -6,6 +6,7 @@ import {
   type ReplicaRecoveryStatus,
 } from "../api/v1alpha1/replica-recovery.ts";
 import type { ReplicatedStoreStatus } from "../api/v1alpha1/replicated-store.ts";
+import { storeShardName } from "../api/v1alpha1/store-shard.ts";
 import { parseReplicaRecovery, ResourceInvalid } from "../api/v1alpha1/validation.ts";
 import {
   type ClaimEvidence,
@@ -15,16 +16,27 @@ import {
   recoveryName,
   recoveryStatus,
 } from "../controller/recovery-status.ts";
+import { RecordInvalid, type ShardKey } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
 import { rebuildingPods } from "../controller/store-status.ts";
 import { TransferRates } from "../controller/transfer-rate.ts";
 import { POD_LABEL, storeLabels } from "../specs/labels.ts";
 import type { ApiClient } from "./api-client.ts";
 import { isStatus } from "./api-error.ts";
+import { type AwaitedRebuild, awaitedRebuilds, orderedUids } from "./rebuild-orders.ts";
+import { recordIn } from "./record-store.ts";
 import { KINDS, type KubeObject } from "./resources.ts";
 import { StatusWriter, timestamp } from "./status-writer.ts";
 import type { StoreRuntime } from "./store-runtime.ts";
 import { claimUids, type StoreSight } from "./store-view.ts";
+
+/** What one look goes by. */
+interface Look {
+  readonly sight: StoreSight;
+  readonly runtime: StoreRuntime;
+  readonly views: readonly ShardView[];
+  readonly awaited: readonly AwaitedRebuild[];
+}
 
 /** Keeps a store's ReplicaRecovery objects. */
 export class RecoveryObjects {
@@ -41,26 +53,31 @@ export class RecoveryObjects {
 
   /** Makes, updates and ends what there is to say, carries out orders, removes what is old. */
   async reconcile(sight: StoreSight, runtime: StoreRuntime, signal: AbortSignal): Promise<void> {
-    await this.#create(sight, runtime, signal);
-    runtime.coordinator.orderRebuilds(orderedUids(sight, runtime.views()));
+    // Of one moment: what an order is admitted for no longer waits once it is ordered.
+    const views = runtime.views();
+    const recoveries = sight.recoveries.flatMap((object) => parsed(object) ?? []);
+    const awaited = awaitedRebuilds(recoveries, views, sight.records);
+    const look: Look = { sight, runtime, views, awaited };
+    await this.#create(look, signal);
+    runtime.coordinator.orderRebuilds(orderedUids(recoveries, views, awaited));
     for (const object of sight.recoveries) {
       const recovery = parsed(object);
       if (recovery === null || object.metadata.deletionTimestamp !== undefined) continue;
       if (isFinished(recovery.status?.phase)) await this.#expire(object, recovery, signal);
       else if (recovery.spec.trigger === "Detected") {
-        await this.#update(sight, runtime, object, recovery, signal);
+        await this.#update(look, object, recovery, signal);
       } else if (recovery.spec.rebuild !== undefined) {
-        await this.#rebuild(sight, runtime, object, recovery, signal);
-      } else await this.#order(runtime, object, recovery, signal);
+        await this.#rebuild(look, object, recovery, signal);
+      } else await this.#order(look, object, signal);
     }
   }
 
   /**
    * One for each pod that has replicas to rebuild, or other claims than it had, and none open yet.
    */
-  async #create(sight: StoreSight, runtime: StoreRuntime, signal: AbortSignal): Promise<void> {
+  async #create(look: Look, signal: AbortSignal): Promise<void> {
+    const { sight, views } = look;
     const { name: storeName, namespace } = sight.store.metadata;
-    const views = runtime.views();
     const names = new Map(replacedPods(sight));
     // What a pod has reported says more than its claims.
     for (const pod of rebuildingPods(views)) {
@@ -78,7 +95,7 @@ export class RecoveryObjects {
       };
       try {
         const made = await this.#client.create(KINDS.recovery, object, { signal });
-        const status = this.#status(sight, runtime, pod, undefined);
+        const status = this.#status(look, pod, undefined);
         await this.#statuses.write(KINDS.recovery, made, status, signal);
       } catch (error) {
         // Made before this process began; its event is on the way.
@@ -88,31 +105,30 @@ export class RecoveryObjects {
   }
 
   async #update(
-    sight: StoreSight,
-    runtime: StoreRuntime,
+    look: Look,
     object: KubeObject,
     { spec, status }: ReplicaRecovery,
     signal: AbortSignal,
   ): Promise<void> {
     const pod = spec.rebuild?.pod ?? "";
-    const current = recoveryName(runtime.views(), pod);
+    const current = recoveryName(look.views, pod);
     const isOther = current !== null && current !== object.metadata.name;
-    const superseded = isOther && !isAbout(status, runtime.views(), pod);
+    const superseded = isOther && !isAbout(status, look.views, pod);
     const next = superseded
       ? this.#ended(status, "Failed", `wiped again before it voted; ${current} goes on`)
-      : this.#status(sight, runtime, pod, status);
+      : this.#status(look, pod, status);
     await this.#statuses.write(KINDS.recovery, object, next, signal);
   }
 
   #status(
-    sight: StoreSight,
-    runtime: StoreRuntime,
+    { sight, runtime, views, awaited }: Look,
     pod: string,
     before: ReplicaRecoveryStatus | undefined,
   ): ReplicaRecoveryStatus {
     const input = {
       pod,
-      views: runtime.views(),
+      views,
+      awaited: new Set(awaited.flatMap((rebuild) => (rebuild.pod === pod ? rebuild.shard : []))),
       claims: claimsOf(sight, pod),
       oldUids: runtime.votedUids(pod),
       now: timestamp(this.#clock),
@@ -129,19 +145,18 @@ export class RecoveryObjects {
 
   /** A person lets a rebuild begin that waits for it; it is followed like any other. */
   async #rebuild(
-    sight: StoreSight,
-    runtime: StoreRuntime,
+    look: Look,
     object: KubeObject,
     recovery: ReplicaRecovery,
     signal: AbortSignal,
   ): Promise<void> {
     const { pod = "", shard } = recovery.spec.rebuild ?? {};
     const begun = (recovery.status?.shards ?? []).length > 0;
-    if (begun || rebuildingUids(runtime.views(), pod, shard).length > 0) {
-      await this.#update(sight, runtime, object, recovery, signal);
+    if (begun || rebuildingUids(look.views, pod, shard).length > 0) {
+      await this.#update(look, object, recovery, signal);
       return;
     }
-    const own = runtime.views().flatMap(({ replicas }) => replicas);
+    const own = look.views.flatMap(({ replicas }) => replicas);
     if (own.some(({ node, voting }) => node === pod && !voting)) {
       const message = "the pod has yet to say what it holds";
       const startedAt = recovery.status?.startedAt ?? timestamp(this.#clock);
@@ -157,32 +172,74 @@ export class RecoveryObjects {
     await this.#statuses.write(KINDS.recovery, object, next, signal);
   }
 
-  async #order(
-    runtime: StoreRuntime,
-    object: KubeObject,
-    { spec, status }: ReplicaRecovery,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const write = async (next: ReplicaRecoveryStatus): Promise<void> => {
+  /**
+   * Goes by the object as it is now, not as it was cached: what is lost by an order cannot be had
+   * back, and it may have been carried out, or taken back, since.
+   */
+  async #order({ sight, runtime }: Look, cached: KubeObject, signal: AbortSignal): Promise<void> {
+    const object = await this.#standing(cached, signal);
+    if (object === null) return;
+    const { spec, status } = parsed(object) ?? {};
+    if (spec?.forceQuorum === undefined || isFinished(status?.phase)) return;
+    const { shard, survivor, acknowledgeDataLoss } = spec.forceQuorum;
+    const begun = status?.phase === "Enrolled";
+    if (!begun && !(await this.#begin(object, signal))) return;
+    // An operator that was killed between the deed and its report finds the deed in the record.
+    const done = begun && (await this.#isAlone(sight, shard, survivor, signal));
+    const end = async (phase: "Succeeded" | "Rejected", message: string): Promise<void> => {
+      const next = this.#ended(status, phase, message);
       await this.#statuses.write(KINDS.recovery, object, next, signal);
     };
-    if (spec.forceQuorum === undefined) return;
-    const { shard, survivor, acknowledgeDataLoss } = spec.forceQuorum;
-    // An operator that was killed between the deed and its report finds the deed in the record.
-    const begun = status?.phase === "Enrolled";
-    const done = begun && runtime.isAlone(shard, survivor);
-    if (!begun) {
-      const message = "is being carried out";
-      await write({ phase: "Enrolled", message, startedAt: timestamp(this.#clock) });
-    }
     try {
       if (!done) await runtime.coordinator.forceQuorum(shard, { survivor, acknowledgeDataLoss });
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
-      await write(this.#ended(status, "Rejected", error.message));
+      await end("Rejected", error.message);
       return;
     }
-    await write(this.#ended(status, "Succeeded", `goes on with ${survivor}`));
+    await end("Succeeded", `goes on with ${survivor}`);
+  }
+
+  /** The very object as it is now; null: it is gone, or is being deleted. */
+  async #standing({ metadata }: KubeObject, signal: AbortSignal): Promise<KubeObject | null> {
+    const { namespace, name, uid } = metadata;
+    const live = await this.#client.get(KINDS.recovery, namespace, name, { signal });
+    const stands = live?.metadata.uid === uid && live?.metadata.deletionTimestamp === undefined;
+    return stands ? live : null;
+  }
+
+  /** False: somebody has changed the object since it was read. */
+  async #begin(object: KubeObject, signal: AbortSignal): Promise<boolean> {
+    const message = "is being carried out";
+    const next = { phase: "Enrolled", message, startedAt: timestamp(this.#clock) } as const;
+    try {
+      await this.#statuses.write(KINDS.recovery, object, next, signal, "unchanged");
+      return true;
+    } catch (error) {
+      if (isStatus(error, 409) || isStatus(error, 404)) return false;
+      throw error;
+    }
+  }
+
+  /** True when this node is all that the shard's ensemble is, by the record as it is now. */
+  async #isAlone(
+    { store }: StoreSight,
+    shard: ShardKey,
+    node: string,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const { namespace, name } = store.metadata;
+    const key = storeShardName(name, shard.namespace, shard.shard);
+    const object = await this.#client.get(KINDS.shard, namespace, key, { signal });
+    if (object === null) return false;
+    try {
+      const { ensemble } = recordIn(object, name);
+      return ensemble.length === 1 && ensemble[0] === node;
+    } catch (error) {
+      // The coordinator says what is wrong with it, and carries out nothing.
+      if (error instanceof RecordInvalid) return false;
+      throw error;
+    }
   }
 
   #ended(
@@ -207,18 +264,6 @@ export class RecoveryObjects {
     const options = uid === undefined ? {} : { uid };
     await this.#client.delete(KINDS.recovery, namespace, name, options, { signal });
   }
-}
-
-/** What people ordered to be rebuilt and is not done yet. */
-function orderedUids(sight: StoreSight, views: readonly ShardView[]): ReadonlySet<string> {
-  const uids = sight.recoveries.flatMap((object) => {
-    const { spec, status } = parsed(object) ?? {};
-    if (spec?.trigger !== "Requested" || spec.rebuild === undefined) return [];
-    return isFinished(status?.phase)
-      ? []
-      : rebuildingUids(views, spec.rebuild.pod, spec.rebuild.shard);
-  });
-  return new Set(uids);
 }
 
 /** The claims that were noted while the pod voted, in the records first, and those it has now. */

@@ -33,19 +33,26 @@ export class StatusWriter {
     this.#clock = clock;
   }
 
-  /** Replaces the operator's part of an object's status where it differs from `status`. */
+  /**
+   * Replaces the operator's part of an object's status where it differs from `status`. `only`
+   * "unchanged": a compare-and-swap with the version of `object`; throws ApiError with reason
+   * Conflict.
+   */
   async write(
     kind: ResourceKind,
     object: KubeObject,
     status: object,
     signal: AbortSignal,
+    only?: "unchanged",
   ): Promise<void> {
     // As it will come back: without what is undefined.
     const plain: unknown = JSON.parse(JSON.stringify(status));
     if (isDeepStrictEqual(plain, object["status"])) return;
-    const { name, namespace, uid } = object.metadata;
+    const { name, namespace, uid, resourceVersion } = object.metadata;
     const { apiVersion, kind: word } = kind;
-    const applied = { apiVersion, kind: word, metadata: { name, namespace, uid }, status: plain };
+    const version = only === undefined ? {} : { resourceVersion };
+    const metadata = { name, namespace, uid, ...version };
+    const applied = { apiVersion, kind: word, metadata, status: plain };
     await this.#client.apply(kind, applied, { signal }, "status");
   }
 
@@ -71,7 +78,7 @@ export class StatusWriter {
     sight: StoreSight,
     views: readonly ShardView[],
     expectedPods: number,
-    under: Pick<StatusInput, "rollout" | "nodeLoss">,
+    under: Pick<StatusInput, "rollout" | "nodeLoss" | "trouble">,
     signal: AbortSignal,
   ): Promise<void> {
     const { store, object, pods, storeId } = sight;

@@ -1,8 +1,11 @@
 /** What becomes of a store's data when the store is deleted. */
 import type { ReplicatedStore } from "../api/v1alpha1/replicated-store.ts";
 import { OWN_PREFIX } from "../api/v1alpha1/pod-template.ts";
+import { parseReplicatedStore, ResourceInvalid } from "../api/v1alpha1/validation.ts";
 import { objectNames, selectorLabels, selectorText, STORE_LABEL } from "../specs/labels.ts";
 import type { ApiClient } from "./api-client.ts";
+import { isOwnedBy } from "./applied-objects.ts";
+import { PersonNeeded } from "./person-needed.ts";
 import { KINDS, type KubeObject, type ResourceKind } from "./resources.ts";
 
 /** Keeps a store's object until its data is gone, where people want that. */
@@ -27,30 +30,94 @@ export async function settleFinalizer(
 }
 
 /**
- * One step of deleting everything: pods first, since a claim in use stays; then volumes, then the
- * records, last of all the store's own object. True when nothing is left to do.
+ * One step of the end of a store that is being deleted; `object` is it as cached. Whether its data
+ * is deleted is asked of the API server each time, since a person may keep it up to the last
+ * moment. Pods first, since a claim in use stays; then volumes, then the records, last of all the
+ * store's own object. True when nothing is left to do. Throws PersonNeeded.
  */
-export async function deleteData(
+export async function endStore(
   client: ApiClient,
   object: KubeObject,
   signal: AbortSignal,
 ): Promise<boolean> {
-  const { namespace, name } = object.metadata;
-  const { statefulSet } = objectNames(name);
-  await client.delete(KINDS.statefulSet, namespace, statefulSet, {}, { signal });
-  const pods = await listOf(client, KINDS.pod, object, signal);
-  if (pods.length > 0) return false;
-  for (const kind of [KINDS.claim, KINDS.shard]) {
-    for (const { metadata } of await listOf(client, kind, object, signal)) {
-      const { uid } = metadata;
-      const options = uid === undefined ? {} : { uid };
-      await client.delete(kind, namespace, metadata.name, options, { signal });
-    }
+  const before = await heldStore(client, object, signal);
+  if (before === null) return true;
+  if (!deletesData(before)) {
+    await letGo(client, before, signal);
+    return true;
   }
-  const left = object.metadata.finalizers ?? [];
-  const next = left.filter((finalizer) => finalizer !== DELETE_DATA_FINALIZER);
-  await setFinalizers(client, object, next, signal);
+  const foreign = await deleteStatefulSet(client, before, signal);
+  const pods = await listOf(client, KINDS.pod, object, signal);
+  if (pods.length > 0) {
+    if (foreign === null) return false;
+    throw new PersonNeeded(
+      "ObjectTaken",
+      `StatefulSet ${foreign} does not belong to this store, whose pods are not gone; nothing of its data is deleted before. Delete it, or set spec.storage.deletionPolicy to Retain`,
+    );
+  }
+  const claims = await listOf(client, KINDS.claim, object, signal);
+  const shards = await listOf(client, KINDS.shard, object, signal);
+  // Asked after the lists: while it is there, nothing in them is a namesake's that was made since.
+  const now = await heldStore(client, object, signal);
+  if (now === null) return true;
+  if (!deletesData(now)) return false;
+  for (const { metadata } of claims) await deleteExactly(client, KINDS.claim, metadata, signal);
+  for (const { metadata } of shards) await deleteExactly(client, KINDS.shard, metadata, signal);
+  await letGo(client, now, signal);
   return true;
+}
+
+/** The very store, as it is now, while it is being deleted and waits for us; else null. */
+async function heldStore(
+  client: ApiClient,
+  { metadata: { namespace, name, uid } }: KubeObject,
+  signal: AbortSignal,
+): Promise<KubeObject | null> {
+  const live = await client.get(KINDS.store, namespace, name, { signal });
+  if (live === null || uid === undefined || live.metadata.uid !== uid) return null;
+  const { deletionTimestamp, finalizers = [] } = live.metadata;
+  const held = deletionTimestamp !== undefined && finalizers.includes(DELETE_DATA_FINALIZER);
+  return held ? live : null;
+}
+
+/** Throws PersonNeeded where the policy cannot be read. */
+function deletesData(live: KubeObject): boolean {
+  try {
+    return parseReplicatedStore(live).spec.storage.deletionPolicy === "Delete";
+  } catch (error) {
+    if (!(error instanceof ResourceInvalid)) throw error;
+    throw new PersonNeeded(
+      "SpecInvalid",
+      `${error.message}; nothing is deleted while the spec cannot be read. Mend it; to keep the data set spec.storage.deletionPolicy to Retain`,
+      { cause: error },
+    );
+  }
+}
+
+/** The name of a StatefulSet in its place that is not the store's, and stays; null: none. */
+async function deleteStatefulSet(
+  client: ApiClient,
+  store: KubeObject,
+  signal: AbortSignal,
+): Promise<string | null> {
+  const { statefulSet } = objectNames(store.metadata.name);
+  const sets = await listOf(client, KINDS.statefulSet, store, signal);
+  const found = sets.find(({ metadata }) => metadata.name === statefulSet);
+  if (found === undefined) return null;
+  if (!isOwnedBy(found, store.metadata.uid)) return statefulSet;
+  await deleteExactly(client, KINDS.statefulSet, found.metadata, signal);
+  return null;
+}
+
+/** By its uid: one that was made since under the same name stays. */
+async function deleteExactly(
+  client: ApiClient,
+  kind: ResourceKind,
+  { namespace, name, uid }: KubeObject["metadata"],
+  signal: AbortSignal,
+): Promise<void> {
+  if (uid === undefined) throw new Error(`${kind.kind} ${name} has no uid`);
+  await client.delete(kind, namespace, name, { uid }, { signal });
 }
 
 /** Asked of the API server itself: what is deleted cannot be had back. */
@@ -63,6 +130,12 @@ async function listOf(
   const labels = kind === KINDS.shard ? { [STORE_LABEL]: name } : selectorLabels(name);
   const scope = { namespace, labelSelector: selectorText(labels) };
   return (await client.list(kind, scope, { signal })).items;
+}
+
+async function letGo(client: ApiClient, live: KubeObject, signal: AbortSignal): Promise<void> {
+  const finalizers = live.metadata.finalizers ?? [];
+  const next = finalizers.filter((finalizer) => finalizer !== DELETE_DATA_FINALIZER);
+  await setFinalizers(client, live, next, signal);
 }
 
 async function setFinalizers(

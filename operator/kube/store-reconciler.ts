@@ -5,10 +5,11 @@
  */
 import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 import type { Logger } from "../../sidecar/lib/ports/logger.ts";
-import type { ReplicatedStore } from "../api/v1alpha1/replicated-store.ts";
+import type { ReplicatedStore, ReplicatedStoreStatus } from "../api/v1alpha1/replicated-store.ts";
 import { parseReplicatedStore, ResourceInvalid } from "../api/v1alpha1/validation.ts";
 import type { NodeEndpoint, SidecarClient } from "../controller/ports.ts";
 import type { CoordinatorMetrics, StoreViews } from "../controller/coordinator-metrics.ts";
+import type { StatusTrouble } from "../controller/store-status.ts";
 import type { CoordinatorEvent } from "../core/events.ts";
 import { defaultReplicationFactor } from "../core/placement.ts";
 import { wantedEnsemble } from "../core/scale.ts";
@@ -17,7 +18,6 @@ import { PORTS } from "../specs/ports.ts";
 import { podHost } from "../specs/services.ts";
 import { addressedSidecars } from "./addressed-sidecars.ts";
 import type { ApiClient } from "./api-client.ts";
-import { applyOwned } from "./applied-objects.ts";
 import { eventNote } from "./event-notes.ts";
 import type { EventRecorder } from "./event-recorder.ts";
 import { KubePlatform, podAddressResolver, type ResolveAddress } from "./kube-platform.ts";
@@ -28,9 +28,9 @@ import { KubeRecordStore } from "./record-store.ts";
 import { RecoveryObjects } from "./recovery-objects.ts";
 import { KINDS, type KubeObject } from "./resources.ts";
 import { StatusWriter } from "./status-writer.ts";
-import { growStorage } from "./storage-growth.ts";
 import type { StoreCaches } from "./store-caches.ts";
-import { deleteData, DELETE_DATA_FINALIZER, settleFinalizer } from "./store-deletion.ts";
+import { DELETE_DATA_FINALIZER, endStore, settleFinalizer } from "./store-deletion.ts";
+import { bringAbout } from "./store-objects.ts";
 import { rollOut } from "./store-rollout.ts";
 import {
   coordinatorSpec,
@@ -63,6 +63,8 @@ export interface StoreReconcilerOptions {
 const RESYNC_MS = 60_000;
 /** While something is under way. */
 const BUSY_MS = 1_000;
+/** While everything serves, and an object could not be brought about. */
+const TROUBLE_MS = 10_000;
 
 /** See the file's header. */
 export class StoreReconciler {
@@ -122,26 +124,37 @@ export class StoreReconciler {
     const storeId = await this.#storeId(store, signal);
     const sight = storeSight(caches, store, object, storeId);
     const replicas = podsNeeded(sight);
-    const input = { store, storeId, image: this.#options.image, replicas };
-    const cached = caches.get.bind(caches);
-    const immutable = await applyOwned(client, input, cached, signal);
-    if (immutable.length > 0) {
-      await growStorage(client, caches, sight, immutable, signal);
-      return { requeueAfterMs: BUSY_MS };
-    }
+    // Before anything that may be refused: whatever is wrong with a manifest, a leader that dies
+    // needs an election, and a pod that was made again its readiness.
     const runtime = await this.#runtime(key, sight, replicas);
     runtime.sawPods(sight.pods);
+    const { image } = this.#options;
+    const objects = await bringAbout({ client, caches, sight, image, replicas }, signal);
+    this.#warn(sight, objects.trouble);
     await this.#steer(sight, runtime);
     await this.#recoveries.reconcile(sight, runtime, signal);
     await this.#statuses.gates(sight, runtime.views(), signal);
     const nodeLoss = await this.#replaceLost(sight, runtime, signal);
-    const rollout = await this.#roll(sight, runtime, replicas, signal);
+    // What the pods are to be made from is known when it is there again.
+    const rollout = objects.remade
+      ? "the StatefulSet is made anew, for larger volumes"
+      : await this.#roll(sight, runtime, replicas, signal);
     await this.#statuses.shards(sight, runtime.views(), signal);
-    const under = { rollout, nodeLoss };
+    const under = { rollout, nodeLoss, trouble: objects.trouble };
     await this.#statuses.store(sight, runtime.views(), replicas, under, signal);
     const whole = runtime.views().every(({ replicas: all }) => all.every(({ voting }) => voting));
     const idle = whole && rollout === null && nodeLoss === null;
-    return { requeueAfterMs: idle ? RESYNC_MS : BUSY_MS };
+    if (!idle) return { requeueAfterMs: BUSY_MS };
+    return { requeueAfterMs: objects.trouble === null ? RESYNC_MS : TROUBLE_MS };
+  }
+
+  /** Once for each trouble: it is looked at every second while pods are away. */
+  #warn({ object }: StoreSight, trouble: StatusTrouble | null): void {
+    if (trouble === null) return;
+    const { conditions = [] } = (object["status"] ?? {}) as ReplicatedStoreStatus;
+    const { reason, message } = trouble;
+    if (conditions.some((told) => told.reason === reason && told.message === message)) return;
+    this.#note(object, "Warning", reason, message);
   }
 
   /** The coordinator goes before the pods do: what they report then means nothing. */
@@ -149,7 +162,7 @@ export class StoreReconciler {
     await this.#drop(key);
     const finalizers = object.metadata.finalizers ?? [];
     if (!finalizers.includes(DELETE_DATA_FINALIZER)) return null;
-    const done = await deleteData(this.#options.client, object, signal);
+    const done = await endStore(this.#options.client, object, signal);
     return done ? null : { requeueAfterMs: BUSY_MS };
   }
 

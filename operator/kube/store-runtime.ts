@@ -12,7 +12,7 @@ import type {
 } from "../controller/ports.ts";
 import type { CoordinatorEvent } from "../core/events.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
-import { shardKeyText, type ShardKey } from "../core/record.ts";
+import { shardKeyText } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
 import type { PodFacts } from "./pods.ts";
 
@@ -90,12 +90,6 @@ export class StoreRuntime {
       this.#podsSeen.set(name, seen);
       this.coordinator.lookAgain(name);
     }
-  }
-
-  /** True when this node is all that the shard's ensemble is. */
-  isAlone(key: ShardKey, node: string): boolean {
-    const view = this.views().find((other) => shardKeyText(other) === shardKeyText(key));
-    return view?.ensemble.length === 1 && view.ensemble[0] === node;
   }
 
   /**

@@ -283,12 +283,7 @@ export class FakeApiServer {
 
   #replace(place: Place, object: Stored): Stored {
     const known = this.#find(place);
-    const { resourceVersion, uid } = object.metadata;
-    const stale =
-      resourceVersion !== undefined && resourceVersion !== known.metadata.resourceVersion;
-    if (stale || (uid !== undefined && uid !== known.metadata.uid)) {
-      throw new Refusal(409, "Conflict", "the object has been modified");
-    }
+    refuseOther(object, known);
     return this.#store(place, object, place.subresource === "status" ? "status" : "spec");
   }
 
@@ -300,6 +295,7 @@ export class FakeApiServer {
       }
       return this.#store(place, patch, "put");
     }
+    refuseOther(patch, known);
     const merged = merge(known, patch) as Stored;
     // A field that was applied before and is not now is removed; of ours all is applied at once.
     const whole =
@@ -427,6 +423,16 @@ export class FakeApiServer {
       this.nudge();
     });
     for (const event of this.#history) if (event.version > from) sendTo(watch, event);
+  }
+}
+
+/** Whoever names a version or a uid means exactly that. */
+function refuseOther({ metadata }: Partial<Stored>, known: Stored): void {
+  for (const field of ["resourceVersion", "uid"] as const) {
+    const wanted = metadata?.[field];
+    if (wanted !== undefined && wanted !== known.metadata[field]) {
+      throw new Refusal(409, "Conflict", `the object has been modified: ${field} is another`);
+    }
   }
 }
 

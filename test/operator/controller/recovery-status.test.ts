@@ -29,6 +29,7 @@ function status(
     oldUids: new Map([["default/0", "old-uid"]]),
     now: "2026-01-01T00:00:00Z",
     bytesPerSecond: null,
+    awaited: new Set<string>(),
   };
   return recoveryStatus({ ...known, views: seen, ...input }, before);
 }

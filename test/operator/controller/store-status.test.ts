@@ -3,6 +3,7 @@ import {
   isInSync,
   rebuildingPods,
   shardStatus,
+  type StatusTrouble,
   storeSummary,
 } from "../../../operator/controller/store-status.ts";
 import type { ShardView } from "../../../operator/core/status.ts";
@@ -10,7 +11,12 @@ import { replicaView, shardViewOf, wholeShard } from "../local/status-fixture.ts
 
 const PODS = ["resilver-0", "resilver-1", "resilver-2"];
 
-function summary(views: readonly ShardView[], rollout: string | null = null, there = 3) {
+function summary(
+  views: readonly ShardView[],
+  rollout: string | null = null,
+  there = 3,
+  trouble: StatusTrouble | null = null,
+) {
   const pods = PODS.slice(0, there).map((name) => ({ name, ready: name !== "resilver-2" }));
   const { conditions, ...columns } = storeSummary({
     views,
@@ -18,6 +24,7 @@ function summary(views: readonly ShardView[], rollout: string | null = null, the
     expectedPods: 3,
     rollout,
     nodeLoss: null,
+    trouble,
   });
   const told = conditions.map(({ type, status, reason }) => `${type}=${status} ${reason}`);
   return { columns, told, messages: conditions.map(({ message }) => message) };
@@ -54,6 +61,22 @@ describe("status of a store", () => {
     assert.equal(columns.state, "Degraded");
     assert.equal(told[2], "Degraded=true ReplicasNotVoting");
     assert.match(messages[2] ?? "", /^not voting: resilver-2 \(Transferring\);/u);
+  });
+
+  it("an object that cannot be brought about is told beside what the shards do", () => {
+    const trouble = { reason: "StorageCannotGrow", message: "the claim cannot grow" };
+    const whole = summary([wholeShard()], null, 2, trouble);
+    assert.deepEqual(whole.told, [
+      "Available=true AllShardsServe",
+      "Progressing=false StorageCannotGrow",
+      "Degraded=true StorageCannotGrow",
+    ]);
+    assert.equal(whole.columns.state, "Degraded");
+    const behind = summary([rebuilding()], "is being made anew", 3, trouble);
+    assert.deepEqual(behind.told.slice(1), [
+      "Progressing=false StorageCannotGrow",
+      "Degraded=true ReplicasNotVoting",
+    ]);
   });
 
   it("a stop comes before everything, by its own reason", () => {
@@ -108,7 +131,8 @@ describe("status of a store", () => {
   it("a pod that waits for a lost machine is told first of what is degraded", () => {
     const nodeLoss = "resilver-2: its volumes are on m2 (gone)";
     const pods = PODS.map((name) => ({ name, ready: true }));
-    const input = { views: [rebuilding()], pods, expectedPods: 3, rollout: null, nodeLoss };
+    const under = { rollout: null, nodeLoss, trouble: null };
+    const input = { views: [rebuilding()], pods, expectedPods: 3, ...under };
     const { state, conditions } = storeSummary(input);
     assert.equal(state, "Degraded");
     assert.equal(conditions[2]?.reason, "NodeLost");

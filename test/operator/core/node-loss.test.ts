@@ -112,6 +112,15 @@ describe("loss of a machine", () => {
     assert.match(waits(input({ pods })), advice);
   });
 
+  it("asks for no word that was given: the cluster removes the pod", () => {
+    for (const state of ["gone", "out of service"] as const) {
+      const pods = [whole("s-0"), whole("s-1"), stuck("s-2", state)];
+      const said = waits(input({ pods }));
+      assert.match(said, /^s-2: it is on m2 \([a-z ]+\); the cluster removes the pod by itself; /u);
+      assert.match(said, /`kubectl delete pod s-2 --force`$/u);
+    }
+  });
+
   it("keeps what is on a machine that is ready again under its taint", () => {
     assert.match(waits(input({}, "back")), /m2 \(back\); take the taint .* from it/u);
   });

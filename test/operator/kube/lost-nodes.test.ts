@@ -253,4 +253,33 @@ describe("claims on lost machines", () => {
     assert.equal(await world.look(), null);
     assert.ok(world.object(KINDS.claim, "data-demo-2"));
   });
+
+  it("are not asked for again and again where the operator may not look", async () => {
+    let nowMs = 0;
+    world = new World(world.server, { ...systemClock, monotonicMs: () => nowMs });
+    world.server.fault = ({ path }) =>
+      path.includes("/nodes/") ? { kind: "status", status: 403 } : undefined;
+    const asked = () => world.server.requests.filter(({ path }) => path.includes("/nodes/")).length;
+    // A pod that starts: it is on a machine and not ready.
+    world.server.put(resourcePath(KINDS.pod, "ns", "demo-2"), {
+      metadata: { name: "demo-2" },
+      spec: { nodeName: "m2" },
+      status: { conditions: [{ type: "Ready", status: "False" }] },
+    });
+    for (const _look of [1, 2, 3]) assert.equal(await world.look(), null);
+    assert.equal(asked(), 1);
+    nowMs += 5 * 60_000;
+    await world.look();
+    assert.equal(asked(), 2, "the rights may have been given since");
+  });
+
+  it("are kept, with the reason, when the API server does not answer what is asked", async () => {
+    world.server.fault = ({ path }) =>
+      path.includes("/nodes/") ? { kind: "status", status: 500 } : undefined;
+    const report = await world.look();
+    assert.match(report?.message ?? "", /is not settled: .*500.*; looks again$/u);
+    assert.ok(world.object(KINDS.claim, "data-demo-2"));
+    world.server.fault = () => undefined;
+    assert.equal((await world.look())?.deleted.length, 2);
+  });
 });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import type { ReplicatedStore } from "../../../operator/api/v1alpha1/replicated-store.ts";
 import type { ReplicaRecoveryStatus } from "../../../operator/api/v1alpha1/replica-recovery.ts";
+import type { RecordMember, ShardRecord } from "../../../operator/core/record.ts";
 import type { ReplicaView, ShardView } from "../../../operator/core/status.ts";
 import { IN_SYNC_GATE } from "../../../operator/specs/labels.ts";
 import { claimFacts, podFacts } from "../../../operator/kube/pods.ts";
@@ -10,6 +11,7 @@ import type { StoreRuntime } from "../../../operator/kube/store-runtime.ts";
 import type { StoreSight } from "../../../operator/kube/store-view.ts";
 import { systemClock } from "../../../operator/local/system-clock.ts";
 import { FakeApiServer } from "../../support/fake-api-server.ts";
+import { RECORD } from "../api/v1alpha1/resources.ts";
 import { replicaView, shardViewOf } from "../local/status-fixture.ts";
 import { call, clientOf } from "./kube-fixture.ts";
 
@@ -34,8 +36,13 @@ class Look {
   /** Uids that voted before, by shard. */
   voted: ReadonlyMap<string, string> = new Map();
   views: readonly ShardView[] = shards({});
+  records: readonly ShardRecord[] = [];
+  /** What the views are once a rebuild is ordered; null: the same. */
+  opened: readonly ShardView[] | null = null;
   /** What the coordinator answers to an order. */
   refusal: RangeError | null = null;
+  /** The objects as a watch that has fallen behind tells them; null: as they are. */
+  stale: readonly KubeObject[] | null = null;
 
   constructor(server: FakeApiServer, recoveries: RecoveryObjects) {
     this.server = server;
@@ -73,9 +80,9 @@ class Look {
         status: { pods: [{ name: POD, claimUids: OLD }] },
       },
       storeId: "u",
-      records: [],
+      records: this.records,
       shards: [],
-      recoveries: this.objects(),
+      recoveries: this.stale ?? this.objects(),
       podObjects: [pod],
       pods: [podFacts(pod, IN_SYNC_GATE)],
       claims: new Map([
@@ -89,10 +96,10 @@ class Look {
     return {
       views: () => this.views,
       votedUids: () => this.voted,
-      isAlone: () => false,
       coordinator: {
         orderRebuilds: (uids: ReadonlySet<string>) => {
           this.ordered = [...uids];
+          if (uids.size > 0 && this.opened !== null) this.views = this.opened;
         },
         forceQuorum: async (...order: readonly unknown[]) => {
           this.orders.push(order);
@@ -223,6 +230,65 @@ describe("ReplicaRecovery objects", () => {
     assert.deepEqual(look.ordered, [], "the next loss needs an order of its own");
   });
 
+  it("an order for a voter on another claim is kept until the record has it learn", async () => {
+    server.put(`${resourcePath(KINDS.recovery, "ns")}/mend`, {
+      apiVersion: KINDS.recovery.apiVersion,
+      kind: KINDS.recovery.kind,
+      metadata: { name: "mend", namespace: "ns" },
+      spec: { storeName: "demo", rebuild: { pod: POD }, trigger: "Requested" },
+    });
+    const mend = (): ReplicaRecoveryStatus =>
+      statusOf(look.objects().find(({ metadata }) => metadata.name === "mend"));
+    const member = { node: POD, replicaUid: "uid-SAME", role: "voter", ackedTerm: 4 } as const;
+    const recorded = (change: Partial<RecordMember>): void => {
+      look.records = [{ ...RECORD, members: [{ ...member, ...change }] }];
+    };
+    const uid = member.replicaUid;
+    recorded({ lastRecoveryAtMs: 1 });
+    look.voted = new Map([["default/0", uid]]);
+    look.claims = { ...OLD, data: "claim-of-12345678" };
+    look.views = shards({ uid, phase: "Deferred(Paused)", reason: "PVCReplaced" });
+    // The gate is open: it looks like any voter until the coordinator has saved its next step.
+    look.opened = shards({ uid });
+    for (const _look of [1, 2, 3]) {
+      await look.reconcile();
+      assert.deepEqual([look.ordered, mend().phase], [[uid], "Deferred"]);
+    }
+    assert.match(mend().message ?? "", /^may be rebuilt; /u);
+    look.opened = null;
+    recorded({ role: "learner", lastRecoveryAtMs: systemClock.nowMs() });
+    look.views = shards({ uid, role: "learner", voting: false, phase: "CatchingUp" });
+    await look.reconcile();
+    assert.deepEqual([look.ordered, mend().phase], [[uid], "CatchingUp"]);
+    look.views = shards({ uid });
+    recorded({ lastRecoveryAtMs: systemClock.nowMs() });
+    await look.reconcile();
+    assert.deepEqual([look.ordered, mend().phase], [[], "Succeeded"]);
+  });
+
+  it("an order that was done between two looks ends with the record", async () => {
+    const uid = "uid-SAME";
+    server.put(`${resourcePath(KINDS.recovery, "ns")}/mend`, {
+      apiVersion: KINDS.recovery.apiVersion,
+      kind: KINDS.recovery.kind,
+      metadata: { name: "mend", namespace: "ns" },
+      spec: { storeName: "demo", rebuild: { pod: POD }, trigger: "Requested" },
+      status: {
+        phase: "Deferred",
+        startedAt: "2026-01-01T00:00:00Z",
+        shards: [{ namespace: "default", shard: 0, phase: "Deferred" }],
+      },
+    });
+    const lastRecoveryAtMs = Date.parse("2026-01-01T00:00:02Z");
+    const members = [
+      { node: POD, replicaUid: uid, role: "voter", ackedTerm: 4, lastRecoveryAtMs },
+    ] as const;
+    look.records = [{ ...RECORD, members }];
+    look.views = shards({ uid });
+    const [done] = await look.reconcile();
+    assert.deepEqual([look.ordered, statusOf(done).phase], [[], "Succeeded"]);
+  });
+
   it("a rebuild of what votes is refused, and says what to do instead", async () => {
     server.put(`${resourcePath(KINDS.recovery, "ns")}/mend`, {
       apiVersion: KINDS.recovery.apiVersion,
@@ -236,20 +302,25 @@ describe("ReplicaRecovery objects", () => {
     assert.deepEqual(look.ordered, []);
   });
 
-  it("an order that cannot be carried out is refused with the reason", async () => {
-    const path = `${resourcePath(KINDS.recovery, "ns")}/order`;
+  const ORDER = `${resourcePath(KINDS.recovery, "ns")}/order`;
+
+  /** A person's order to go on with one survivor, and the object as it was made. */
+  function forceQuorum(status: object = {}): KubeObject {
     const acknowledgeDataLoss = "lose everything after offset 7";
-    const forceQuorum = {
-      shard: { namespace: "default", shard: 0 },
-      survivor: POD,
-      acknowledgeDataLoss,
-    };
-    server.put(path, {
+    const shard = { namespace: "default", shard: 0 };
+    const order = { shard, survivor: POD, acknowledgeDataLoss };
+    const made = server.put(ORDER, {
       apiVersion: KINDS.recovery.apiVersion,
       kind: KINDS.recovery.kind,
       metadata: { name: "order", namespace: "ns" },
-      spec: { storeName: "demo", forceQuorum, trigger: "Requested" },
+      spec: { storeName: "demo", forceQuorum: order, trigger: "Requested" },
+      status,
     });
+    return structuredClone(made) as unknown as KubeObject;
+  }
+
+  it("an order that cannot be carried out is refused with the reason", async () => {
+    forceQuorum();
     look.refusal = new RangeError("survivor: demo-1: the other pods are not gone");
     const [refused] = await look.reconcile();
     assert.deepEqual(
@@ -258,5 +329,58 @@ describe("ReplicaRecovery objects", () => {
     );
     await look.reconcile();
     assert.equal(look.orders.length, 1, "an order that ended is not carried out again");
+  });
+
+  it("an order that was carried out is not judged again by what the watch told before", async () => {
+    look.stale = [forceQuorum()];
+    const [done] = await look.reconcile();
+    assert.equal(statusOf(done).phase, "Succeeded");
+    look.refusal = new RangeError("acknowledgeDataLoss: must be exactly ... 8");
+    const [still] = await look.reconcile();
+    assert.deepEqual([statusOf(still), look.orders.length], [statusOf(done), 1]);
+  });
+
+  it("an order that its author took back is not carried out, nor another one of its name", async () => {
+    look.stale = [forceQuorum()];
+    server.remove(ORDER);
+    await look.reconcile();
+    forceQuorum();
+    await look.reconcile();
+    const gone = look.objects()[0];
+    server.put(ORDER, {
+      ...gone,
+      metadata: { ...gone?.metadata, deletionTimestamp: "2026-01-01T00:00:00Z" },
+    });
+    look.stale = gone === undefined ? [] : [gone];
+    await look.reconcile();
+    assert.deepEqual(look.orders, []);
+  });
+
+  it("an order that changes while it is begun is left for the next look", async () => {
+    forceQuorum();
+    server.fault = ({ method, path }) => {
+      if (method === "PATCH" && path === `${ORDER}/status`) {
+        server.fault = () => undefined;
+        server.put(ORDER, { ...server.get(ORDER), status: { phase: "Succeeded" } });
+      }
+      return undefined;
+    };
+    const [other] = await look.reconcile();
+    assert.deepEqual([statusOf(other).phase, look.orders], ["Succeeded", []]);
+  });
+
+  it("a killed operator's successor finds the deed in the record, not in what it saw", async () => {
+    forceQuorum({ phase: "Enrolled" });
+    const spec = { storeName: "demo", ...RECORD, ensemble: [POD] };
+    const metadata = { name: "demo.default.0", namespace: "ns" };
+    const { apiVersion, kind } = KINDS.shard;
+    server.put(resourcePath(KINDS.shard, "ns", metadata.name), {
+      apiVersion,
+      kind,
+      metadata,
+      spec,
+    });
+    const [done] = await look.reconcile();
+    assert.deepEqual([statusOf(done).phase, look.orders], ["Succeeded", []]);
   });
 });
