@@ -253,7 +253,8 @@ export class Coordinator {
     const nodes = new Set(this.#claims.keys());
     for (const loop of this.#loops.values()) {
       for (const member of loop.record.members) {
-        if (member.role !== "learner") continue;
+        // One whose vote was taken and whose rebuild has not begun waits like any other.
+        if (member.role !== "learner" || member.enrolTerm === undefined) continue;
         if (this.#watches.get(member.node)?.reach === "up") nodes.add(member.node);
       }
     }

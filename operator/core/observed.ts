@@ -3,7 +3,7 @@
  * record.
  */
 import type { FollowerProgress, ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
-import { ServingStatus } from "../../sidecar/protocol/status.ts";
+import { REGRESSED, ServingStatus } from "../../sidecar/protocol/status.ts";
 import { majority } from "./quorum.ts";
 import { memberOn, voterSets, type RecordMember, type ShardRecord } from "./record.ts";
 
@@ -97,9 +97,20 @@ export function isClaimReplaced(observed: Observed, member: RecordMember): boole
   return seen.claims.data !== pvcUids.data || seen.claims.wal !== pvcUids.wal;
 }
 
+/**
+ * True when the recorded leader's last report says that this voter lost what it had acknowledged in
+ * this very term (R3). Nobody else can tell: its own term and boot counter are as they should be.
+ */
+function isRegressed(record: ShardRecord, observed: Observed, member: RecordMember): boolean {
+  const { leader } = record;
+  const report = observed.nodes.get(leader?.node ?? "")?.replica ?? null;
+  if (member.role !== "voter" || report === null || report.replicaUid !== leader?.uid) return false;
+  return report.term === record.term && followerAt(report, member)?.state === REGRESSED;
+}
+
 /** True when nobody may count on this voter, for all its right name: it has to learn first (R3). */
-export function isSuspect(observed: Observed, member: RecordMember): boolean {
-  if (isSetBack(observed, member)) return true;
+export function isSuspect(record: ShardRecord, observed: Observed, member: RecordMember): boolean {
+  if (isSetBack(observed, member) || isRegressed(record, observed, member)) return true;
   const replica = currentReplica(observed, member.node);
   const recorded = replica?.replicaUid === member.replicaUid;
   return member.role === "voter" && recorded && isClaimReplaced(observed, member);
@@ -227,7 +238,7 @@ export function voterReach(record: ShardRecord, observed: Observed): VoterReach 
   const unknown = new Set<string>();
   for (const member of record.members) {
     if (member.role !== "voter" || isWiped(observed, member)) continue;
-    if (isSuspect(observed, member)) continue;
+    if (isSuspect(record, observed, member)) continue;
     intact.add(member.node);
     const reach = observed.nodes.get(member.node)?.reach ?? "unknown";
     if (reach === "unknown") unknown.add(member.node);

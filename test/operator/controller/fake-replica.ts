@@ -6,6 +6,7 @@ import {
   WipeReason,
   type Member,
 } from "../../../sidecar/protocol/gen/resilver.ts";
+import { REGRESSED } from "../../../sidecar/protocol/status.ts";
 
 /** One entry of a fake log: its term and a value nobody else has. */
 export interface FakeEntry {
@@ -18,6 +19,8 @@ interface Fed {
   role: MemberRole;
   readonly target: number;
   acked: number;
+  /** It lost what it had acknowledged: fed no more, and said so (R3). */
+  regressed: boolean;
 }
 
 /**
@@ -126,6 +129,7 @@ export class FakeReplica {
       role: member.role,
       target: member.target?.offset ?? -1,
       acked: -1,
+      regressed: false,
     });
   }
 
@@ -135,6 +139,7 @@ export class FakeReplica {
     for (const [node, fed] of this.fed) {
       const other = others.get(node) ?? null;
       if (other === null || other.uid !== fed.uid || other.term !== this.term) continue;
+      if (fed.regressed) continue;
       if (other.status === ServingStatus.NOT_MEMBER || other.status === ServingStatus.LEADER)
         continue;
       other.log = [...this.log];
@@ -183,7 +188,7 @@ export class FakeReplica {
         node,
         replicaUid: fed.uid,
         role: fed.role,
-        state: others.get(node)?.term === this.term ? "Stream" : "Down",
+        state: fed.regressed ? REGRESSED : others.get(node)?.term === this.term ? "Stream" : "Down",
         reachedTarget: fed.role === MemberRole.LEARNER && fed.acked >= fed.target && fed.acked >= 0,
         observedUid: others.get(node)?.uid === fed.uid ? "" : (others.get(node)?.uid ?? ""),
       })),
