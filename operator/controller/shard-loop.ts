@@ -7,6 +7,7 @@ import { judgeForceQuorum, type ForceQuorumOrder } from "../core/force-quorum.ts
 import { withDesired } from "../core/ensemble.ts";
 import {
   couldElect,
+  isCutOff,
   judgeLeader,
   voterEvidence,
   voterReach,
@@ -22,6 +23,7 @@ import { RecoveryTracker } from "./recovery-tracker.ts";
 import { RetryBook } from "./retry-book.ts";
 import type { ShardContext } from "./shard-context.ts";
 import { runStep, type Step, type StepResult } from "./shard-steps.ts";
+import { leaderAnswers, stepName, type ElectAction } from "./step-names.ts";
 import { childAbort, pause, Wake } from "./wake.ts";
 
 /** What the coordinator knows beyond one shard. */
@@ -47,8 +49,6 @@ export interface Surroundings {
   /** Until the returned function is called, this node counts as recovering. */
   claimRecovery(node: string): () => void;
 }
-
-type ElectAction = Extract<Action, { kind: "elect" }>;
 
 /** Thrown into a step that an election overtakes, and into an election whose candidate is gone. */
 class Overtaken extends Error {
@@ -94,6 +94,8 @@ export class ShardLoop {
   #answeredThoughDown: string | null = null;
   #confirmedSets: Observed["confirmedSets"] = null;
   #belowFloor: Observed["belowFloor"] = null;
+  /** Since when the leader of this term has reached too few voters. */
+  #cutOff: { readonly term: number; readonly sinceMs: number } | null = null;
   #ordered: { readonly prefer: string } | null = null;
   #stop: StopReason | null = null;
   #invalid: string | null = null;
@@ -264,12 +266,12 @@ export class ShardLoop {
 
   async #perform(action: Action, signal: AbortSignal): Promise<boolean> {
     if (action.kind !== "elect") return this.#step(action, signal);
-    if (isVoluntary(action) && !(await this.#couldReplaceLeader(action, signal))) return false;
+    if (leaderAnswers(action) && !(await this.#couldReplaceLeader(action, signal))) return false;
     return this.#elect(action, signal);
   }
 
   /**
-   * A leader that nothing is wrong with is given up only for a majority that is there, asked just
+   * A leader that still holds everything is given up only for a majority that is there, asked just
    * now: a follower wiped a moment ago is not known to be. The wish stays (R16).
    */
   async #couldReplaceLeader(action: ElectAction, signal: AbortSignal): Promise<boolean> {
@@ -440,9 +442,20 @@ export class ShardLoop {
       nodes,
       nowMs: clock.nowMs(),
       leaderSettling,
+      leaderCutOffMs: this.#cutOffMs(nodes),
       confirmedSets: this.#confirmedSets,
       belowFloor: this.#belowFloor,
     };
+  }
+
+  #cutOffMs(nodes: Observed["nodes"]): number {
+    const { record } = this;
+    const nowMs = this.context.clock.monotonicMs();
+    if (!isCutOff(record, { nodes })) this.#cutOff = null;
+    else if (this.#cutOff?.term !== record.term) {
+      this.#cutOff = { term: record.term, sinceMs: nowMs };
+    }
+    return this.#cutOff === null ? 0 : nowMs - this.#cutOff.sinceMs;
   }
 
   /** Has `change` done when its turn comes. It is over, one way or another, within a bound. */
@@ -473,20 +486,6 @@ export class ShardLoop {
       unlink();
     });
   }
-}
-
-/** Names a step for back-off: the same thing in another term, or for another uid, starts afresh. */
-function stepName(record: ShardRecord, action: Action): string {
-  // Elections are one step whatever the term: a failed one must slow down the next.
-  if (action.kind === "elect") return isVoluntary(action) ? "move leader" : "elect";
-  const node = "node" in action ? ` ${action.node}` : "";
-  const uid = "uid" in action ? ` ${action.uid}` : "newUid" in action ? ` ${action.newUid}` : "";
-  return `${action.kind}${node}${uid} term ${record.term}`;
-}
-
-/** True for an election that no loss of the leader calls for. */
-function isVoluntary({ why }: ElectAction): boolean {
-  return why === "Requested" || why === "LeaderLeaving";
 }
 
 function messageOf(error: unknown): string {

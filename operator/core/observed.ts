@@ -4,7 +4,7 @@
  */
 import type { FollowerProgress, ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import { REGRESSED, ServingStatus } from "../../sidecar/protocol/status.ts";
-import { majority } from "./quorum.ts";
+import { isQuorum, majority } from "./quorum.ts";
 import { memberOn, voterSets, type RecordMember, type ShardRecord } from "./record.ts";
 
 /**
@@ -43,6 +43,11 @@ export interface Observed {
   readonly nodes: ReadonlyMap<string, ObservedNode>;
   /** BecomeLeader answered so recently that status reports may lag behind it. */
   readonly leaderSettling: boolean;
+  /**
+   * For how long the recorded leader has been reporting, in its term, that it reaches too few
+   * voters to commit anything; see {@link isCutOff}.
+   */
+  readonly leaderCutOffMs: number;
   /**
    * The voter sets and term under which the leader reported a committed entry to this coordinator
    * (R13).
@@ -126,6 +131,7 @@ export type LeaderLoss =
   | "LeaderNotLeading"
   | "LeaderFaulty"
   | "LeaderStalled"
+  | "LeaderIsolated"
   | "LeaderLeaving"
   | "Requested";
 
@@ -146,6 +152,44 @@ function isStalled(replica: ReplicaStatus): boolean {
   return replica.stalledMs >= STALLED_MS;
 }
 
+/** Streams to followers break and are opened anew; one that comes back at once is no loss. */
+const CUT_OFF_MS = 5_000;
+
+/** Cursor states in which the follower answers; any other may last for ever. */
+const LIVE_STATES: ReadonlySet<string> = new Set(["Stream", "NoSpace", "Snapshot"]);
+
+/** True when the leader's stream to this follower works, as far as the leader knows. */
+export function isFed(progress: FollowerProgress | undefined): boolean {
+  return progress !== undefined && LIVE_STATES.has(progress.state);
+}
+
+/**
+ * True when the recorded leader's own report shows streams to too few voters: it leads, and can
+ * neither commit nor serve a read, whatever the coordinator itself can reach.
+ */
+export function isCutOff(record: ShardRecord, observed: Pick<Observed, "nodes">): boolean {
+  const { leader } = record;
+  const seen = observed.nodes.get(leader?.node ?? "");
+  const report = seen?.reach === "up" ? seen.replica : null;
+  if (leader === null || report?.replicaUid !== leader.uid) return false;
+  if (report.status !== ServingStatus.LEADER || report.term !== record.term) return false;
+  const fed = record.members.filter(
+    (member) => member.role === "voter" && isFed(followerAt(report, member)),
+  );
+  return !isQuorum(voterSets(record), new Set([leader.node, ...fed.map(({ node }) => node)]));
+}
+
+/**
+ * True when a leader that is cut off is to be replaced: it holds everything acknowledged, so only
+ * when the others could elect one of themselves without its promise (R16).
+ */
+function isReplaceable(record: ShardRecord, observed: Observed, leader: string): boolean {
+  if (observed.leaderCutOffMs < CUT_OFF_MS || !isCutOff(record, observed)) return false;
+  const { reachable } = voterReach(record, observed);
+  const others = new Set([...reachable].filter((node) => node !== leader));
+  return couldElect(record, others, leader);
+}
+
 /** Judges the recorded leader. */
 export function judgeLeader(record: ShardRecord, observed: Observed): LeaderJudgement {
   const { leader } = record;
@@ -154,7 +198,9 @@ export function judgeLeader(record: ShardRecord, observed: Observed): LeaderJudg
   if (seen === undefined || seen.reach === "unknown") return { state: "waiting" };
   if (seen.reach === "down") return { state: "lost", why: "LeaderDown" };
   if (seen.reach === "silent") return { state: "lost", why: "LeaderSilent" };
-  return judgeLeaderReplica(record, leader, seen.replica, observed.leaderSettling);
+  const judged = judgeLeaderReplica(record, leader, seen.replica, observed.leaderSettling);
+  if (judged.state !== "steady" || !isReplaceable(record, observed, leader.node)) return judged;
+  return { state: "lost", why: "LeaderIsolated" };
 }
 
 function judgeLeaderReplica(

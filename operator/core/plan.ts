@@ -191,7 +191,9 @@ function planElection(
     const waiting = `no leader (${why}) and too few voters reachable: ${[...reachable].join(", ")}`;
     return { actions: [], stop: null, deferrals, waiting };
   }
-  return { actions: [{ kind: "elect", why, exclude: null }], stop: null, deferrals, waiting: null };
+  // It answers, and has the newest log: it would win, and be as cut off as before.
+  const exclude = why === "LeaderIsolated" ? (record.leader?.node ?? null) : null;
+  return { actions: [{ kind: "elect", why, exclude }], stop: null, deferrals, waiting: null };
 }
 
 function quiet(waiting: string): Plan {

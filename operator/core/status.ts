@@ -8,6 +8,7 @@ import { ServingStatus, statusName } from "../../sidecar/protocol/status.ts";
 import {
   currentReplica,
   followerAt,
+  isFed,
   judgeLeader,
   learnerPhase,
   type Observed,
@@ -36,7 +37,8 @@ export interface ReplicaView {
    */
   readonly role: "leader" | "voter" | "learner" | "leaving" | "wiped" | "none";
   /**
-   * True when it counts right now: a recorded vote, here, following or leading the recorded term.
+   * True when it counts right now: a recorded vote, here, leading the recorded term or following
+   * in it by a stream that works.
    */
   readonly voting: boolean;
   /**
@@ -168,6 +170,7 @@ function isVoting(
   if (replica.fault !== "") return false;
   if (replica.replicaUid === leader.replicaUid) return true;
   const fed = followerAt(leader, member);
+  if (!isFed(fed)) return false;
   return replica.status === ServingStatus.FOLLOWER && fed?.role === MemberRole.VOTER;
 }
 

@@ -6,7 +6,7 @@ import {
   WipeReason,
   type Member,
 } from "../../../sidecar/protocol/gen/resilver.ts";
-import { REGRESSED } from "../../../sidecar/protocol/status.ts";
+import { DOWN, REGRESSED } from "../../../sidecar/protocol/status.ts";
 
 /** One entry of a fake log: its term and a value nobody else has. */
 export interface FakeEntry {
@@ -33,6 +33,8 @@ export class FakeReplica {
   previousTerm = -1;
   rolledBack = false;
   stalledMs = 0;
+  /** As a leader it reaches nobody; others and the coordinator still reach it. */
+  cutOff = false;
   bootCounter = 1;
   generation = 0;
   enrolledTerm = -1;
@@ -135,7 +137,7 @@ export class FakeReplica {
 
   /** Copies this leader's log to whom it feeds, and commits by majority of each voter set. */
   replicate(others: ReadonlyMap<string, FakeReplica | null>): void {
-    if (this.status !== ServingStatus.LEADER) return;
+    if (this.status !== ServingStatus.LEADER || this.cutOff) return;
     for (const [node, fed] of this.fed) {
       const other = others.get(node) ?? null;
       if (other === null || other.uid !== fed.uid || other.term !== this.term) continue;
@@ -163,6 +165,11 @@ export class FakeReplica {
     return Math.min(...offsets);
   }
 
+  #cursorState(fed: Fed, other: FakeReplica | null | undefined): string {
+    if (fed.regressed) return REGRESSED;
+    return other?.term === this.term && !this.cutOff ? "Stream" : DOWN;
+  }
+
   report(others: ReadonlyMap<string, FakeReplica | null>): ReplicaStatus {
     const commitTerm = this.log[this.commit]?.term ?? -1;
     return ReplicaStatus.fromPartial({
@@ -188,7 +195,7 @@ export class FakeReplica {
         node,
         replicaUid: fed.uid,
         role: fed.role,
-        state: fed.regressed ? REGRESSED : others.get(node)?.term === this.term ? "Stream" : "Down",
+        state: this.#cursorState(fed, others.get(node)),
         reachedTarget: fed.role === MemberRole.LEARNER && fed.acked >= fed.target && fed.acked >= 0,
         observedUid: others.get(node)?.uid === fed.uid ? "" : (others.get(node)?.uid ?? ""),
       })),
