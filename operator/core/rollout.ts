@@ -3,6 +3,8 @@
  * leaders last, after their shards have been handed over. Pure.
  */
 import { majority } from "./quorum.ts";
+import { shardKeyText } from "./record.ts";
+import type { ShardView } from "./status.ts";
 
 /** A pod, as far as a rollout cares. */
 export interface RolloutPod {
@@ -24,6 +26,28 @@ export interface RolloutShard {
   /** Nodes that vote right now. */
   readonly voting: readonly string[];
   readonly leader: string | null;
+  /** Entries that each voting node lacks; null: they do not flow to it. Absent: not known. */
+  readonly lacks?: ReadonlyMap<string, number | null>;
+  /** False: nothing was ever written to it, so that it holds nobody back. */
+  readonly initialized?: boolean;
+}
+
+/**
+ * A voter that lacks more would have to catch up first, and nothing would be committed until it has.
+ */
+const LACKS_ENTRIES_MAX = 1_000;
+
+/** A shard as a rollout looks at it. */
+export function rolloutShard(view: ShardView): RolloutShard {
+  const voting = view.replicas.filter((replica) => replica.voting);
+  return {
+    name: shardKeyText(view),
+    ensemble: view.ensemble,
+    voting: voting.map(({ node }) => node),
+    leader: view.leader,
+    lacks: new Map(voting.map(({ node, lacksEntries }) => [node, lacksEntries])),
+    initialized: view.initialized,
+  };
 }
 
 /** What to do next. */
@@ -79,9 +103,16 @@ function inOrder(
   return pods.toReversed().toSorted((a, b) => rank(a) - rank(b));
 }
 
+function keepsUp({ lacks }: RolloutShard, node: string): boolean {
+  if (lacks === undefined) return true;
+  const entries = lacks.get(node) ?? null;
+  return entries !== null && entries <= LACKS_ENTRIES_MAX;
+}
+
 /** Why the pod may not go now; null when it may. */
 function mustStay(pod: RolloutPod, shards: readonly RolloutShard[]): string | null {
-  for (const { name, ensemble, voting } of shards) {
+  for (const shard of shards) {
+    const { name, ensemble, voting } = shard;
     // The only copy: there is no other way than to do without it for a while.
     if (!ensemble.includes(pod.name) || ensemble.length === 1) continue;
     const others = voting.filter((node) => node !== pod.name && ensemble.includes(node));
@@ -90,8 +121,11 @@ function mustStay(pod: RolloutPod, shards: readonly RolloutShard[]): string | nu
     }
     // What is not known to vote may do so all the same, unless it does not even run.
     const counts = pod.running || voting.includes(pod.name);
-    if (counts && others.length < majority(ensemble.length)) {
-      return `${pod.name} is needed for a majority of ${name}`;
+    if (!counts) continue;
+    const needed = majority(ensemble.length);
+    if (others.length < needed) return `${pod.name} is needed for a majority of ${name}`;
+    if (others.filter((node) => keepsUp(shard, node)).length < needed) {
+      return `${pod.name} is needed for a majority of ${name} until the others have caught up`;
     }
   }
   return null;

@@ -46,6 +46,11 @@ export interface ReplicaView {
    * nothing acknowledged until then depends on the others.
    */
   readonly holdsCommitted: boolean;
+  /**
+   * How many of the entries that the leader had committed it does not hold yet, by the leader's last
+   * report; null unless it votes and they flow to it.
+   */
+  readonly lacksEntries: number | null;
   /** NOT_MEMBER, FENCED, FOLLOWER, LEADER, or "unknown". */
   readonly status: string;
   readonly term: number;
@@ -125,13 +130,15 @@ function replicaView(
   const { reach, replica } = observed.nodes.get(node) ?? UNSEEN;
   const wiped = member !== undefined && isGone(member, reach === "up", replica);
   const voting = member !== undefined && isVoting(record, observed, leader, member);
+  const lacksEntries = voting ? lacks(leader, member) : null;
   return {
     node,
     uid: (replica ?? member)?.replicaUid ?? "",
     reach,
     role: roleOf(record, member, wiped),
     voting,
-    holdsCommitted: voting && holdsCommitted(leader, member),
+    holdsCommitted: lacksEntries === 0,
+    lacksEntries,
     status: replica === null || reach !== "up" ? "unknown" : statusName(replica.status),
     ...positionOf(leader, replica),
     ...phaseOf(node, member, plan, observed, leader),
@@ -174,11 +181,11 @@ function isVoting(
   return replica.status === ServingStatus.FOLLOWER && fed?.role === MemberRole.VOTER;
 }
 
-function holdsCommitted(leader: ReplicaStatus | null, member: RecordMember): boolean {
-  if (leader === null) return false;
-  if (leader.replicaUid === member.replicaUid) return true;
+function lacks(leader: ReplicaStatus | null, member: RecordMember): number | null {
+  if (leader === null) return null;
+  if (leader.replicaUid === member.replicaUid) return 0;
   const fed = followerAt(leader, member);
-  return fed?.state === "Stream" && fed.ackOffset >= leader.commitOffset;
+  return fed?.state === "Stream" ? Math.max(0, leader.commitOffset - fed.ackOffset) : null;
 }
 
 function roleOf(

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
-import { rolloutStep, type RolloutPod } from "../../../operator/core/rollout.ts";
+import { rolloutShard, rolloutStep, type RolloutPod } from "../../../operator/core/rollout.ts";
 import { wantedEnsemble } from "../../../operator/core/scale.ts";
+import { replicaView, shardViewOf } from "../local/status-fixture.ts";
 
 const NAMES = ["s-0", "s-1", "s-2"];
 
@@ -71,6 +72,24 @@ describe("rollout", () => {
       "wait: s-1 is needed for a majority of default/0",
     );
     assert.equal(step({}, null, []), "wait: s-2 is needed for a majority of default/0");
+  });
+
+  it("none of a majority while another of it is far behind, or nothing flows to it", () => {
+    const next = (lacksEntries: number | null): unknown => {
+      const lagging = replicaView("s-0", { lacksEntries });
+      const leader = replicaView("s-2", { role: "leader" });
+      const view = shardViewOf([lagging, replicaView("s-1"), leader], {
+        ensemble: NAMES,
+        leader: "s-2",
+      });
+      // The one that lags is as it ought to be, the leader has to go.
+      const changes = { "s-0": UPDATED, "s-1": UPDATED };
+      const step = rolloutStep(pods(changes), [rolloutShard(view)], 3);
+      return step.kind === "wait" ? step.why : step.kind;
+    };
+    const waits = "s-2 is needed for a majority of default/0 until the others have caught up";
+    assert.deepEqual([next(0), next(1_000)], ["handOver", "handOver"]);
+    assert.deepEqual([next(1_001), next(null)], [waits, waits]);
   });
 
   it("pods that do not run at all can all be made anew: a broken image is mended so", () => {
