@@ -102,7 +102,7 @@ export class Coordinator {
   }
 
   /**
-   * Has the shard led by `node` if it may; an order, not a promise. Throws a RangeError for an
+   * Has the shard led by `node` if it may, else by another than now; an order, not a promise. Throws a RangeError for an
    * unknown shard.
    */
   preferLeader(key: ShardKey, node: string): void {

@@ -18,6 +18,7 @@ import { memberOn, RecordInvalid, type ShardRecord } from "../core/record.ts";
 import { shardView, type ShardView } from "../core/status.ts";
 import type { StopReason } from "../core/stops.ts";
 import { runElection } from "./election-run.ts";
+import { OrderTimeout } from "./order-timeout.ts";
 import { RecordConflict } from "./ports.ts";
 import { RecoveryTracker } from "./recovery-tracker.ts";
 import { RetryBook } from "./retry-book.ts";
@@ -58,19 +59,6 @@ class Overtaken extends Error {
 /** A person's change of the record that waits for its turn; never rejects. */
 interface Order {
   readonly run: () => Promise<void>;
-}
-
-/** A person's order took too long: a RangeError, so that it is said and not logged as a fault. */
-class OrderTimeout extends RangeError {
-  override readonly name = "OrderTimeout";
-  constructor(deadlineMs: number, waited: boolean) {
-    super(
-      waited
-        ? `the order was not begun within ${deadlineMs} ms, since the record cannot be read or ` +
-            "another step takes long; nothing was done, try again"
-        : `the order was not done within ${deadlineMs} ms; it may have been: look at the status`,
-    );
-  }
 }
 
 export class ShardLoop {
@@ -146,7 +134,9 @@ export class ShardLoop {
     return { ...view, stop: { reason: "RecordInvalid", message: this.#invalid } };
   }
 
-  /** Elects anew, the given node if it may lead. How it went is in the view. */
+  /**
+   * Elects anew, the given node if it may lead, else another than now. How it went is in the view.
+   */
   preferLeader(node: string): void {
     this.#ordered = { prefer: node };
     this.#wake.notify();
@@ -237,7 +227,20 @@ export class ShardLoop {
     if (this.#ordered === null || planned.stop !== null) return planned.actions;
     if (planned.actions.some((action) => action.kind === "elect")) return planned.actions;
     if (judgeLeader(this.record, this.#observe()).state !== "steady") return planned.actions;
-    return [{ kind: "elect", why: "Requested", exclude: null }, ...planned.actions];
+    return [this.#orderedElection(this.#ordered.prefer), ...planned.actions];
+  }
+
+  /**
+   * Whoever leads is no candidate, if the others are enough: under load its log is always the
+   * newest, so that it would be elected again and again.
+   */
+  #orderedElection(prefer: string): ElectAction {
+    const { record } = this;
+    const leader = record.leader?.node ?? null;
+    const { reachable } = voterReach(record, this.#observe());
+    const others = new Set([...reachable].filter((node) => node !== leader));
+    const moves = prefer !== leader && couldElect(record, others, leader);
+    return { kind: "elect", why: "Requested", exclude: moves ? leader : null };
   }
 
   async #run(action: Action, signal: AbortSignal): Promise<void> {

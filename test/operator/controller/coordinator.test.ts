@@ -312,6 +312,39 @@ describe("Coordinator", () => {
     });
   });
 
+  it("moves a leader whose followers never quite catch up, to another than wished at worst", async () => {
+    await withCluster(NODES, async (cluster, coordinator) => {
+      await cluster.untilSteady();
+      const leader = cluster.leader() ?? "";
+      const [wished = "", other = ""] = NODES.filter((name) => name !== leader);
+      const { term } = cluster.record;
+      cluster.replica(wished).behind = 2;
+      cluster.replica(other).behind = 1;
+      for (const value of ["w1", "w2"]) cluster.replica(leader).log.push({ term, value });
+      await cluster.clock.pass(100);
+      cluster.onCall = (name) => {
+        if (name !== "becomeLeader") return;
+        for (const node of NODES) cluster.replica(node).behind = 0;
+      };
+      coordinator.preferLeader(KEY, wished);
+      await cluster.clock.until("another leads", 5_000, () => cluster.record.term > term);
+      await cluster.untilSteady();
+      assert.deepEqual([cluster.record.leader?.node, cluster.record.term], [other, term + 1]);
+    });
+  });
+
+  it("meets a wish while another node is away", async () => {
+    await withCluster(NODES, async (cluster, coordinator) => {
+      await cluster.untilSteady();
+      const leader = cluster.leader() ?? "";
+      const [wished = "", away = ""] = NODES.filter((name) => name !== leader);
+      cluster.kill(away);
+      await cluster.clock.pass(1_000);
+      coordinator.preferLeader(KEY, wished);
+      await cluster.clock.until("it leads", 5_000, () => cluster.leader() === wished);
+    });
+  });
+
   it("stops with QuorumLost when the leader is among a wiped majority, and goes on by order", async () => {
     await withCluster(NODES, async (cluster, coordinator) => {
       await cluster.untilSteady();

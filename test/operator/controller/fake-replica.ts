@@ -33,6 +33,8 @@ export class FakeReplica {
   previousTerm = -1;
   rolledBack = false;
   stalledMs = 0;
+  /** As a follower it is behind by this many entries. */
+  behind = 0;
   /** As a leader it reaches nobody; others and the coordinator still reach it. */
   cutOff = false;
   bootCounter = 1;
@@ -144,11 +146,11 @@ export class FakeReplica {
       if (fed.regressed) continue;
       if (other.status === ServingStatus.NOT_MEMBER || other.status === ServingStatus.LEADER)
         continue;
-      other.log = [...this.log];
+      other.log = this.log.slice(0, Math.max(fed.acked + 1, this.log.length - other.behind));
       other.status = ServingStatus.FOLLOWER;
       other.leaderUid = this.uid;
       other.commit = Math.max(other.commit, this.commit);
-      fed.acked = this.log.length - 1;
+      fed.acked = other.log.length - 1;
     }
     this.commit = Math.max(this.commit, this.committable());
   }
