@@ -104,6 +104,16 @@ function planBootstrap(record: ShardRecord, observed: Observed): Plan {
   if (missing.length > 0) {
     return quiet(`a new shard starts when all its nodes are there; missing: ${missing.join(", ")}`);
   }
+  // Its data may be where the shard was before: with the record, where that was is lost (R11).
+  const unheard = [...observed.nodes.values()]
+    .filter(({ node, reach }) => !record.ensemble.includes(node) && reach !== "up")
+    .map(({ node }) => node);
+  if (unheard.length > 0) {
+    return quiet(
+      "a new shard starts when every node of the store has said that it holds nothing of it; " +
+        `not heard: ${unheard.join(", ")}`,
+    );
+  }
   return { actions: [{ kind: "bootstrap", members }], stop: null, deferrals: [], waiting: null };
 }
 

@@ -80,6 +80,7 @@ export class PlanWorld {
       return "ok";
     },
     down: (nodes) => this.#reach(nodes, "down"),
+    unheard: (nodes) => this.#reach(nodes, "unknown"),
     silent: (nodes) => this.#reach(nodes, "silent"),
     empty: (nodes, args) => {
       for (const node of nodes) this.#nodes.set(node, emptyNode(node, args));
