@@ -102,8 +102,8 @@ export class Coordinator {
   }
 
   /**
-   * Has the shard led by `node` if it may, else by another than now; an order, not a promise. Throws a RangeError for an
-   * unknown shard.
+   * Has the shard led by `node` if it may, else by another than now; an order, not a promise.
+   * Throws a RangeError for an unknown shard.
    */
   preferLeader(key: ShardKey, node: string): void {
     this.#loop(key).preferLeader(node);

@@ -81,7 +81,7 @@ export function isWiped(observed: Observed, member: RecordMember): boolean {
  * new term: it says so itself, or a process later than the one that promised a term is below it. A
  * lower term alone proves nothing: the report may be older than the promise.
  */
-export function isSetBack(observed: Observed, member: RecordMember): boolean {
+function isSetBack(observed: Observed, member: RecordMember): boolean {
   const replica = observed.nodes.get(member.node)?.replica ?? null;
   const { ackedBoot, ackedTerm } = member;
   // The record holds it to nothing, for instance after a forced quorum.

@@ -33,7 +33,7 @@ export interface RolloutShard {
 }
 
 /**
- * A voter that lacks more would have to catch up first, and nothing would be committed until it has.
+ * A voter that lacks more would have to catch up first, and nothing would be committed meanwhile.
  */
 const LACKS_ENTRIES_MAX = 1_000;
 
@@ -136,8 +136,8 @@ function mustStay(pod: RolloutPod, shards: readonly RolloutShard[]): string | nu
 }
 
 /**
- * One that keeps up, since nobody waits for the others then; among those an updated pod, so that the
- * shard moves only once; among those the one that lacks least.
+ * One that keeps up, since nobody waits for the others then; among those an updated pod, so that
+ * the shard moves only once; among those the one that lacks least.
  */
 function successor(from: string, shard: RolloutShard, pods: readonly RolloutPod[]): string {
   const isUpdated = (node: string): boolean =>

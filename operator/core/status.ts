@@ -47,8 +47,8 @@ export interface ReplicaView {
    */
   readonly holdsCommitted: boolean;
   /**
-   * How many of the entries that the leader had committed it does not hold yet, by the leader's last
-   * report; null unless it votes and they flow to it.
+   * How many of the entries that the leader had committed it does not hold yet, by the leader's
+   * last report; null unless it votes and they flow to it.
    */
   readonly lacksEntries: number | null;
   /** NOT_MEMBER, FENCED, FOLLOWER, LEADER, or "unknown". */

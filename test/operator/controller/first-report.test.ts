@@ -1,4 +1,4 @@
-/** A leader that hangs while a coordinator starts: its kernel takes connections, it says nothing. */
+/** A leader that hangs while a coordinator starts: it takes connections, and says nothing. */
 import assert from "node:assert/strict";
 import { CallFailed } from "../../../operator/controller/ports.ts";
 import { FakeCluster } from "./fake-cluster.ts";
