@@ -102,8 +102,8 @@ export class Coordinator {
   }
 
   /**
-   * Has the shard led by `node` if it may; an order, not a promise. Throws a RangeError for an
-   * unknown shard.
+   * Has the shard led by `node` if it may, else by another than now; an order, not a promise.
+   * Throws a RangeError for an unknown shard.
    */
   preferLeader(key: ShardKey, node: string): void {
     this.#loop(key).preferLeader(node);
@@ -258,7 +258,8 @@ export class Coordinator {
     const nodes = new Set(this.#claims.keys());
     for (const loop of this.#loops.values()) {
       for (const member of loop.record.members) {
-        if (member.role !== "learner") continue;
+        // One whose vote was taken and whose rebuild has not begun waits like any other.
+        if (member.role !== "learner" || member.enrolTerm === undefined) continue;
         if (this.#watches.get(member.node)?.reach === "up") nodes.add(member.node);
       }
     }

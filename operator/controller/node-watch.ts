@@ -1,7 +1,7 @@
 /**
  * Watches one node: a status stream for what it reports, probes for whether it still answers. A
  * broken stream is noticed at once and confirmed by one quick probe; a silent node within
- * `silentAfterMs`.
+ * `silentAfterMs`, also one that has not been heard of at all.
  */
 import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 import type { NodeStatus, ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
@@ -64,6 +64,7 @@ export class NodeWatch {
 
   /** Watches until `signal` aborts; never rejects otherwise. */
   async run(signal: AbortSignal): Promise<void> {
+    this.#heardAtMs = this.#options.clock.monotonicMs();
     await Promise.all([this.#streamLoop(signal), this.#probeLoop(signal)]);
   }
 
@@ -149,15 +150,37 @@ export class NodeWatch {
       const before = clock.monotonicMs();
       await pause(clock, timings.probeIntervalMs, signal);
       if (signal.aborted) return;
-      if (this.#reach !== "up" && this.#reach !== "silent") continue;
+      if (this.#reach === "down") continue;
       const overslept = clock.monotonicMs() - before - timings.probeIntervalMs;
       // This process itself was stopped or starved: silence then proves nothing about the node.
       if (overslept > timings.silentAfterMs / 2) this.#heardAtMs = clock.monotonicMs();
+      if (this.#reach === "unknown") {
+        await this.#awaitFirstReport(signal);
+        continue;
+      }
       // Its stream tells that it lives; a probe of every node beside that is most of an operator's
       // work with thousands of pods.
       if (this.#reach === "up" && this.#silenceMs() < timings.probeAfterMs) continue;
       await this.#probe(signal);
     }
+  }
+
+  /**
+   * The kernel of a process that hangs still takes connections, and nothing ever fails. Whoever
+   * answers gets twice the time: then it is this process that is slow, with thousands of nodes.
+   */
+  async #awaitFirstReport(signal: AbortSignal): Promise<void> {
+    const { sidecars, timings } = this.#options;
+    if (this.#silenceMs() < timings.silentAfterMs) return;
+    const call = { deadlineMs: timings.probeDeadlineMs, signal };
+    const answered = await sidecars.getInfo(this.endpoint, call).then(
+      () => true,
+      () => false,
+    );
+    if (signal.aborted || this.#reach !== "unknown") return;
+    if (answered && this.#silenceMs() < 2 * timings.silentAfterMs) return;
+    this.#setReach("silent", `no report for ${timings.silentAfterMs} ms`);
+    this.#dropStream?.();
   }
 
   async #probe(signal: AbortSignal): Promise<void> {

@@ -7,6 +7,7 @@ import { judgeForceQuorum, type ForceQuorumOrder } from "../core/force-quorum.ts
 import { withDesired } from "../core/ensemble.ts";
 import {
   couldElect,
+  isCutOff,
   judgeLeader,
   voterEvidence,
   voterReach,
@@ -17,11 +18,13 @@ import { memberOn, RecordInvalid, type ShardRecord } from "../core/record.ts";
 import { shardView, type ShardView } from "../core/status.ts";
 import type { StopReason } from "../core/stops.ts";
 import { runElection } from "./election-run.ts";
+import { OrderTimeout } from "./order-timeout.ts";
 import { RecordConflict } from "./ports.ts";
 import { RecoveryTracker } from "./recovery-tracker.ts";
 import { RetryBook } from "./retry-book.ts";
 import type { ShardContext } from "./shard-context.ts";
 import { runStep, type Step, type StepResult } from "./shard-steps.ts";
+import { leaderAnswers, stepName, type ElectAction } from "./step-names.ts";
 import { childAbort, pause, Wake } from "./wake.ts";
 
 /** What the coordinator knows beyond one shard. */
@@ -48,8 +51,6 @@ export interface Surroundings {
   claimRecovery(node: string): () => void;
 }
 
-type ElectAction = Extract<Action, { kind: "elect" }>;
-
 /** Thrown into a step that an election overtakes, and into an election whose candidate is gone. */
 class Overtaken extends Error {
   override readonly name = "Overtaken";
@@ -58,19 +59,6 @@ class Overtaken extends Error {
 /** A person's change of the record that waits for its turn; never rejects. */
 interface Order {
   readonly run: () => Promise<void>;
-}
-
-/** A person's order took too long: a RangeError, so that it is said and not logged as a fault. */
-class OrderTimeout extends RangeError {
-  override readonly name = "OrderTimeout";
-  constructor(deadlineMs: number, waited: boolean) {
-    super(
-      waited
-        ? `the order was not begun within ${deadlineMs} ms, since the record cannot be read or ` +
-            "another step takes long; nothing was done, try again"
-        : `the order was not done within ${deadlineMs} ms; it may have been: look at the status`,
-    );
-  }
 }
 
 export class ShardLoop {
@@ -94,6 +82,8 @@ export class ShardLoop {
   #answeredThoughDown: string | null = null;
   #confirmedSets: Observed["confirmedSets"] = null;
   #belowFloor: Observed["belowFloor"] = null;
+  /** Since when the leader of this term has reached too few voters. */
+  #cutOff: { readonly term: number; readonly sinceMs: number } | null = null;
   #ordered: { readonly prefer: string } | null = null;
   #stop: StopReason | null = null;
   #invalid: string | null = null;
@@ -144,7 +134,9 @@ export class ShardLoop {
     return { ...view, stop: { reason: "RecordInvalid", message: this.#invalid } };
   }
 
-  /** Elects anew, the given node if it may lead. How it went is in the view. */
+  /**
+   * Elects anew, the given node if it may lead, else another than now. How it went is in the view.
+   */
   preferLeader(node: string): void {
     this.#ordered = { prefer: node };
     this.#wake.notify();
@@ -235,7 +227,20 @@ export class ShardLoop {
     if (this.#ordered === null || planned.stop !== null) return planned.actions;
     if (planned.actions.some((action) => action.kind === "elect")) return planned.actions;
     if (judgeLeader(this.record, this.#observe()).state !== "steady") return planned.actions;
-    return [{ kind: "elect", why: "Requested", exclude: null }, ...planned.actions];
+    return [this.#orderedElection(this.#ordered.prefer), ...planned.actions];
+  }
+
+  /**
+   * Whoever leads is no candidate, if the others are enough: under load its log is always the
+   * newest, so that it would be elected again and again.
+   */
+  #orderedElection(prefer: string): ElectAction {
+    const { record } = this;
+    const leader = record.leader?.node ?? null;
+    const { reachable } = voterReach(record, this.#observe());
+    const others = new Set([...reachable].filter((node) => node !== leader));
+    const moves = prefer !== leader && couldElect(record, others, leader);
+    return { kind: "elect", why: "Requested", exclude: moves ? leader : null };
   }
 
   async #run(action: Action, signal: AbortSignal): Promise<void> {
@@ -264,12 +269,12 @@ export class ShardLoop {
 
   async #perform(action: Action, signal: AbortSignal): Promise<boolean> {
     if (action.kind !== "elect") return this.#step(action, signal);
-    if (isVoluntary(action) && !(await this.#couldReplaceLeader(action, signal))) return false;
+    if (leaderAnswers(action) && !(await this.#couldReplaceLeader(action, signal))) return false;
     return this.#elect(action, signal);
   }
 
   /**
-   * A leader that nothing is wrong with is given up only for a majority that is there, asked just
+   * A leader that still holds everything is given up only for a majority that is there, asked just
    * now: a follower wiped a moment ago is not known to be. The wish stays (R16).
    */
   async #couldReplaceLeader(action: ElectAction, signal: AbortSignal): Promise<boolean> {
@@ -440,9 +445,20 @@ export class ShardLoop {
       nodes,
       nowMs: clock.nowMs(),
       leaderSettling,
+      leaderCutOffMs: this.#cutOffMs(nodes),
       confirmedSets: this.#confirmedSets,
       belowFloor: this.#belowFloor,
     };
+  }
+
+  #cutOffMs(nodes: Observed["nodes"]): number {
+    const { record } = this;
+    const nowMs = this.context.clock.monotonicMs();
+    if (!isCutOff(record, { nodes })) this.#cutOff = null;
+    else if (this.#cutOff?.term !== record.term) {
+      this.#cutOff = { term: record.term, sinceMs: nowMs };
+    }
+    return this.#cutOff === null ? 0 : nowMs - this.#cutOff.sinceMs;
   }
 
   /** Has `change` done when its turn comes. It is over, one way or another, within a bound. */
@@ -473,20 +489,6 @@ export class ShardLoop {
       unlink();
     });
   }
-}
-
-/** Names a step for back-off: the same thing in another term, or for another uid, starts afresh. */
-function stepName(record: ShardRecord, action: Action): string {
-  // Elections are one step whatever the term: a failed one must slow down the next.
-  if (action.kind === "elect") return isVoluntary(action) ? "move leader" : "elect";
-  const node = "node" in action ? ` ${action.node}` : "";
-  const uid = "uid" in action ? ` ${action.uid}` : "newUid" in action ? ` ${action.newUid}` : "";
-  return `${action.kind}${node}${uid} term ${record.term}`;
-}
-
-/** True for an election that no loss of the leader calls for. */
-function isVoluntary({ why }: ElectAction): boolean {
-  return why === "Requested" || why === "LeaderLeaving";
 }
 
 function messageOf(error: unknown): string {

@@ -97,7 +97,14 @@ export function tally(
   // R6: the floor was committed once; whoever lacks it lacks acknowledged data.
   const able = ranked.filter((reply) => compareEntryIds(reply.head, record.commitFloor) >= 0);
   const leader = able[0];
-  if (leader === undefined) return { kind: "belowFloor", best, regressed };
+  if (leader === undefined) {
+    // Not lost: an election that leaves nobody out can go on from there.
+    const held = counted.some(
+      ({ node, head }) => node === choice.exclude && compareEntryIds(head, record.commitFloor) >= 0,
+    );
+    if (held) return { kind: "noQuorum", counted: nodesOf(counted), regressed };
+    return { kind: "belowFloor", best, regressed };
+  }
   return { kind: "elected", leader, counted, regressed };
 }
 

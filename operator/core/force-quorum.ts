@@ -81,10 +81,10 @@ function betterSurvivors(
   observed: Observed,
   survivor: RecordMember,
 ): readonly string[] {
-  if (survivor.role === "voter" && !isSuspect(observed, survivor)) return [];
+  if (survivor.role === "voter" && !isSuspect(record, observed, survivor)) return [];
   return record.members
     .filter((other) => other !== survivor && other.role === "voter")
-    .filter((other) => !isWiped(observed, other) && !isSuspect(observed, other))
+    .filter((other) => !isWiped(observed, other) && !isSuspect(record, observed, other))
     .map((other) => other.node);
 }
 

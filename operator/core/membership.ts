@@ -4,7 +4,7 @@
  */
 import type { EntryId, LogPosition } from "../../sidecar/protocol/entry.ts";
 import { MemberRole, type ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
-import { DOWN, NOT_MEMBER, REGRESSED } from "../../sidecar/protocol/status.ts";
+import { DOWN, NOT_MEMBER } from "../../sidecar/protocol/status.ts";
 import { newest } from "./election.ts";
 import {
   firstClosedGate,
@@ -17,7 +17,6 @@ import {
   currentReplica,
   followerAt,
   isClaimReplaced,
-  isSetBack,
   isSuspect,
   isWiped,
   voterReach,
@@ -82,6 +81,8 @@ export function planMembers(
   const recoveringNodes = new Set(observed.recoveringNodes);
   for (const member of record.members) {
     if (member.role === "leaving" || member.replicaUid === leader.replicaUid) continue;
+    // Not acted upon before its vote is taken, and that waits for no gate: see planDemotions.
+    if (isSuspect(record, observed, member)) continue;
     const step = planMember(record, observed, leader, member);
     if (step === null) continue;
     // A recovery that goes on in a new term passed the gates when it began.
@@ -131,21 +132,9 @@ function planMember(
   }
   // A faulty replica formats itself anew; until then there is nothing to feed.
   if (replica.fault !== "") return null;
-  // Seen before any fencing: nothing is asked of it but to learn anew (R3).
-  if (isSuspect(observed, member)) return suspectStep(observed, member, replica);
   return member.role === "learner"
     ? planLearner(record, observed, leader, member, replica)
-    : planVoter(record, observed, leader, member, replica);
-}
-
-/** It keeps what it holds, and is fed what it lacks; it votes when it holds all of it (R3). */
-function suspectStep(
-  observed: Observed,
-  member: RecordMember,
-  replica: ReplicaStatus,
-): Extract<MemberAction, { kind: "recover" }> {
-  const reason = isSetBack(observed, member) ? "RolledBack" : "PVCReplaced";
-  return { ...recoverStep(observed, member, replica), reason };
+    : planVoter(record, leader, member, replica);
 }
 
 /**
@@ -167,16 +156,11 @@ function unconfirmedStep(leader: ReplicaStatus, member: RecordMember): MemberAct
 
 function planVoter(
   record: ShardRecord,
-  observed: Observed,
   leader: ReplicaStatus,
   member: RecordMember,
   replica: ReplicaStatus,
 ): MemberAction | null {
   const fed = followerAt(leader, member);
-  // The leader saw it lose what it had acknowledged in this very term (R3).
-  if (fed?.state === REGRESSED) {
-    return { ...recoverStep(observed, member, replica), reason: "RolledBack" };
-  }
   // Another replica answered for a while; the recorded one is back.
   if (fed === undefined || fed.state === NOT_MEMBER) {
     return { kind: "attach", node: member.node, uid: member.replicaUid };
@@ -202,7 +186,7 @@ function planLearner(
   // Enrolment is for one term; in a new one the old target proves nothing (R16).
   if (member.enrolTerm !== record.term || member.target === undefined) {
     const step = recoverStep(observed, member, replica);
-    // A rolled-back voter was demoted by an election; its recovery begins, and is counted, here.
+    // A rolled-back voter was demoted before; its recovery begins, and is counted, here.
     return { ...step, counted: member.reason === "RolledBack" && member.enrolTerm === undefined };
   }
   const fed = followerAt(leader, member);

@@ -3,8 +3,8 @@
  * record.
  */
 import type { FollowerProgress, ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
-import { ServingStatus } from "../../sidecar/protocol/status.ts";
-import { majority } from "./quorum.ts";
+import { REGRESSED, ServingStatus } from "../../sidecar/protocol/status.ts";
+import { isQuorum, majority } from "./quorum.ts";
 import { memberOn, voterSets, type RecordMember, type ShardRecord } from "./record.ts";
 
 /**
@@ -44,6 +44,11 @@ export interface Observed {
   /** BecomeLeader answered so recently that status reports may lag behind it. */
   readonly leaderSettling: boolean;
   /**
+   * For how long the recorded leader has been reporting, in its term, that it reaches too few
+   * voters to commit anything; see {@link isCutOff}.
+   */
+  readonly leaderCutOffMs: number;
+  /**
    * The voter sets and term under which the leader reported a committed entry to this coordinator
    * (R13).
    */
@@ -76,7 +81,7 @@ export function isWiped(observed: Observed, member: RecordMember): boolean {
  * new term: it says so itself, or a process later than the one that promised a term is below it. A
  * lower term alone proves nothing: the report may be older than the promise.
  */
-export function isSetBack(observed: Observed, member: RecordMember): boolean {
+function isSetBack(observed: Observed, member: RecordMember): boolean {
   const replica = observed.nodes.get(member.node)?.replica ?? null;
   const { ackedBoot, ackedTerm } = member;
   // The record holds it to nothing, for instance after a forced quorum.
@@ -97,9 +102,20 @@ export function isClaimReplaced(observed: Observed, member: RecordMember): boole
   return seen.claims.data !== pvcUids.data || seen.claims.wal !== pvcUids.wal;
 }
 
+/**
+ * True when the recorded leader's last report says that this voter lost what it had acknowledged in
+ * this very term (R3). Nobody else can tell: its own term and boot counter are as they should be.
+ */
+function isRegressed(record: ShardRecord, observed: Observed, member: RecordMember): boolean {
+  const { leader } = record;
+  const report = observed.nodes.get(leader?.node ?? "")?.replica ?? null;
+  if (member.role !== "voter" || report === null || report.replicaUid !== leader?.uid) return false;
+  return report.term === record.term && followerAt(report, member)?.state === REGRESSED;
+}
+
 /** True when nobody may count on this voter, for all its right name: it has to learn first (R3). */
-export function isSuspect(observed: Observed, member: RecordMember): boolean {
-  if (isSetBack(observed, member)) return true;
+export function isSuspect(record: ShardRecord, observed: Observed, member: RecordMember): boolean {
+  if (isSetBack(observed, member) || isRegressed(record, observed, member)) return true;
   const replica = currentReplica(observed, member.node);
   const recorded = replica?.replicaUid === member.replicaUid;
   return member.role === "voter" && recorded && isClaimReplaced(observed, member);
@@ -115,6 +131,7 @@ export type LeaderLoss =
   | "LeaderNotLeading"
   | "LeaderFaulty"
   | "LeaderStalled"
+  | "LeaderIsolated"
   | "LeaderLeaving"
   | "Requested";
 
@@ -135,6 +152,44 @@ function isStalled(replica: ReplicaStatus): boolean {
   return replica.stalledMs >= STALLED_MS;
 }
 
+/** Streams to followers break and are opened anew; one that comes back at once is no loss. */
+const CUT_OFF_MS = 5_000;
+
+/** Cursor states in which the follower answers; any other may last for ever. */
+const LIVE_STATES: ReadonlySet<string> = new Set(["Stream", "NoSpace", "Snapshot"]);
+
+/** True when the leader's stream to this follower works, as far as the leader knows. */
+export function isFed(progress: FollowerProgress | undefined): boolean {
+  return progress !== undefined && LIVE_STATES.has(progress.state);
+}
+
+/**
+ * True when the recorded leader's own report shows streams to too few voters: it leads, and can
+ * neither commit nor serve a read, whatever the coordinator itself can reach.
+ */
+export function isCutOff(record: ShardRecord, observed: Pick<Observed, "nodes">): boolean {
+  const { leader } = record;
+  const seen = observed.nodes.get(leader?.node ?? "");
+  const report = seen?.reach === "up" ? seen.replica : null;
+  if (leader === null || report?.replicaUid !== leader.uid) return false;
+  if (report.status !== ServingStatus.LEADER || report.term !== record.term) return false;
+  const fed = record.members.filter(
+    (member) => member.role === "voter" && isFed(followerAt(report, member)),
+  );
+  return !isQuorum(voterSets(record), new Set([leader.node, ...fed.map(({ node }) => node)]));
+}
+
+/**
+ * True when a leader that is cut off is to be replaced: it holds everything acknowledged, so only
+ * when the others could elect one of themselves without its promise (R16).
+ */
+function isReplaceable(record: ShardRecord, observed: Observed, leader: string): boolean {
+  if (observed.leaderCutOffMs < CUT_OFF_MS || !isCutOff(record, observed)) return false;
+  const { reachable } = voterReach(record, observed);
+  const others = new Set([...reachable].filter((node) => node !== leader));
+  return couldElect(record, others, leader);
+}
+
 /** Judges the recorded leader. */
 export function judgeLeader(record: ShardRecord, observed: Observed): LeaderJudgement {
   const { leader } = record;
@@ -143,7 +198,9 @@ export function judgeLeader(record: ShardRecord, observed: Observed): LeaderJudg
   if (seen === undefined || seen.reach === "unknown") return { state: "waiting" };
   if (seen.reach === "down") return { state: "lost", why: "LeaderDown" };
   if (seen.reach === "silent") return { state: "lost", why: "LeaderSilent" };
-  return judgeLeaderReplica(record, leader, seen.replica, observed.leaderSettling);
+  const judged = judgeLeaderReplica(record, leader, seen.replica, observed.leaderSettling);
+  if (judged.state !== "steady" || !isReplaceable(record, observed, leader.node)) return judged;
+  return { state: "lost", why: "LeaderIsolated" };
 }
 
 function judgeLeaderReplica(
@@ -227,7 +284,7 @@ export function voterReach(record: ShardRecord, observed: Observed): VoterReach 
   const unknown = new Set<string>();
   for (const member of record.members) {
     if (member.role !== "voter" || isWiped(observed, member)) continue;
-    if (isSuspect(observed, member)) continue;
+    if (isSuspect(record, observed, member)) continue;
     intact.add(member.node);
     const reach = observed.nodes.get(member.node)?.reach ?? "unknown";
     if (reach === "unknown") unknown.add(member.node);

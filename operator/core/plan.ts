@@ -104,6 +104,16 @@ function planBootstrap(record: ShardRecord, observed: Observed): Plan {
   if (missing.length > 0) {
     return quiet(`a new shard starts when all its nodes are there; missing: ${missing.join(", ")}`);
   }
+  // Its data may be where the shard was before: with the record, where that was is lost (R11).
+  const unheard = [...observed.nodes.values()]
+    .filter(({ node, reach }) => !record.ensemble.includes(node) && reach !== "up")
+    .map(({ node }) => node);
+  if (unheard.length > 0) {
+    return quiet(
+      "a new shard starts when every node of the store has said that it holds nothing of it; " +
+        `not heard: ${unheard.join(", ")}`,
+    );
+  }
   return { actions: [{ kind: "bootstrap", members }], stop: null, deferrals: [], waiting: null };
 }
 
@@ -121,7 +131,8 @@ function planSteady(
   leader: ReplicaStatus,
 ): Plan {
   const members = planMembers(record, observed, leader, policy);
-  const actions: Action[] = [...planFloor(record, leader), ...members.actions];
+  const demotions = planDemotions(record, observed, leader);
+  const actions: Action[] = [...demotions, ...planFloor(record, leader), ...members.actions];
   const deferrals = [...members.deferrals];
   for (const action of planEnsemble(record, observed, leader)) {
     if (action.kind === "moveLeader") {
@@ -136,6 +147,22 @@ function planSteady(
   const claims = claimsToNote(record, observed);
   if (claims.length > 0) actions.push({ kind: "noteClaims", claims });
   return { actions, stop: null, deferrals, waiting: null };
+}
+
+/**
+ * Whoever was set back loses its vote at once, with or without a leader, whatever gate its rebuild
+ * waits for: what shows it may be gone before that gate opens, and the vote would count again (R3).
+ */
+function planDemotions(
+  record: ShardRecord,
+  observed: Observed,
+  steady: ReplicaStatus | null,
+): readonly Action[] {
+  return record.members
+    .filter(
+      (member) => member.replicaUid !== steady?.replicaUid && isSuspect(record, observed, member),
+    )
+    .map(({ node, replicaUid: uid }) => ({ kind: "demote", node, uid }));
 }
 
 /** Only while it votes and is here: then what it acknowledged is on these claims. */
@@ -164,10 +191,7 @@ function planElection(
   why: LeaderLoss,
 ): Plan {
   const deferrals = deferAll(record, observed, policy);
-  // Under a steady leader such a voter is rebuilt at once; without one its vote goes first.
-  const demotions = record.members
-    .filter((member) => isSuspect(observed, member))
-    .map(({ node, replicaUid: uid }) => ({ kind: "demote", node, uid }) as const);
+  const demotions = planDemotions(record, observed, null);
   if (demotions.length > 0) return { actions: demotions, stop: null, deferrals, waiting: null };
   const stop = lostQuorum(record, observed) ?? belowFloor(record, observed);
   if (stop !== null) return { actions: [], stop, deferrals, waiting: null };
@@ -177,7 +201,9 @@ function planElection(
     const waiting = `no leader (${why}) and too few voters reachable: ${[...reachable].join(", ")}`;
     return { actions: [], stop: null, deferrals, waiting };
   }
-  return { actions: [{ kind: "elect", why, exclude: null }], stop: null, deferrals, waiting: null };
+  // It answers, and has the newest log: it would win, and be as cut off as before.
+  const exclude = why === "LeaderIsolated" ? (record.leader?.node ?? null) : null;
+  return { actions: [{ kind: "elect", why, exclude }], stop: null, deferrals, waiting: null };
 }
 
 function quiet(waiting: string): Plan {

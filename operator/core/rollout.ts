@@ -3,6 +3,8 @@
  * leaders last, after their shards have been handed over. Pure.
  */
 import { majority } from "./quorum.ts";
+import { shardKeyText } from "./record.ts";
+import type { ShardView } from "./status.ts";
 
 /** A pod, as far as a rollout cares. */
 export interface RolloutPod {
@@ -24,6 +26,28 @@ export interface RolloutShard {
   /** Nodes that vote right now. */
   readonly voting: readonly string[];
   readonly leader: string | null;
+  /** Entries that each voting node lacks; null: they do not flow to it. Absent: not known. */
+  readonly lacks?: ReadonlyMap<string, number | null>;
+  /** False: nothing was ever written to it, so that it holds nobody back. */
+  readonly initialized?: boolean;
+}
+
+/**
+ * A voter that lacks more would have to catch up first, and nothing would be committed meanwhile.
+ */
+const LACKS_ENTRIES_MAX = 1_000;
+
+/** A shard as a rollout looks at it. */
+export function rolloutShard(view: ShardView): RolloutShard {
+  const voting = view.replicas.filter((replica) => replica.voting);
+  return {
+    name: shardKeyText(view),
+    ensemble: view.ensemble,
+    voting: voting.map(({ node }) => node),
+    leader: view.leader,
+    lacks: new Map(voting.map(({ node, lacksEntries }) => [node, lacksEntries])),
+    initialized: view.initialized,
+  };
 }
 
 /** What to do next. */
@@ -53,55 +77,81 @@ export function rolloutStep(
   // One that does not work is not worked around by making the next one the same.
   const unready = pods.find(({ updated, ready }) => updated && !ready);
   if (unready !== undefined) return wait(`${unready.name} is not ready yet`);
-  const next = inOrder(outdated, shards)[0];
-  if (next === undefined) return { kind: "done" };
-  const why = mustStay(next, shards);
-  if (why !== null) return wait(why);
+  const candidates = inOrder(outdated, shards).map((pod) => ({ pod, why: mustStay(pod, shards) }));
+  // Whoever has to stay may do so only until another one is back: it holds none of them up.
+  const next = candidates.find(({ why }) => why === null)?.pod;
+  if (next === undefined) return wait(candidates[0]?.why ?? "");
   const led = shards.filter(({ leader }) => leader === next.name);
   const shared = led.filter(({ ensemble }) => ensemble.length > 1);
   if (shared.length === 0) return { kind: "evict", pod: next.name };
   return {
     kind: "handOver",
     pod: next.name,
-    shards: shared.map(({ name, voting }) => ({ name, to: successor(next.name, voting, pods) })),
+    shards: shared.map((shard) => ({ name: shard.name, to: successor(next.name, shard, pods) })),
   };
 }
 
-/** Those that are not ready, then followers, then leaders; the highest number first in each. */
+/**
+ * Those that do not run, then those that are not ready, then followers, then leaders; the highest
+ * number first in each.
+ */
 function inOrder(
   pods: readonly RolloutPod[],
   shards: readonly RolloutShard[],
 ): readonly RolloutPod[] {
-  const rank = ({ name, ready }: RolloutPod): number => {
-    if (!ready) return 0;
-    return shards.some(({ leader }) => leader === name) ? 2 : 1;
+  const rank = ({ name, ready, running }: RolloutPod): number => {
+    if (!ready) return running ? 1 : 0;
+    return shards.some(({ leader }) => leader === name) ? 3 : 2;
   };
   return pods.toReversed().toSorted((a, b) => rank(a) - rank(b));
 }
 
+function keepsUp({ lacks }: RolloutShard, node: string): boolean {
+  if (lacks === undefined) return true;
+  const entries = lacks.get(node) ?? null;
+  return entries !== null && entries <= LACKS_ENTRIES_MAX;
+}
+
 /** Why the pod may not go now; null when it may. */
 function mustStay(pod: RolloutPod, shards: readonly RolloutShard[]): string | null {
-  for (const { name, ensemble, voting } of shards) {
+  for (const shard of shards) {
+    const { name, ensemble, voting } = shard;
     // The only copy: there is no other way than to do without it for a while.
     if (!ensemble.includes(pod.name) || ensemble.length === 1) continue;
+    if (shard.initialized === false) continue;
     const others = voting.filter((node) => node !== pod.name && ensemble.includes(node));
     if (pod.claimTerminating && others.length < ensemble.length - 1) {
       return `${pod.name} would lose its data while another replica of ${name} does not vote`;
     }
     // What is not known to vote may do so all the same, unless it does not even run.
     const counts = pod.running || voting.includes(pod.name);
-    if (counts && others.length < majority(ensemble.length)) {
-      return `${pod.name} is needed for a majority of ${name}`;
+    if (!counts) continue;
+    const needed = majority(ensemble.length);
+    if (others.length < needed) return `${pod.name} is needed for a majority of ${name}`;
+    if (others.filter((node) => keepsUp(shard, node)).length < needed) {
+      return `${pod.name} is needed for a majority of ${name} until the others have caught up`;
     }
   }
   return null;
 }
 
-/** An updated pod if there is one: then the shard moves only once. */
-function successor(from: string, voting: readonly string[], pods: readonly RolloutPod[]): string {
-  const others = voting.filter((node) => node !== from);
-  const updated = others.find((node) => pods.some((pod) => pod.name === node && pod.updated));
-  return updated ?? others[0] ?? from;
+/**
+ * One that keeps up, since nobody waits for the others then; among those an updated pod, so that
+ * the shard moves only once; among those the one that lacks least.
+ */
+function successor(from: string, shard: RolloutShard, pods: readonly RolloutPod[]): string {
+  const isUpdated = (node: string): boolean =>
+    pods.some(({ name, updated }) => name === node && updated);
+  const lacks = (node: string): number => shard.lacks?.get(node) ?? Number.MAX_SAFE_INTEGER;
+  const [best] = shard.voting
+    .filter((node) => node !== from)
+    .toSorted(
+      (a, b) =>
+        Number(keepsUp(shard, b)) - Number(keepsUp(shard, a)) ||
+        Number(isUpdated(b)) - Number(isUpdated(a)) ||
+        lacks(a) - lacks(b),
+    );
+  return best ?? from;
 }
 
 function wait(why: string): RolloutStep {

@@ -8,6 +8,7 @@ import { ServingStatus, statusName } from "../../sidecar/protocol/status.ts";
 import {
   currentReplica,
   followerAt,
+  isFed,
   judgeLeader,
   learnerPhase,
   type Observed,
@@ -36,7 +37,8 @@ export interface ReplicaView {
    */
   readonly role: "leader" | "voter" | "learner" | "leaving" | "wiped" | "none";
   /**
-   * True when it counts right now: a recorded vote, here, following or leading the recorded term.
+   * True when it counts right now: a recorded vote, here, leading the recorded term or following
+   * in it by a stream that works.
    */
   readonly voting: boolean;
   /**
@@ -44,6 +46,11 @@ export interface ReplicaView {
    * nothing acknowledged until then depends on the others.
    */
   readonly holdsCommitted: boolean;
+  /**
+   * How many of the entries that the leader had committed it does not hold yet, by the leader's
+   * last report; null unless it votes and they flow to it.
+   */
+  readonly lacksEntries: number | null;
   /** NOT_MEMBER, FENCED, FOLLOWER, LEADER, or "unknown". */
   readonly status: string;
   readonly term: number;
@@ -123,13 +130,15 @@ function replicaView(
   const { reach, replica } = observed.nodes.get(node) ?? UNSEEN;
   const wiped = member !== undefined && isGone(member, reach === "up", replica);
   const voting = member !== undefined && isVoting(record, observed, leader, member);
+  const lacksEntries = voting ? lacks(leader, member) : null;
   return {
     node,
     uid: (replica ?? member)?.replicaUid ?? "",
     reach,
     role: roleOf(record, member, wiped),
     voting,
-    holdsCommitted: voting && holdsCommitted(leader, member),
+    holdsCommitted: lacksEntries === 0,
+    lacksEntries,
     status: replica === null || reach !== "up" ? "unknown" : statusName(replica.status),
     ...positionOf(leader, replica),
     ...phaseOf(node, member, plan, observed, leader),
@@ -168,14 +177,15 @@ function isVoting(
   if (replica.fault !== "") return false;
   if (replica.replicaUid === leader.replicaUid) return true;
   const fed = followerAt(leader, member);
+  if (!isFed(fed)) return false;
   return replica.status === ServingStatus.FOLLOWER && fed?.role === MemberRole.VOTER;
 }
 
-function holdsCommitted(leader: ReplicaStatus | null, member: RecordMember): boolean {
-  if (leader === null) return false;
-  if (leader.replicaUid === member.replicaUid) return true;
+function lacks(leader: ReplicaStatus | null, member: RecordMember): number | null {
+  if (leader === null) return null;
+  if (leader.replicaUid === member.replicaUid) return 0;
   const fed = followerAt(leader, member);
-  return fed?.state === "Stream" && fed.ackOffset >= leader.commitOffset;
+  return fed?.state === "Stream" ? Math.max(0, leader.commitOffset - fed.ackOffset) : null;
 }
 
 function roleOf(

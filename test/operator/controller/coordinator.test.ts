@@ -126,6 +126,46 @@ describe("Coordinator", () => {
     });
   });
 
+  it("replaces a leader that reaches no follower, though the coordinator reaches all", async () => {
+    await withCluster(NODES, async (cluster, coordinator) => {
+      await cluster.untilSteady();
+      const old = cluster.leader() ?? "";
+      await cluster.write("acknowledged");
+      cluster.replica(old).log.push({ term: cluster.record.term, value: "never acknowledged" });
+      const { term } = cluster.record;
+      cluster.replica(old).cutOff = true;
+      await cluster.clock.pass(3_000);
+      assert.equal(cluster.record.term, term, "a stream that breaks is no loss yet");
+      const votes = coordinator.views()[0]?.replicas.filter(({ voting }) => voting);
+      assert.deepEqual(
+        votes?.map(({ node }) => node),
+        [old],
+      );
+      await cluster.clock.until("another leads", 8_000, () => {
+        const { leader } = cluster.record;
+        return leader !== null && leader.node !== old && cluster.replica(leader.node).commit > 1;
+      });
+      const began = cluster.events.filter((event) => event.kind === "electionStarted").at(-1);
+      assert.equal(began?.why, "LeaderIsolated");
+      const held = cluster.replica(cluster.record.leader?.node ?? "").log;
+      assert.ok(held.some(({ value }) => value === "acknowledged"));
+      cluster.replica(old).cutOff = false;
+      await cluster.untilSteady();
+    });
+  });
+
+  it("keeps a leader that reaches no follower while the others could elect nobody", async () => {
+    await withCluster(NODES, async (cluster) => {
+      await cluster.untilSteady();
+      const old = cluster.leader() ?? "";
+      const { term } = cluster.record;
+      cluster.replica(old).cutOff = true;
+      cluster.kill(NODES.find((name) => name !== old) ?? "");
+      await cluster.clock.pass(20_000);
+      assert.deepEqual([cluster.record.term, cluster.leader()], [term, old]);
+    });
+  });
+
   it("ends a person's order within its bound, and says whether it may have been done", async () => {
     await withCluster(NODES, async (cluster, coordinator) => {
       await cluster.untilSteady();
@@ -269,6 +309,39 @@ describe("Coordinator", () => {
       assert.deepEqual(stops, []);
       assert.equal(cluster.record.term, term + 1, "one election, when there was a majority");
       for (const node of NODES) holds(cluster, node, "kept");
+    });
+  });
+
+  it("moves a leader whose followers never quite catch up, to another than wished at worst", async () => {
+    await withCluster(NODES, async (cluster, coordinator) => {
+      await cluster.untilSteady();
+      const leader = cluster.leader() ?? "";
+      const [wished = "", other = ""] = NODES.filter((name) => name !== leader);
+      const { term } = cluster.record;
+      cluster.replica(wished).behind = 2;
+      cluster.replica(other).behind = 1;
+      for (const value of ["w1", "w2"]) cluster.replica(leader).log.push({ term, value });
+      await cluster.clock.pass(100);
+      cluster.onCall = (name) => {
+        if (name !== "becomeLeader") return;
+        for (const node of NODES) cluster.replica(node).behind = 0;
+      };
+      coordinator.preferLeader(KEY, wished);
+      await cluster.clock.until("another leads", 5_000, () => cluster.record.term > term);
+      await cluster.untilSteady();
+      assert.deepEqual([cluster.record.leader?.node, cluster.record.term], [other, term + 1]);
+    });
+  });
+
+  it("meets a wish while another node is away", async () => {
+    await withCluster(NODES, async (cluster, coordinator) => {
+      await cluster.untilSteady();
+      const leader = cluster.leader() ?? "";
+      const [wished = "", away = ""] = NODES.filter((name) => name !== leader);
+      cluster.kill(away);
+      await cluster.clock.pass(1_000);
+      coordinator.preferLeader(KEY, wished);
+      await cluster.clock.until("it leads", 5_000, () => cluster.leader() === wished);
     });
   });
 

@@ -6,6 +6,7 @@ import {
   WipeReason,
   type Member,
 } from "../../../sidecar/protocol/gen/resilver.ts";
+import { DOWN, REGRESSED } from "../../../sidecar/protocol/status.ts";
 
 /** One entry of a fake log: its term and a value nobody else has. */
 export interface FakeEntry {
@@ -18,6 +19,8 @@ interface Fed {
   role: MemberRole;
   readonly target: number;
   acked: number;
+  /** It lost what it had acknowledged: fed no more, and said so (R3). */
+  regressed: boolean;
 }
 
 /**
@@ -30,6 +33,10 @@ export class FakeReplica {
   previousTerm = -1;
   rolledBack = false;
   stalledMs = 0;
+  /** As a follower it is behind by this many entries. */
+  behind = 0;
+  /** As a leader it reaches nobody; others and the coordinator still reach it. */
+  cutOff = false;
   bootCounter = 1;
   generation = 0;
   enrolledTerm = -1;
@@ -126,22 +133,24 @@ export class FakeReplica {
       role: member.role,
       target: member.target?.offset ?? -1,
       acked: -1,
+      regressed: false,
     });
   }
 
   /** Copies this leader's log to whom it feeds, and commits by majority of each voter set. */
   replicate(others: ReadonlyMap<string, FakeReplica | null>): void {
-    if (this.status !== ServingStatus.LEADER) return;
+    if (this.status !== ServingStatus.LEADER || this.cutOff) return;
     for (const [node, fed] of this.fed) {
       const other = others.get(node) ?? null;
       if (other === null || other.uid !== fed.uid || other.term !== this.term) continue;
+      if (fed.regressed) continue;
       if (other.status === ServingStatus.NOT_MEMBER || other.status === ServingStatus.LEADER)
         continue;
-      other.log = [...this.log];
+      other.log = this.log.slice(0, Math.max(fed.acked + 1, this.log.length - other.behind));
       other.status = ServingStatus.FOLLOWER;
       other.leaderUid = this.uid;
       other.commit = Math.max(other.commit, this.commit);
-      fed.acked = this.log.length - 1;
+      fed.acked = other.log.length - 1;
     }
     this.commit = Math.max(this.commit, this.committable());
   }
@@ -156,6 +165,11 @@ export class FakeReplica {
       return acked.toSorted((a, b) => b - a)[Math.floor(set.length / 2)] ?? -1;
     });
     return Math.min(...offsets);
+  }
+
+  #cursorState(fed: Fed, other: FakeReplica | null | undefined): string {
+    if (fed.regressed) return REGRESSED;
+    return other?.term === this.term && !this.cutOff ? "Stream" : DOWN;
   }
 
   report(others: ReadonlyMap<string, FakeReplica | null>): ReplicaStatus {
@@ -183,7 +197,7 @@ export class FakeReplica {
         node,
         replicaUid: fed.uid,
         role: fed.role,
-        state: others.get(node)?.term === this.term ? "Stream" : "Down",
+        state: this.#cursorState(fed, others.get(node)),
         reachedTarget: fed.role === MemberRole.LEARNER && fed.acked >= fed.target && fed.acked >= 0,
         observedUid: others.get(node)?.uid === fed.uid ? "" : (others.get(node)?.uid ?? ""),
       })),

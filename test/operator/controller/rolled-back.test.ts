@@ -123,3 +123,77 @@ describe("a voter whose disk was set back to before it was a member", () => {
     await cluster.close();
   });
 });
+
+describe("a voter that its leader saw lose what it had acknowledged", () => {
+  it("loses its vote at once, though its rebuild is held back, and elects nobody (R3)", async () => {
+    const cluster = new FakeCluster(["a", "b", "c"]);
+    cluster.policy = { ...cluster.policy, mode: "Paused" };
+    const first = cluster.coordinator();
+    const running = first.run();
+    await cluster.untilSteady();
+    const leader = cluster.leader() ?? "";
+    const [away = "", victim = ""] = ["a", "b", "c"].filter((name) => name !== leader);
+    cluster.kill(away);
+    // The same term on the same disk: nothing but the leader's word shows what follows.
+    const setBack = cluster.replica(victim).copyVolume();
+    await cluster.write("acknowledged");
+    setBack();
+    const cursor = cluster.replica(leader).fed.get(victim);
+    assert.ok(cursor !== undefined);
+    cursor.regressed = true;
+    await cluster.clock.pass(1_000);
+    const member = cluster.record.members.find(({ node }) => node === victim);
+    assert.deepEqual([member?.role, member?.reason], ["learner", "RolledBack"]);
+    assert.ok(!cluster.calls.includes(`enrol ${victim}`), "the gate is closed");
+    cluster.kill(leader);
+    await first.close();
+    await running;
+    cluster.start(away);
+    const second = cluster.coordinator();
+    const runningAgain = second.run();
+    try {
+      await cluster.clock.pass(10_000);
+      assert.equal(cluster.leader(), null, "two that lack it elect nobody");
+      cluster.start(leader);
+      await cluster.clock.until("a leader", 20_000, () => cluster.leader() !== null);
+      const held = cluster.replica(cluster.leader() ?? "").log.map(({ value }) => value);
+      assert.ok(held.includes("acknowledged"), held.join());
+    } finally {
+      await second.close();
+      await runningAgain;
+      await cluster.close();
+    }
+  });
+});
+
+describe("a voter whose vote was taken while another replica is being rebuilt", () => {
+  it("waits for its turn: its rebuild has not begun yet", async () => {
+    const cluster = new FakeCluster(["a", "b", "c"]);
+    const coordinator = cluster.coordinator();
+    const running = coordinator.run();
+    try {
+      await cluster.untilSteady();
+      const leader = cluster.leader() ?? "";
+      const [wiped = "", victim = ""] = ["a", "b", "c"].filter((name) => name !== leader);
+      let held = true;
+      cluster.onCall = (name) => {
+        if (held && name === "addFollower") throw new CallFailed(leader, "held back", true);
+      };
+      cluster.wipe(wiped);
+      const enrolled = (name: string): boolean => cluster.calls.includes(`enrol ${name}`);
+      await cluster.clock.until("it is enrolled", 5_000, () => enrolled(wiped));
+      const cursor = cluster.replica(leader).fed.get(victim);
+      assert.ok(cursor !== undefined);
+      cursor.regressed = true;
+      await cluster.clock.pass(3_000);
+      assert.equal(cluster.record.members.find(({ node }) => node === victim)?.role, "learner");
+      assert.ok(!enrolled(victim), "one node at a time");
+      held = false;
+      await cluster.untilSteady();
+    } finally {
+      await coordinator.close();
+      await running;
+      await cluster.close();
+    }
+  });
+});

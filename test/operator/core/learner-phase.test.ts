@@ -15,6 +15,7 @@ const NOTHING_SEEN: Observed = {
   nowMs: 0,
   nodes: new Map(),
   leaderSettling: false,
+  leaderCutOffMs: 0,
   confirmedSets: null,
   belowFloor: null,
   recoveringNodes: new Set(),

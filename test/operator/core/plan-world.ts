@@ -57,6 +57,7 @@ export class PlanWorld {
   #policy: RecoveryPolicy = { ...DEFAULT_RECOVERY_POLICY };
   #nowMs = 1_000_000;
   #settling = false;
+  #cutOffMs = 0;
   #confirmed: Observed["confirmedSets"] = null;
   #belowFloor: Observed["belowFloor"] = null;
   #ordered: readonly string[] = [];
@@ -79,6 +80,7 @@ export class PlanWorld {
       return "ok";
     },
     down: (nodes) => this.#reach(nodes, "down"),
+    unheard: (nodes) => this.#reach(nodes, "unknown"),
     silent: (nodes) => this.#reach(nodes, "silent"),
     empty: (nodes, args) => {
       for (const node of nodes) this.#nodes.set(node, emptyNode(node, args));
@@ -94,6 +96,7 @@ export class PlanWorld {
     world: (_words, args) => {
       this.#nowMs += Number(args.get("later") ?? 0);
       if (args.has("settling")) this.#settling = args.get("settling") === "yes";
+      if (args.has("cutoff")) this.#cutOffMs = Number(args.get("cutoff"));
       if (args.has("recovering")) this.#recovering = list(args.get("recovering") ?? "");
       if (args.has("ordered")) this.#ordered = list(args.get("ordered") ?? "");
       return "ok";
@@ -157,6 +160,7 @@ export class PlanWorld {
       nowMs: this.#nowMs,
       nodes: this.#nodes,
       leaderSettling: this.#settling,
+      leaderCutOffMs: this.#cutOffMs,
       confirmedSets: this.#confirmed,
       belowFloor: this.#belowFloor,
       recoveringNodes: new Set(this.#recovering),
@@ -380,14 +384,14 @@ function replicaOf(before: ReplicaStatus | null, args: Args): ReplicaStatus {
   };
 }
 
-/** `node:uid:voter|learner[:reached|:Regressed|:Down|:met-uid]`. */
+/** `node:uid:voter|learner[:reached|:Regressed|:Down|:Probe|:met-uid]`. */
 function followerOf(text: string): FollowerProgress {
   const [node = "", replicaUid = "", role = "voter", extra = ""] = text.split(":");
   return {
     node,
     replicaUid,
     role: role === "learner" ? MemberRole.LEARNER : MemberRole.VOTER,
-    state: extra === "Regressed" || extra === "Down" ? extra : "Stream",
+    state: ["Regressed", "Down", "Probe"].includes(extra) ? extra : "Stream",
     ackOffset: 0,
     observedUid: extra.startsWith("met-") ? extra.slice(4) : "",
     reachedTarget: extra === "reached",

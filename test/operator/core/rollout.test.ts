@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
-import { rolloutStep, type RolloutPod } from "../../../operator/core/rollout.ts";
+import { rolloutShard, rolloutStep, type RolloutPod } from "../../../operator/core/rollout.ts";
 import { wantedEnsemble } from "../../../operator/core/scale.ts";
+import { replicaView, shardViewOf } from "../local/status-fixture.ts";
 
 const NAMES = ["s-0", "s-1", "s-2"];
 
@@ -66,16 +67,77 @@ describe("rollout", () => {
   });
 
   it("never one that a majority needs, nor one of which nothing is known", () => {
-    assert.equal(
-      step({}, "s-2", ["s-1", "s-2"]),
-      "wait: s-1 is needed for a majority of default/0",
-    );
+    assert.equal(step({}, "s-2", ["s-2"]), "wait: s-1 is needed for a majority of default/0");
+    assert.equal(step({}, "s-2", ["s-1", "s-2"]), "evict s-0", "it does not vote anyway");
     assert.equal(step({}, null, []), "wait: s-2 is needed for a majority of default/0");
+  });
+
+  it("none of a majority while another of it is far behind, or nothing flows to it", () => {
+    const next = (lacksEntries: number | null): unknown => {
+      const lagging = replicaView("s-0", { lacksEntries });
+      const leader = replicaView("s-2", { role: "leader" });
+      const view = shardViewOf([lagging, replicaView("s-1"), leader], {
+        ensemble: NAMES,
+        leader: "s-2",
+      });
+      // The one that lags is as it ought to be, the leader has to go.
+      const changes = { "s-0": UPDATED, "s-1": UPDATED };
+      const step = rolloutStep(pods(changes), [rolloutShard(view)], 3);
+      return step.kind === "wait" ? step.why : step.kind;
+    };
+    const waits = "s-2 is needed for a majority of default/0 until the others have caught up";
+    assert.deepEqual([next(0), next(1_000)], ["handOver", "handOver"]);
+    assert.deepEqual([next(1_001), next(null)], [waits, waits]);
   });
 
   it("pods that do not run at all can all be made anew: a broken image is mended so", () => {
     const down = { ready: false, running: false };
     assert.equal(step({ "s-0": down, "s-1": down, "s-2": down }, null, []), "evict s-2");
+  });
+
+  it("pods that do not run go before one that runs and is needed", () => {
+    const down = { ready: false, running: false };
+    const changes = { "s-0": down, "s-1": down, "s-2": { ready: false } };
+    assert.equal(step(changes, null, []), "evict s-1");
+  });
+
+  it("one that has to stay holds no other up", () => {
+    const changes = { "s-1": { ready: false, claimTerminating: true } };
+    const shards = [
+      { name: "a/0", ensemble: NAMES, voting: NAMES, leader: "s-2" },
+      { name: "a/1", ensemble: ["s-1", "s-2", "s-3"], voting: ["s-1", "s-2"], leader: "s-2" },
+    ];
+    const next = rolloutStep(pods(changes).slice(0, 2), shards, 2);
+    assert.deepEqual(next, { kind: "evict", pod: "s-0" });
+  });
+
+  it("a shard that was never written to holds nobody back", () => {
+    const view = shardViewOf([], { ensemble: NAMES, leader: null, initialized: false });
+    const next = rolloutStep(pods({}), [rolloutShard(view)], 3);
+    assert.deepEqual(next, { kind: "evict", pod: "s-2" });
+  });
+
+  it("a leader is succeeded by an updated pod that keeps up, by the one that lacks least", () => {
+    const ensemble = [...NAMES, "s-3", "s-4"];
+    const [pod] = pods({});
+    assert.ok(pod);
+    const all = ensemble.map((name) => ({ ...pod, name, updated: name !== "s-2" }));
+    const to = (...entries: readonly number[]): unknown => {
+      const lacks = new Map(ensemble.map((name, at) => [name, entries[at] ?? null]));
+      const shards = [{ name: "a/0", ensemble, voting: ensemble, leader: "s-2", lacks }];
+      const next = rolloutStep(all, shards, 5);
+      return next.kind === "handOver" ? next.shards[0]?.to : next.kind;
+    };
+    assert.equal(to(9, 3, 0, 500, 500), "s-1");
+    assert.equal(to(2_000, 9, 0, 8, 7), "s-4");
+    const shards = [{ name: "a/0", ensemble, voting: ensemble, leader: "s-2" }];
+    const only = all.map((each) => ({ ...each, updated: each.name === "s-3" }));
+    const leaderNext = only.filter(({ name }) => name === "s-2" || name === "s-3");
+    assert.deepEqual(rolloutStep(leaderNext, shards, 2), {
+      kind: "handOver",
+      pod: "s-2",
+      shards: [{ name: "a/0", to: "s-3" }],
+    });
   });
 
   it("never one whose data goes with it while another replica does not vote", () => {

@@ -12,6 +12,7 @@ export function replicaView(node: string, change: Partial<ReplicaView> = {}): Re
     role: "voter",
     voting: true,
     holdsCommitted: change.voting ?? true,
+    lacksEntries: (change.voting ?? true) ? 0 : null,
     status: "FOLLOWER",
     term: 3,
     headOffset: 1_000,
