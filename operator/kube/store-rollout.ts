@@ -1,7 +1,6 @@
 /** Makes pods anew when their template has changed, one at a time, by eviction. */
-import { rolloutStep, type RolloutPod, type RolloutStep } from "../core/rollout.ts";
+import { rolloutShard, rolloutStep, type RolloutPod, type RolloutStep } from "../core/rollout.ts";
 import type { ShardView } from "../core/status.ts";
-import { shardKeyText } from "../core/record.ts";
 import { IN_SYNC_GATE, selectorLabels, selectorText } from "../specs/labels.ts";
 import type { ApiClient } from "./api-client.ts";
 import { podFacts, type PodFacts } from "./pods.ts";
@@ -70,12 +69,7 @@ function stepOver(
     const updated = pod.revision === revision;
     return { name, ready, running, terminating, claimTerminating, updated };
   });
-  const shards = views().map((view) => ({
-    name: shardKeyText(view),
-    ensemble: view.ensemble,
-    leader: view.leader,
-    voting: view.replicas.filter(({ voting }) => voting).map(({ node }) => node),
-  }));
+  const shards = views().map(rolloutShard);
   return rolloutStep(rolling, shards, expectedPods);
 }
 
