@@ -31,6 +31,8 @@ export interface LogKeeperOptions {
   /** Ends those transfers, and lets go what is kept for them; the reason is for people. */
   readonly dropTransfers: (reason: string) => Promise<void>;
   readonly trimmed: (offset: Offset) => void;
+  /** What was last said of it, for the storage before a swap. */
+  readonly short: boolean;
   /** A volume became nearly full, or both have room again. */
   readonly space: (short: boolean) => void;
   /** Measured while a snapshot may come: the replica does not vote. */
@@ -52,11 +54,12 @@ export class LogKeeper {
   /** Why the last checkpoint could not be written; null: it could, or none was begun. */
   #checkpointFull: string | null = null;
   #checkpointAgainMs = 0;
-  #short = false;
+  #short: boolean;
   #stateBytes: number;
 
   constructor(options: LogKeeperOptions) {
     this.#o = options;
+    this.#short = options.short;
     const { disk, logger, dir, stateDir } = options;
     const limits = options.options;
     this.#logVolume = new VolumeWatch({

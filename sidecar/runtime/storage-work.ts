@@ -57,6 +57,8 @@ export class StorageWork {
   #unsyncedBytes = 0;
   /** When the sync that is on its way began; null: none is. */
   #syncAtMs: number | null = null;
+  /** What the core was last told of the volumes; outlives a keeper. */
+  #short = false;
 
   constructor(options: StorageWorkOptions) {
     this.#o = options;
@@ -117,7 +119,11 @@ export class StorageWork {
       transferFloor,
       dropTransfers,
       trimmed: (offset) => feed({ kind: "trimmed", offset }),
-      space: (short) => feed({ kind: "space", short }),
+      short: this.#short,
+      space: (short) => {
+        this.#short = short;
+        feed({ kind: "space", short });
+      },
       reserve: this.#o.reserve,
       room: this.#o.room,
       votes: () => votes(this.#o.core),

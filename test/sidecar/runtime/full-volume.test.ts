@@ -234,7 +234,7 @@ describe("full volumes", function () {
     });
   });
 
-  describe("the log kept for a transfer", () => {
+  describe("the log, and a transfer", () => {
     /** All the log may go that nothing else needs; a transfer is of several chunks. */
     const TRIMMED: Partial<ReplicaOptions> = {
       segmentBytes: 4096,
@@ -287,7 +287,32 @@ describe("full volumes", function () {
       cluster.meddling.chunk = undefined as never;
     });
 
-    it("is kept while the stream is down, too", async () => {
+    it("a learner that was short of room takes entries again when the snapshot made it", async () => {
+      await start({ ...TRIMMED, freeBytesMin: 1 });
+      await writeAndTrim("before");
+      await cluster.stop("c");
+      await cluster.wipe("c", ["wal", "state"]);
+      await cluster.open("c");
+      await coordinator.openShard("c");
+      cluster.volumes.freeBytes = (path) => (path.includes("/c/wal/") ? 0 : null);
+      // The pointer's rename commits the snapshot, which empties the log.
+      cluster.meddling.disk = async (act, path) => {
+        if (act !== "rename" || !/^c\/state\/.*\/CURRENT$/u.test(path)) return;
+        delete cluster.meddling.disk;
+        await cluster.until("c is short of room", () => cluster.status("c").noSpace);
+        cluster.volumes.freeBytes = () => null;
+      };
+      await coordinator.enrol("c");
+      await cluster.until("c has room", () => {
+        const { noSpace, recovery } = cluster.status("c");
+        return (recovery?.installedMs ?? 0) > 0 && !noSpace;
+      });
+      assert.equal(cluster.meddling.disk, undefined);
+      await coordinator.promote("c");
+      await assertGoesOn();
+    });
+
+    it("is kept for it while the stream is down, too", async () => {
       const pinned = await stallTransfer();
       await cluster.stop("c");
       await writeAndTrim("meanwhile");
