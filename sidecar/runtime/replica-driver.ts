@@ -146,6 +146,7 @@ export class ReplicaDriver implements ReplicaHandle {
       id,
       storage: () => this.#work.storage,
       start: (storage) => this.#startStorage(storage),
+      signal: this.#stop.signal,
     });
     if (id.storage !== null) this.#startStorage(id.storage);
     this.#changes = new ChangeLog(env.logger, this);
@@ -154,6 +155,7 @@ export class ReplicaDriver implements ReplicaHandle {
   }
 
   async newTerm(request: NewTermRequest): Promise<NewTermResponse> {
+    this.#refuseIfFaulty();
     await this.#opening.learn(request.options);
     return this.#order("newTerm", (id) => ({ kind: "newTerm", id, request }));
   }
@@ -189,6 +191,7 @@ export class ReplicaDriver implements ReplicaHandle {
   }
 
   async enrol(request: EnrolRequest): Promise<EnrolResponse> {
+    this.#refuseIfFaulty();
     await this.#opening.learn(request.options);
     return this.#order("enrol", (id) => ({ kind: "enrol", id, request }));
   }
@@ -293,6 +296,7 @@ export class ReplicaDriver implements ReplicaHandle {
       () => this.#install.close(),
       () => this.#loop.stop().finally(() => this.#pending.close(closing)),
       () => this.#outgoing.dropPins(),
+      () => this.#opening.close(),
       () => this.#work.close(options),
       () => Promise.all(this.#tasks),
     ]);

@@ -211,6 +211,7 @@ describe("full volumes", function () {
 
     afterEach(() => {
       cluster.volumes.full = () => false;
+      delete cluster.meddling.disk;
     });
 
     it("a new identity is refused, and taken once there is room", async () => {
@@ -231,6 +232,50 @@ describe("full volumes", function () {
       await enrolled;
       await coordinator.promote("c");
       await cluster.assertEqualStates("a");
+    });
+
+    it("its log is opened once, whoever is first when there is room", async () => {
+      await wipeAndFill("wal");
+      const first = coordinator.enrol("c");
+      await cluster.until("it found no space twice", () => tries > 1);
+      const opened: string[] = [];
+      cluster.meddling.disk = (act, path) => {
+        if (act === "open" && /^c\/wal\/.*\/log\/marks$/u.test(path)) opened.push(path);
+      };
+      cluster.volumes.full = () => false;
+      await Promise.all([first, coordinator.enrol("c")]);
+      assert.equal(opened.length, 1);
+      await coordinator.promote("c");
+      await cluster.assertEqualStates("a");
+    });
+
+    it("a shard that is deleted while it is opened leaves nothing", async () => {
+      await wipeAndFill("wal", "state");
+      cluster.volumes.full = () => false;
+      let goOn = (): void => {};
+      let isHeld = false;
+      const held = new Promise<void>((resolve) => {
+        goOn = resolve;
+      });
+      cluster.meddling.disk = (act, path) => {
+        if (act !== "syncDir" || path !== `c/state/${NAMESPACE}/${SHARD}`) return undefined;
+        isHeld = true;
+        return held;
+      };
+      const enrolled = coordinator.enrol("c").catch((error: unknown) => error);
+      await cluster.until("it is being opened", () => isHeld);
+      let isDeleted = false;
+      const deleted = cluster
+        .node("c")
+        .deleteShard(NAMESPACE, SHARD, coordinator.term, STORE)
+        .then(() => {
+          isDeleted = true;
+        });
+      for (let n = 0; n < 1_000 && !isDeleted; n += 1) await turn();
+      goOn();
+      await deleted;
+      assert.ok((await enrolled) instanceof ProtocolError);
+      assert.equal(await cluster.holdsFiles("c"), false);
     });
   });
 
