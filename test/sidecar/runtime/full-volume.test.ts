@@ -188,6 +188,27 @@ describe("full volumes", function () {
     });
   });
 
+  describe("at a restart with an identity that is lost", () => {
+    afterEach(() => {
+      cluster.volumes.full = () => false;
+    });
+
+    it("a shard without room for a new one can be deleted, and does not come back", async () => {
+      await start();
+      await cluster.stop("b");
+      await cluster.wipe("b", ["wal"]);
+      cluster.volumes.full = (path) => path.includes("/b/wal/");
+      await cluster.open("b");
+      assert.deepEqual(cluster.node("b").status().replicas, []);
+      await cluster.node("b").deleteShard(NAMESPACE, SHARD, coordinator.term, STORE);
+      assert.equal(await cluster.holdsFiles("b"), false);
+      cluster.volumes.full = () => false;
+      await cluster.stop("b");
+      await cluster.open("b");
+      assert.deepEqual(cluster.node("b").status().replicas, []);
+    });
+  });
+
   describe("at an enrolment", () => {
     let tries = 0;
 
