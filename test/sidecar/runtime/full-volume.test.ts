@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
+import { dirname } from "node:path";
+import { createNodeDisk } from "../../../sidecar/os/node-disk.ts";
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
 import { ServingStatus } from "../../../sidecar/protocol/status.ts";
 import type { NodeRuntime } from "../../../sidecar/runtime/ports.ts";
+import { readReplicaMeta, writeReplicaMeta } from "../../../sidecar/runtime/replica-meta.ts";
 import type { ReplicaOptions } from "../../../sidecar/runtime/replica-options.ts";
 import { NAMESPACE, SHARD, STORE, TestCluster } from "./cluster-fixture.ts";
 import { HandCoordinator } from "./hand-coordinator.ts";
@@ -191,6 +194,35 @@ describe("full volumes", function () {
   describe("at a restart with an identity that is lost", () => {
     afterEach(() => {
       cluster.volumes.full = () => false;
+    });
+
+    it("nobody is taken for whole whose state is gone, while the log has no room", async () => {
+      await start();
+      const { replicaUid } = cluster.status("b");
+      await cluster.stop("b");
+      await cluster.wipe("b", ["state"]);
+      cluster.volumes.full = (path) => path.includes("/b/wal/");
+      await cluster.open("b");
+      assert.deepEqual(cluster.node("b").status().replicas, []);
+      cluster.volumes.full = () => false;
+      await cluster.until("it is opened", () => cluster.node("b").replicas().length > 0);
+      assert.notEqual(cluster.status("b").replicaUid, replicaUid);
+    });
+
+    it("nor one whose damage was noted", async () => {
+      await start();
+      const { replicaUid } = cluster.status("b");
+      await cluster.stop("b");
+      const dir = dirname(cluster.logDir("b"));
+      const meta = await readReplicaMeta(createNodeDisk(), dir);
+      assert.ok(meta !== null);
+      await writeReplicaMeta(createNodeDisk(), dir, { ...meta, fault: "a bad record" });
+      cluster.volumes.full = (path) => path.includes("/b/wal/");
+      await cluster.open("b");
+      assert.deepEqual(cluster.node("b").status().replicas, []);
+      cluster.volumes.full = () => false;
+      await cluster.until("it is opened", () => cluster.node("b").replicas().length > 0);
+      assert.notEqual(cluster.status("b").replicaUid, replicaUid);
     });
 
     it("a shard without room for a new one can be deleted, and does not come back", async () => {
