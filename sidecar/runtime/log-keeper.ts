@@ -6,7 +6,6 @@ import type { ShardState } from "../state/shard-state.ts";
 import type { Wal } from "../wal/wal.ts";
 import { isFull, type SpaceReserve } from "./space-reserve.ts";
 import type { ReplicaOptions } from "./replica-options.ts";
-import type { StateRoom } from "./state-room.ts";
 import { type NoSpace, VolumeWatch } from "./volume-watch.ts";
 
 /** How often the keeper looks. */
@@ -35,9 +34,6 @@ export interface LogKeeperOptions {
   readonly short: boolean;
   /** A volume became nearly full, or both have room again. */
   readonly space: (short: boolean) => void;
-  /** Measured while a snapshot may come: the replica does not vote. */
-  readonly room: StateRoom;
-  readonly votes: () => boolean;
   /** Kept for promises; see {@link SpaceReserve}. */
   readonly reserve: SpaceReserve;
 }
@@ -170,7 +166,7 @@ export class LogKeeper {
   }
 
   async #watchSpace(): Promise<void> {
-    const { clock, reserve, state, room, votes } = this.#o;
+    const { clock, reserve, state } = this.#o;
     const nowMs = clock.monotonicMs();
     if (nowMs < this.#spaceAtMs) return;
     this.#spaceAtMs = nowMs + SPACE_PERIOD_MS;
@@ -179,7 +175,6 @@ export class LogKeeper {
     this.#tellShort();
     if (!this.#logVolume.short) await reserve.keep();
     this.#stateBytes = state.stats.bytes;
-    if (!votes()) await room.measure();
   }
 
   #tellShort(): void {

@@ -50,7 +50,7 @@ import type { ReplicaHandle } from "./ports.ts";
 import { ReplicaLoop } from "./replica-loop.ts";
 import type { NodeEnvironment } from "./replica-options.ts";
 import { ChangeLog } from "./change-log.ts";
-import { replicaStatus, statusSignature } from "./replica-status.ts";
+import { replicaStatus, statusSignature, votes } from "./replica-status.ts";
 import { promisedIn } from "./replica-meta.ts";
 import { logDir } from "./replica-storage.ts";
 import type { ReplicaStorage } from "./replica-storage.ts";
@@ -138,7 +138,6 @@ export class ReplicaDriver implements ReplicaHandle {
       transferFloor: () => this.#outgoing.transferFloor(),
       dropTransfers: (reason) => this.#outgoing.dropTransfers(reason),
       reserve: id.meta.reserve,
-      room: id.room,
       fail,
     });
     this.#opening = new StorageOpening({
@@ -151,6 +150,7 @@ export class ReplicaDriver implements ReplicaHandle {
     if (id.storage !== null) this.#startStorage(id.storage);
     this.#changes = new ChangeLog(env.logger, this);
     this.#own(this.#tick());
+    this.#own(id.room.watch(env.clock, () => !votes(this.#core), this.#stop.signal));
     this.#signature = statusSignature(this.#core, id.meta.current, "");
   }
 

@@ -287,6 +287,15 @@ describe("full volumes", function () {
       await cluster.assertEqualStates("a");
     });
 
+    it("the room for a snapshot is measured while old files lie there, too", async () => {
+      const roomOf = (): number => cluster.status("c").roomBytes;
+      await wipeAndFill("wal");
+      cluster.volumes.freeBytes = (path) => (path.includes("/c/state/") ? 0 : null);
+      await cluster.until("none is left", () => roomOf() < MIB);
+      cluster.volumes.freeBytes = (path) => (path.includes("/c/state/") ? 1024 * MIB : null);
+      await cluster.until("the volume has grown", () => roomOf() > 512 * MIB);
+    });
+
     it("its log is opened once, whoever is first when there is room", async () => {
       await wipeAndFill("wal");
       const first = coordinator.enrol("c");
