@@ -336,6 +336,7 @@ export class ReplicaDriver implements ReplicaHandle {
       case "fault":
         this.#fault = effect.message;
         this.#env.logger.error("replica stopped", { fault: effect.message });
+        this.#own(this.#id.meta.update({ diverged: effect.message }));
         return undefined;
       default:
         return this.#performForCallers(effect);
@@ -393,7 +394,9 @@ export class ReplicaDriver implements ReplicaHandle {
     this.#install.finished();
     await this.#install.dropOldStates();
     await directories.dropSetAside();
-    if (meta.current.wipeReason !== 0) await meta.update({ wipeReason: 0 });
+    const { wipeReason, diverged } = meta.current;
+    const isNoted = wipeReason !== 0 || diverged !== "";
+    if (isNoted && this.#fault === "") await meta.update({ wipeReason: 0, diverged: "" });
     this.#id.changed();
   }
 

@@ -178,7 +178,9 @@ export class SnapshotInstall {
     host: InstallHost,
     session: Session,
   ): Promise<void> {
-    const { core, feed, env } = this.#o;
+    const { core, feed, env, id } = this.#o;
+    const { diverged } = id.meta.current;
+    if (diverged !== "") throw new ProtocolError("INVALID_STATUS", `no snapshot: ${diverged}`);
     feed({ kind: "installBegin", streamId, peer });
     await session.accepted;
     this.#mayDropSetAside = peer.majorityHolds;
