@@ -1,7 +1,7 @@
 import type { Clock } from "../lib/ports/clock.ts";
 import type { Disk } from "../lib/ports/disk.ts";
 import type { Logger } from "../lib/ports/logger.ts";
-import type { Offset } from "../protocol/entry.ts";
+import { INVALID_OFFSET, type Offset } from "../protocol/entry.ts";
 import type { ShardState } from "../state/shard-state.ts";
 import type { Wal } from "../wal/wal.ts";
 import { isFull, type SpaceReserve } from "./space-reserve.ts";
@@ -12,6 +12,9 @@ import { type NoSpace, VolumeWatch } from "./volume-watch.ts";
 const PERIOD_MS = 250;
 /** How often it asks for free space. */
 const SPACE_PERIOD_MS = 1_000;
+
+/** For how long nothing must have been committed before a sync is spent on what was. */
+const COMMIT_QUIET_MS = 1_000;
 
 /** What the keeper looks after. */
 export interface LogKeeperOptions {
@@ -50,6 +53,9 @@ export class LogKeeper {
   /** Why the last checkpoint could not be written; null: it could, or none was begun. */
   #checkpointFull: string | null = null;
   #checkpointAgainMs = 0;
+  /** The commit offset at the last look, and since when it is that. */
+  #commit: Offset = INVALID_OFFSET;
+  #commitAtMs = 0;
   #short: boolean;
   #stateBytes: number;
 
@@ -110,9 +116,17 @@ export class LogKeeper {
     }
   }
 
+  /** While writes go on, each batch says what was committed before it, at no cost. */
   async #saveCommitted(): Promise<void> {
+    const { wal, clock } = this.#o;
+    const nowMs = clock.monotonicMs();
+    if (wal.committed !== this.#commit) {
+      this.#commit = wal.committed;
+      this.#commitAtMs = nowMs;
+    }
+    if (nowMs - this.#commitAtMs < COMMIT_QUIET_MS) return;
     try {
-      await this.#o.wal.saveCommitted();
+      await wal.saveCommitted();
     } catch (error) {
       // The next round tries again; the watch on space says what is wrong.
       if (!isFull(error)) throw error;

@@ -183,6 +183,11 @@ export class Wal {
     this.#commit = Math.max(this.#commit, offset);
   }
 
+  /** Highest offset known committed. */
+  get committed(): Offset {
+    return this.#commit;
+  }
+
   /** Makes what {@link noteCommitted} was told durable, unless a batch is about to. */
   async saveCommitted(): Promise<void> {
     this.#checkUsable();
