@@ -106,9 +106,10 @@ export class SnapshotInstall {
     return this.#progress;
   }
 
-  /** The replica votes: nothing is being rebuilt any more. */
+  /** The replica votes: nothing is being rebuilt any more, and what failed on the way is over. */
   finished(): void {
-    if (this.#progress.phase !== "") this.#now({ phase: "" });
+    const { phase, lastErrors } = this.#progress;
+    if (phase !== "" || lastErrors.length > 0) this.#now({ phase: "", lastErrors: [] });
   }
 
   /** Serves one stream to its end; the caller's call has been told of any failure. */

@@ -419,6 +419,22 @@ describe("full volumes", function () {
       await assertGoesOn();
     });
 
+    it("is told of what failed no longer than until it votes", async () => {
+      await start(TRIMMED);
+      await writeAndTrim("before");
+      await cluster.stop("c");
+      await cluster.wipe("c", ["wal", "state"]);
+      await cluster.open("c");
+      await coordinator.openShard("c");
+      const errors = (): readonly string[] => cluster.status("c").recovery?.lastErrors ?? [];
+      cluster.volumes.full = (path) => /\/c\/state\/.*\/staging-/u.test(path);
+      await coordinator.enrol("c");
+      await cluster.until("it fails", () => errors().length > 0);
+      cluster.volumes.full = () => false;
+      await coordinator.promote("c");
+      await cluster.until("c votes", () => cluster.status("c").votes && errors().length === 0);
+    });
+
     it("is kept for it while the stream is down, too", async () => {
       const pinned = await stallTransfer();
       await cluster.stop("c");
