@@ -5,7 +5,7 @@
  * not its peers' (I6).
  */
 import { everyStep } from "../lib/every-step.ts";
-import { isFatal } from "../lib/ports/disk.ts";
+import { DiskError } from "../lib/ports/disk.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { KeySortingType, type NewTermOptions } from "../protocol/gen/resilver.ts";
 import type { ReplicaIdentity } from "./replica-identity.ts";
@@ -44,6 +44,10 @@ export class StorageOpening {
     this.#learning.add(learning);
     try {
       await learning;
+    } catch (error) {
+      // What the disk holds is unknown now: trying again would find the pages clean (R14).
+      if (error instanceof DiskError && !isFull(error)) this.#o.id.fatal(error);
+      throw error;
     } finally {
       this.#learning.delete(learning);
     }
@@ -93,18 +97,12 @@ export class StorageOpening {
 
   async #open(): Promise<void> {
     const { env, id, storage, start, signal } = this.#o;
-    try {
-      signal.throwIfAborted();
-      await id.directories.setAsideOldFiles();
-      if (storage() !== null) return;
-      const opened = await openStorage(env, id.directories, id.meta.current);
-      if (!signal.aborted) return start(opened);
-      await everyStep([() => opened.state.close(), () => opened.wal.close()]);
-    } catch (error) {
-      // Trying again would find the pages clean (R14).
-      if (isFatal(error)) id.fatal(error);
-      throw error;
-    }
+    signal.throwIfAborted();
+    await id.directories.setAsideOldFiles();
+    if (storage() !== null) return;
+    const opened = await openStorage(env, id.directories, id.meta.current);
+    if (!signal.aborted) return start(opened);
+    await everyStep([() => opened.state.close(), () => opened.wal.close()]);
     signal.throwIfAborted();
   }
 }

@@ -402,12 +402,15 @@ describe("full volumes", function () {
       await cluster.open("c");
       await coordinator.openShard("c");
       cluster.volumes.freeBytes = (path) => (path.includes("/c/wal/") ? 0 : null);
-      // The pointer's rename commits the snapshot, which empties the log.
-      cluster.meddling.disk = async (act, path) => {
-        if (act !== "rename" || !/^c\/state\/.*\/CURRENT$/u.test(path)) return;
+      cluster.meddling.disk = (act, path) => {
+        if (act === "open" && /^c\/state\/.*\/staging-/u.test(path)) {
+          return cluster.until("c is short of room", () => cluster.status("c").noSpace);
+        }
+        // The pointer's rename commits the snapshot, which empties the log.
+        if (act !== "rename" || !/^c\/state\/.*\/CURRENT$/u.test(path)) return undefined;
         delete cluster.meddling.disk;
-        await cluster.until("c is short of room", () => cluster.status("c").noSpace);
         cluster.volumes.freeBytes = () => null;
+        return undefined;
       };
       await coordinator.enrol("c");
       await cluster.until("c has room", () => {
