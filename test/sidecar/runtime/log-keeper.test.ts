@@ -9,16 +9,6 @@ import { EntryMaker, StillClock } from "../wal/log-fixture.ts";
 
 const DIR = "/data/log";
 
-/** Moves by what is slept, after `between` was done. */
-class SteppedClock extends StillClock {
-  between: () => Promise<void> = async () => undefined;
-
-  override async sleep(durationMs = 0): Promise<void> {
-    await this.between();
-    this.at += durationMs;
-  }
-}
-
 describe("log keeper", () => {
   it("spends a sync on the commit offset when it rests, and none while writes go on", async () => {
     const sim = new SimDisk({ seed: 1 });
@@ -27,7 +17,7 @@ describe("log keeper", () => {
     const disk = meddledDisk(sim, (act, path) => {
       if (act === "sync" && path === `${DIR}/marks`) syncs += 1;
     });
-    const clock = new SteppedClock();
+    const clock = new StillClock();
     const wal = await Wal.open({ disk, dir: DIR, segmentBytes: 65_536, clock });
     const stop = new AbortController();
     const keeper = new LogKeeper({
@@ -54,13 +44,16 @@ describe("log keeper", () => {
     const maker = new EntryMaker();
     syncs = 0;
     const seen: number[] = [];
-    clock.between = async () => {
+    // It moves by what the keeper sleeps; meanwhile there is a write, for ten seconds.
+    clock.sleep = async (durationMs = 0): Promise<void> => {
       seen.push(syncs);
       if (clock.at >= 20_000) stop.abort();
-      if (clock.at >= 10_000) return;
-      wal.append(maker.batch(1));
-      await wal.sync();
-      wal.noteCommitted(wal.last.offset);
+      if (clock.at < 10_000) {
+        wal.append(maker.batch(1));
+        await wal.sync();
+        wal.noteCommitted(wal.last.offset);
+      }
+      clock.at += durationMs;
     };
     await keeper.run();
     assert.ok(seen.slice(0, 40).every((count) => count === 0));
