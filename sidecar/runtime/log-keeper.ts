@@ -1,18 +1,20 @@
 import type { Clock } from "../lib/ports/clock.ts";
 import type { Disk } from "../lib/ports/disk.ts";
 import type { Logger } from "../lib/ports/logger.ts";
-import type { Offset } from "../protocol/entry.ts";
+import { INVALID_OFFSET, type Offset } from "../protocol/entry.ts";
 import type { ShardState } from "../state/shard-state.ts";
 import type { Wal } from "../wal/wal.ts";
 import { isFull, type SpaceReserve } from "./space-reserve.ts";
 import type { ReplicaOptions } from "./replica-options.ts";
-import type { StateRoom } from "./state-room.ts";
 import { type NoSpace, VolumeWatch } from "./volume-watch.ts";
 
 /** How often the keeper looks. */
 const PERIOD_MS = 250;
 /** How often it asks for free space. */
 const SPACE_PERIOD_MS = 1_000;
+
+/** For how long nothing must have been committed before a sync is spent on what was. */
+const COMMIT_QUIET_MS = 1_000;
 
 /** What the keeper looks after. */
 export interface LogKeeperOptions {
@@ -31,11 +33,10 @@ export interface LogKeeperOptions {
   /** Ends those transfers, and lets go what is kept for them; the reason is for people. */
   readonly dropTransfers: (reason: string) => Promise<void>;
   readonly trimmed: (offset: Offset) => void;
+  /** What was last said of it, for the storage before a swap. */
+  readonly short: boolean;
   /** A volume became nearly full, or both have room again. */
   readonly space: (short: boolean) => void;
-  /** Measured while a snapshot may come: the replica does not vote. */
-  readonly room: StateRoom;
-  readonly votes: () => boolean;
   /** Kept for promises; see {@link SpaceReserve}. */
   readonly reserve: SpaceReserve;
 }
@@ -52,11 +53,15 @@ export class LogKeeper {
   /** Why the last checkpoint could not be written; null: it could, or none was begun. */
   #checkpointFull: string | null = null;
   #checkpointAgainMs = 0;
-  #short = false;
+  /** The commit offset at the last look, and since when it is that. */
+  #commit: Offset = INVALID_OFFSET;
+  #commitAtMs = 0;
+  #short: boolean;
   #stateBytes: number;
 
   constructor(options: LogKeeperOptions) {
     this.#o = options;
+    this.#short = options.short;
     const { disk, logger, dir, stateDir } = options;
     const limits = options.options;
     this.#logVolume = new VolumeWatch({
@@ -111,9 +116,17 @@ export class LogKeeper {
     }
   }
 
+  /** While writes go on, each batch says what was committed before it, at no cost. */
   async #saveCommitted(): Promise<void> {
+    const { wal, clock } = this.#o;
+    const nowMs = clock.monotonicMs();
+    if (wal.committed !== this.#commit) {
+      this.#commit = wal.committed;
+      this.#commitAtMs = nowMs;
+    }
+    if (nowMs - this.#commitAtMs < COMMIT_QUIET_MS) return;
     try {
-      await this.#o.wal.saveCommitted();
+      await wal.saveCommitted();
     } catch (error) {
       // The next round tries again; the watch on space says what is wrong.
       if (!isFull(error)) throw error;
@@ -167,7 +180,7 @@ export class LogKeeper {
   }
 
   async #watchSpace(): Promise<void> {
-    const { clock, reserve, state, room, votes } = this.#o;
+    const { clock, reserve, state } = this.#o;
     const nowMs = clock.monotonicMs();
     if (nowMs < this.#spaceAtMs) return;
     this.#spaceAtMs = nowMs + SPACE_PERIOD_MS;
@@ -176,7 +189,6 @@ export class LogKeeper {
     this.#tellShort();
     if (!this.#logVolume.short) await reserve.keep();
     this.#stateBytes = state.stats.bytes;
-    if (!votes()) await room.measure();
   }
 
   #tellShort(): void {

@@ -4,7 +4,7 @@ import type { Logger } from "../lib/ports/logger.ts";
 import type { NodeMetrics } from "../lib/ports/metrics.ts";
 import type { Random } from "../lib/ports/random.ts";
 import { LIMITS } from "../limits.ts";
-import type { Term } from "../protocol/entry.ts";
+import { INVALID_TERM, type Term } from "../protocol/entry.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { NodeStatus, OpenShardRequest, ReplicaStatus } from "../protocol/gen/resilver.ts";
 import { SnapshotPins } from "../snapshot/pins.ts";
@@ -75,8 +75,11 @@ export async function openNode(options: NodeOptions): Promise<NodeRuntime> {
 
 /** A shard on its way out. */
 interface Deletion {
-  readonly replica: HeldReplica;
-  /** The replica's last promise, which an order to delete must not be older than. */
+  readonly namespace: string;
+  readonly shard: number;
+  /** Null: it waits for room, and nobody has heard of it. */
+  readonly replica: HeldReplica | null;
+  /** The replica's last promise, which an order to delete must not be older than; -1: none. */
   readonly term: Term;
   closed: boolean;
   /** Null: the last one failed, and another is due. */
@@ -220,8 +223,10 @@ class Node implements NodeRuntime {
     // One that is only being opened must be gone afterwards too.
     const opening = this.#opening.get(key);
     if (opening !== undefined) await opening.catch(() => undefined);
-    const replica = this.#replicas.get(key);
-    const own = replica?.status().term ?? this.#deletions.get(key)?.term;
+    const replica = this.#replicas.get(key) ?? null;
+    // Opened later, what waits for room would be back.
+    const unheard = this.#waiting.has(key) ? INVALID_TERM : undefined;
+    const own = replica?.status().term ?? this.#deletions.get(key)?.term ?? unheard;
     if (own === undefined) return;
     if (term < own) {
       throw new ProtocolError("INVALID_TERM", `term ${term}: this replica is in term ${own}`, {
@@ -231,9 +236,10 @@ class Node implements NodeRuntime {
         term: String(own),
       });
     }
-    if (replica !== undefined) {
+    if (replica !== null || !this.#deletions.has(key)) {
       this.#replicas.delete(key);
-      this.#deletions.set(key, { replica, term: own, closed: false, attempt: null });
+      const deletion = { namespace, shard, replica, term: own, closed: false, attempt: null };
+      this.#deletions.set(key, deletion);
     }
     await this.#finishDeletion(key);
     this.#watchers.changed(this.status().replicas);
@@ -254,14 +260,14 @@ class Node implements NodeRuntime {
   }
 
   async #remove(deletion: Deletion): Promise<void> {
-    const { namespace, shard } = deletion.replica;
+    const { namespace, shard } = deletion;
     const key = keyOf(namespace, shard);
     await this.#stopWaiting(key);
     const { walDir, stateDir, disk, logger } = this.#options;
     if (!deletion.closed) {
       deletion.closed = true;
       try {
-        await deletion.replica.close({ deleted: true });
+        await deletion.replica?.close({ deleted: true });
         // It may have found room just now.
         const opened = this.#replicas.get(key);
         this.#replicas.delete(key);

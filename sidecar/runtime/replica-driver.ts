@@ -50,7 +50,7 @@ import type { ReplicaHandle } from "./ports.ts";
 import { ReplicaLoop } from "./replica-loop.ts";
 import type { NodeEnvironment } from "./replica-options.ts";
 import { ChangeLog } from "./change-log.ts";
-import { replicaStatus, statusSignature } from "./replica-status.ts";
+import { replicaStatus, statusSignature, votes } from "./replica-status.ts";
 import { promisedIn } from "./replica-meta.ts";
 import { logDir } from "./replica-storage.ts";
 import type { ReplicaStorage } from "./replica-storage.ts";
@@ -139,7 +139,6 @@ export class ReplicaDriver implements ReplicaHandle {
       transferFloor: () => this.#outgoing.transferFloor(),
       dropTransfers: (reason) => this.#outgoing.dropTransfers(reason),
       reserve: id.meta.reserve,
-      room: id.room,
       fail,
     });
     this.#opening = new StorageOpening({
@@ -147,14 +146,17 @@ export class ReplicaDriver implements ReplicaHandle {
       id,
       storage: () => this.#work.storage,
       start: (storage) => this.#startStorage(storage),
+      signal: this.#stop.signal,
     });
     if (id.storage !== null) this.#startStorage(id.storage);
     this.#changes = new ChangeLog(env.logger, this);
     this.#own(this.#tick());
+    this.#own(id.room.watch(env.clock, () => !votes(this.#core), this.#stop.signal));
     this.#signature = statusSignature(this.#core, id.meta.current, "");
   }
 
   async newTerm(request: NewTermRequest): Promise<NewTermResponse> {
+    this.#refuseIfFaulty();
     await this.#opening.learn(request.options);
     return this.#order("newTerm", (id) => ({ kind: "newTerm", id, request }));
   }
@@ -190,6 +192,7 @@ export class ReplicaDriver implements ReplicaHandle {
   }
 
   async enrol(request: EnrolRequest): Promise<EnrolResponse> {
+    this.#refuseIfFaulty();
     await this.#opening.learn(request.options);
     return this.#order("enrol", (id) => ({ kind: "enrol", id, request }));
   }
@@ -294,6 +297,7 @@ export class ReplicaDriver implements ReplicaHandle {
       () => this.#install.close(),
       () => this.#loop.stop().finally(() => this.#pending.close(closing)),
       () => this.#outgoing.dropPins(),
+      () => this.#opening.close(),
       () => this.#work.close(options),
       () => Promise.all(this.#tasks),
     ]);
@@ -333,6 +337,7 @@ export class ReplicaDriver implements ReplicaHandle {
       case "fault":
         this.#fault = effect.message;
         this.#env.logger.error("replica stopped", { fault: effect.message });
+        this.#own(this.#id.meta.update({ diverged: effect.message }));
         return undefined;
       default:
         return this.#performForCallers(effect);
@@ -390,7 +395,9 @@ export class ReplicaDriver implements ReplicaHandle {
     this.#install.finished();
     await this.#install.dropOldStates();
     await directories.dropSetAside();
-    if (meta.current.wipeReason !== 0) await meta.update({ wipeReason: 0 });
+    const { wipeReason, diverged } = meta.current;
+    const isNoted = wipeReason !== 0 || diverged !== "";
+    if (isNoted && this.#fault === "") await meta.update({ wipeReason: 0, diverged: "" });
     this.#id.changed();
   }
 

@@ -48,6 +48,11 @@ export interface ReplicaMeta {
   readonly notifications: boolean;
   /** What went wrong and what a person can do; empty when nothing did. */
   readonly fault: string;
+  /**
+   * How its log differs from a leader's at what is committed here (R9); empty: it does not. Until
+   * it votes again no snapshot takes the place of what it holds: that may be the only copy.
+   */
+  readonly diverged: string;
 }
 
 /** What the core has promised; the rest of the file is not its to write. */
@@ -72,6 +77,7 @@ export function newReplicaMeta(replicaUid: string, wipeReason: number): ReplicaM
     keySorting: 0,
     notifications: false,
     fault: "",
+    diverged: "",
   };
 }
 
@@ -204,5 +210,7 @@ function parseMeta(body: Record<string, unknown>): ReplicaMeta {
     keySorting: integerField(body, "keySorting", 0, 100),
     notifications: booleanField(body, "notifications"),
     fault: stringField(body, "fault", /^[^]*$/),
+    // Files written before this field was known lack it.
+    diverged: "diverged" in body ? stringField(body, "diverged", /^[^]*$/) : "",
   };
 }

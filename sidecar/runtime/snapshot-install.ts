@@ -106,9 +106,10 @@ export class SnapshotInstall {
     return this.#progress;
   }
 
-  /** The replica votes: nothing is being rebuilt any more. */
+  /** The replica votes: nothing is being rebuilt any more, and what failed on the way is over. */
   finished(): void {
-    if (this.#progress.phase !== "") this.#now({ phase: "" });
+    const { phase, lastErrors } = this.#progress;
+    if (phase !== "" || lastErrors.length > 0) this.#now({ phase: "", lastErrors: [] });
   }
 
   /** Serves one stream to its end; the caller's call has been told of any failure. */
@@ -178,7 +179,9 @@ export class SnapshotInstall {
     host: InstallHost,
     session: Session,
   ): Promise<void> {
-    const { core, feed, env } = this.#o;
+    const { core, feed, env, id } = this.#o;
+    const { diverged } = id.meta.current;
+    if (diverged !== "") throw new ProtocolError("INVALID_STATUS", `no snapshot: ${diverged}`);
     feed({ kind: "installBegin", streamId, peer });
     await session.accepted;
     this.#mayDropSetAside = peer.majorityHolds;

@@ -1,5 +1,8 @@
 /** How large a snapshot the volume of a replica's state can take. */
+import type { Clock } from "../lib/ports/clock.ts";
 import type { Disk } from "../lib/ports/disk.ts";
+
+const PERIOD_MS = 1_000;
 
 /** See the file's header. An estimate: the receiver looks again before it writes. */
 export class StateRoom {
@@ -18,6 +21,21 @@ export class StateRoom {
   /** As last measured, at least 1; 0: never. */
   get bytes(): number {
     return this.#bytes;
+  }
+
+  /**
+   * Measures while a snapshot may come, until the signal aborts; with no storage open too, since a
+   * replica whose old files wait to be set aside waits for room as well.
+   */
+  async watch(clock: Clock, mayCome: () => boolean, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      try {
+        await clock.sleep(PERIOD_MS, signal);
+      } catch {
+        return;
+      }
+      if (mayCome()) await this.measure();
+    }
   }
 
   /** What is there already counts as room: data of an older identity goes when room is wanted. */

@@ -4,6 +4,8 @@
  * anew, and nobody has told it of the shard yet; in the wrong order a state would be made that is
  * not its peers' (I6).
  */
+import { everyStep } from "../lib/every-step.ts";
+import { DiskError } from "../lib/ports/disk.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { KeySortingType, type NewTermOptions } from "../protocol/gen/resilver.ts";
 import type { ReplicaIdentity } from "./replica-identity.ts";
@@ -18,12 +20,16 @@ export interface StorageOpeningOptions {
   /** The storage at work; null while there is none. */
   readonly storage: () => ReplicaStorage | null;
   readonly start: (storage: ReplicaStorage) => void;
+  /** Ends with the replica: nothing is opened then, nor started. */
+  readonly signal: AbortSignal;
 }
 
 /** See the file's header. */
 export class StorageOpening {
   readonly #o: StorageOpeningOptions;
+  /** The one attempt under way, whoever began it: two would open the same files twice. */
   #opening: Promise<void> | null = null;
+  readonly #learning = new Set<Promise<void>>();
 
   constructor(options: StorageOpeningOptions) {
     this.#o = options;
@@ -34,6 +40,20 @@ export class StorageOpening {
    * the keys' order is missing, or another than that of what is stored.
    */
   async learn(options: NewTermOptions | undefined): Promise<void> {
+    const learning = this.#learn(options);
+    this.#learning.add(learning);
+    try {
+      await learning;
+    } catch (error) {
+      // What the disk holds is unknown now: trying again would find the pages clean (R14).
+      if (error instanceof DiskError && !isFull(error)) this.#o.id.fatal(error);
+      throw error;
+    } finally {
+      this.#learning.delete(learning);
+    }
+  }
+
+  async #learn(options: NewTermOptions | undefined): Promise<void> {
     const { meta } = this.#o.id;
     const named = options?.keySorting ?? KeySortingType.UNKNOWN_SORTING;
     const known = meta.current.keySorting;
@@ -45,20 +65,16 @@ export class StorageOpening {
       throw wrongOrder(named, nameOf(known));
     }
     if (this.#o.storage() !== null || this.#o.id.directories.setAsidePending) return;
-    this.#opening ??= this.#open().finally(() => {
-      // For want of space it failed: the next order tries again.
-      this.#opening = null;
-    });
-    await this.#opening;
+    // For want of space it may fail: the next order tries again.
+    await this.#attempt();
   }
 
   /** The first Enrol: before anything of the new identity is stored, old files go aside. */
   async setAsideAndOpen(): Promise<void> {
-    const { directories, meta } = this.#o.id;
+    const { meta } = this.#o.id;
     for (;;) {
       try {
-        await directories.setAsideOldFiles();
-        return await this.#open();
+        return await this.#attempt();
       } catch (error) {
         // As with a promise: a restart would find no more space than there is now.
         if (!isFull(error) || meta.whenFull === null) throw error;
@@ -67,9 +83,27 @@ export class StorageOpening {
     }
   }
 
+  /** Nothing is opened, written or started any more when it resolves; the signal has aborted. */
+  async close(): Promise<void> {
+    await Promise.allSettled([...this.#learning, this.#opening]);
+  }
+
+  #attempt(): Promise<void> {
+    this.#opening ??= this.#open().finally(() => {
+      this.#opening = null;
+    });
+    return this.#opening;
+  }
+
   async #open(): Promise<void> {
-    const { env, id, start } = this.#o;
-    start(await openStorage(env, id.directories, id.meta.current));
+    const { env, id, storage, start, signal } = this.#o;
+    signal.throwIfAborted();
+    await id.directories.setAsideOldFiles();
+    if (storage() !== null) return;
+    const opened = await openStorage(env, id.directories, id.meta.current);
+    if (!signal.aborted) return start(opened);
+    await everyStep([() => opened.state.close(), () => opened.wal.close()]);
+    signal.throwIfAborted();
   }
 }
 

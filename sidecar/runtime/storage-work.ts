@@ -9,9 +9,7 @@ import { Applier } from "./applier.ts";
 import { LogKeeper } from "./log-keeper.ts";
 import type { NodeEnvironment } from "./replica-options.ts";
 import { isFull, SPACE_RESERVE_BYTES, type SpaceReserve } from "./space-reserve.ts";
-import { votes } from "./replica-status.ts";
 import type { ReplicaStorage } from "./replica-storage.ts";
-import type { StateRoom } from "./state-room.ts";
 
 /** Log bytes that are buffered and not durable before a leader's stream waits. */
 const UNSYNCED_BYTES_MAX = 32 * 1024 * 1024;
@@ -35,7 +33,6 @@ export interface StorageWorkOptions {
   readonly transferFloor: () => Offset;
   readonly dropTransfers: (reason: string) => Promise<void>;
   readonly reserve: SpaceReserve;
-  readonly room: StateRoom;
   readonly fail: (error: unknown) => void;
 }
 
@@ -57,6 +54,8 @@ export class StorageWork {
   #unsyncedBytes = 0;
   /** When the sync that is on its way began; null: none is. */
   #syncAtMs: number | null = null;
+  /** What the core was last told of the volumes; outlives a keeper. */
+  #short = false;
 
   constructor(options: StorageWorkOptions) {
     this.#o = options;
@@ -117,10 +116,12 @@ export class StorageWork {
       transferFloor,
       dropTransfers,
       trimmed: (offset) => feed({ kind: "trimmed", offset }),
-      space: (short) => feed({ kind: "space", short }),
+      short: this.#short,
+      space: (short) => {
+        this.#short = short;
+        feed({ kind: "space", short });
+      },
       reserve: this.#o.reserve,
-      room: this.#o.room,
-      votes: () => votes(this.#o.core),
     });
     this.#keeping = this.#keeper.run().catch(fail);
   }

@@ -3,7 +3,7 @@ import { GarbledFileError } from "../lib/sealed-file.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { WipeReason, type ReplicaStatus } from "../protocol/gen/resilver.ts";
 import { ServingStatus } from "../protocol/status.ts";
-import { type MasterCookie, readMasterCookie } from "./cookie.ts";
+import { type MasterCookie, readCookie, readMasterCookie } from "./cookie.ts";
 import type { ReplicaHandle } from "./ports.ts";
 import { type ReplicaMeta, readReplicaMeta } from "./replica-meta.ts";
 import { type KnownShard, shardPaths } from "./shard-paths.ts";
@@ -28,15 +28,21 @@ export class UnopenedReplica implements ReplicaHandle {
   readonly shard: number;
   readonly #status: ReplicaStatus;
 
-  /** Null when nobody has heard of this identity yet: there is nobody to speak of. */
+  /**
+   * Null when there is nobody to speak of: no one has heard of this identity yet, or it is lost and
+   * opening it makes a new one. It must not be taken for a voter that is whole (R1, R14).
+   */
   static async find(options: UnopenedReplicaOptions): Promise<UnopenedReplica | null> {
     const { disk, walDir, stateDir, known } = options;
     const paths = shardPaths({ walDir, stateDir, ...known });
     try {
       const cookie = await readMasterCookie(disk, paths.walDir);
+      const stateCookie = await readCookie(disk, paths.stateDir);
       const meta = await readReplicaMeta(disk, paths.walDir);
       if (cookie === null || meta === null || cookie.phase === "FORMING") return null;
-      if (cookie.replicaUid !== meta.replicaUid) return null;
+      const { replicaUid } = cookie;
+      if (replicaUid !== meta.replicaUid || replicaUid !== stateCookie?.replicaUid) return null;
+      if (meta.fault !== "") return null;
       return new UnopenedReplica(options, cookie, meta);
     } catch (error) {
       if (error instanceof GarbledFileError) return null;

@@ -21,6 +21,20 @@ export class WalBeyondEnd extends Error {
 }
 
 /**
+ * A file of the log is in a format that this version does not read. It is no damage: nothing was
+ * changed, the replica stays who it is, and the version that wrote the file can go on with it.
+ */
+export class WalFormatUnknown extends Error {
+  override readonly name = "WalFormatUnknown";
+  constructor(path: string, format: number, allowed: string) {
+    super(
+      `${path}: format is ${format}, allowed: ${allowed}; nothing was changed, start the version ` +
+        "that wrote it or a later one",
+    );
+  }
+}
+
+/**
  * A record that must be good is not: the replica is faulty (R14, I19). Nothing was changed on the
  * disk.
  */

@@ -2,6 +2,7 @@ import { assert } from "../lib/assert.ts";
 import { crcOf } from "../lib/crc.ts";
 import type { Disk, DiskFile } from "../lib/ports/disk.ts";
 import type { LogPosition, Offset } from "../protocol/entry.ts";
+import { WalFormatUnknown } from "./errors.ts";
 import { SECTOR_BYTES } from "./segment-codec.ts";
 
 /*
@@ -10,9 +11,13 @@ import { SECTOR_BYTES } from "./segment-codec.ts";
  * any crash. Slots 2 and 3 take turns after each sync of the log and are not synced themselves:
  * after a kill they hold the exact mark, after a power loss an older one or nothing (then the marks
  * in the records count). The commit offset is kept beside the mark, in the same way.
+ *
+ * The magic is "RMK" and the format's digit. Slots of format 1 are read too: they have no commit.
  */
 const SLOT_BYTES = 80;
-const MAGIC = 0x524d4b32;
+const MAGIC_BASE = 0x524d4b30;
+const FORMAT = 2;
+const FORMATS: readonly number[] = [1, FORMAT];
 const CONTROL_SLOTS = [0, 1] as const;
 const FAST_SLOTS = [2, 3] as const;
 
@@ -123,11 +128,24 @@ export class MarksFile {
   }
 }
 
-/** What the marks file of `dir` says; null when it has no good control slot (or does not exist). */
+/**
+ * What the marks file of `dir` says; null when it has no good control slot (or does not exist).
+ * Throws {@link WalFormatUnknown} when a control slot is of another format instead.
+ */
 export async function readControl(disk: Disk, dir: string): Promise<LogControl | null> {
-  const slots = readSlots(await disk.readFile(`${dir}/${MARKS_NAME}`));
+  const path = `${dir}/${MARKS_NAME}`;
+  const bytes = await disk.readFile(path);
+  const slots = readSlots(bytes);
   const control = newest(CONTROL_SLOTS.map((index) => slots[index] ?? null));
-  if (control === null) return null;
+  if (control === null) {
+    for (const index of CONTROL_SLOTS) {
+      // The checksum may be another one too: the magic must do.
+      const format = bytes === null ? null : formatOf(bytes.subarray(index * SECTOR_BYTES));
+      if (format === null || FORMATS.includes(format)) continue;
+      throw new WalFormatUnknown(path, format, FORMATS.join(", "));
+    }
+    return null;
+  }
   const fast = newest(
     FAST_SLOTS.map((index) => slots[index] ?? null).map((slot) =>
       slot?.generation === control.generation ? slot : null,
@@ -155,10 +173,17 @@ function readSlots(bytes: Uint8Array | null): readonly (Slot | null)[] {
   });
 }
 
+/** The format that a slot's magic names; null when it is none. */
+function formatOf(bytes: Uint8Array): number | null {
+  if (bytes.byteLength < 4) return null;
+  const format = new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0) - MAGIC_BASE;
+  return format >= 1 && format <= 9 ? format : null;
+}
+
 function encodeSlot(slot: Slot): Uint8Array {
   const bytes = new Uint8Array(SLOT_BYTES);
   const view = new DataView(bytes.buffer);
-  view.setUint32(0, MAGIC);
+  view.setUint32(0, MAGIC_BASE + FORMAT);
   view.setFloat64(8, slot.sequence);
   view.setUint32(16, slot.generation);
   view.setUint32(20, slot.resetGeneration);
@@ -168,22 +193,28 @@ function encodeSlot(slot: Slot): Uint8Array {
   view.setFloat64(48, slot.base.offset);
   view.setUint32(56, slot.base.crc);
   view.setFloat64(64, slot.commit);
-  view.setUint32(4, crcOf(bytes.subarray(8), MAGIC));
+  view.setUint32(4, crcOf(bytes.subarray(8), MAGIC_BASE + FORMAT));
   return bytes;
 }
 
 function decodeSlot(bytes: Uint8Array): Slot | null {
   if (bytes.byteLength < SLOT_BYTES) return null;
   const view = new DataView(bytes.buffer, bytes.byteOffset, SLOT_BYTES);
-  if (view.getUint32(0) !== MAGIC) return null;
-  if (view.getUint32(4) !== crcOf(bytes.subarray(8), MAGIC)) return null;
+  const format = formatOf(bytes);
+  if (format === null || !FORMATS.includes(format)) return null;
+  if (view.getUint32(4) !== crcOf(bytes.subarray(8), MAGIC_BASE + format)) return null;
+  const base = {
+    term: view.getFloat64(40),
+    offset: view.getFloat64(48),
+    crc: view.getUint32(56),
+  };
   return {
     sequence: view.getFloat64(8),
     generation: view.getUint32(16),
     resetGeneration: view.getUint32(20),
     cut: view.getFloat64(24),
     mark: view.getFloat64(32),
-    base: { term: view.getFloat64(40), offset: view.getFloat64(48), crc: view.getUint32(56) },
-    commit: view.getFloat64(64),
+    base,
+    commit: format === 1 ? base.offset : view.getFloat64(64),
   };
 }

@@ -92,8 +92,10 @@ async function repair(
   for (const path of analysis.discardable) await disk.remove(path);
   for (const segment of segments.slice(0, -1)) await syncFile(options, segment.path);
   const newest = segments.at(-1);
+  const { tailDirty: cut } = analysis;
+  const { generation } = control;
   const writer =
-    newest === undefined ? null : await SegmentWriter.reopen(options, newest, analysis.tailDirty);
+    newest === undefined ? null : await SegmentWriter.reopen(options, newest, { cut, generation });
   await disk.syncDir(dir);
   assert(control.mark <= recovered.last.offset, "a log without a fault reaches its mark");
   await marks.writeMark(recovered.last.offset, recovered.commit);

@@ -1,10 +1,13 @@
 import type { Disk } from "../lib/ports/disk.ts";
 import type { LogPosition, Offset, Term } from "../protocol/entry.ts";
 import { FileWindow } from "./file-window.ts";
+import { WalFormatUnknown } from "./errors.ts";
 import { type LogControl, newControl, readControl } from "./marks.ts";
 import {
   decodeSegmentHeader,
   parseSegmentName,
+  SEGMENT_FORMAT,
+  SEGMENT_FORMATS,
   SEGMENT_HEADER_BYTES,
   type SegmentHeader,
 } from "./segment-codec.ts";
@@ -60,11 +63,13 @@ export interface LogAnalysis {
 interface SegmentFile {
   readonly path: string;
   readonly firstOffset: Offset;
-  readonly header: SegmentHeader | number | null;
+  /** Null: damaged. */
+  readonly header: SegmentHeader | null;
 }
 
 /**
  * Reads the log in `dir` and decides what is good, torn or damaged. Changes nothing on the disk.
+ * Throws {@link WalFormatUnknown}, DiskError.
  */
 export async function analyseLog(
   disk: Disk,
@@ -93,7 +98,11 @@ async function listSegments(disk: Disk, dir: string): Promise<readonly SegmentFi
     try {
       const bytes = new Uint8Array(SEGMENT_HEADER_BYTES);
       const count = await file.read(bytes, 0);
-      files.push({ path, firstOffset, header: decodeSegmentHeader(bytes.subarray(0, count)) });
+      const header = decodeSegmentHeader(bytes.subarray(0, count));
+      if (typeof header === "number") {
+        throw new WalFormatUnknown(path, header, SEGMENT_FORMATS.toReversed().join(", "));
+      }
+      files.push({ path, firstOffset, header });
     } finally {
       await file.close();
     }
@@ -172,17 +181,14 @@ class Analysis {
   }
 
   #isDropped({ header, firstOffset }: SegmentFile): boolean {
-    if (header === null || typeof header === "number") return false;
+    if (header === null) return false;
     if (header.generation < this.#control.resetGeneration) return true;
     return header.generation < this.#control.generation && firstOffset > this.#control.cut;
   }
 
   async #readSegment(file: SegmentFile, isLast: boolean): Promise<void> {
-    const { header, path } = file;
-    if (typeof header === "number") {
-      const message = `the segment is of format ${header}, which this version does not read`;
-      this.addFault(file.firstOffset, path, message);
-    } else if (header === null) {
+    const { header } = file;
+    if (header === null) {
       await this.#readHeadless(file, isLast);
     } else if (this.#checkBase(file, header)) {
       await this.#readRecords(file, header, isLast);
@@ -191,16 +197,15 @@ class Analysis {
 
   /** After a fault: only what the records say was ever in this log. */
   async #skimSegment(file: SegmentFile): Promise<void> {
-    this.#noteTail(
-      await this.#withWindow(file.path, (window) =>
-        scanTail(
-          window,
-          file.firstOffset,
-          Math.min(SEGMENT_HEADER_BYTES, window.size),
-          this.#control,
-        ),
-      ),
-    );
+    this.#noteTail(await this.#scanAll(file));
+  }
+
+  #scanAll({ path, firstOffset, header }: SegmentFile): Promise<Tail> {
+    const format = header?.format ?? SEGMENT_FORMAT;
+    return this.#withWindow(path, (window) => {
+      const position = Math.min(SEGMENT_HEADER_BYTES, window.size);
+      return scanTail(window, { firstOffset, position, format }, this.#control);
+    });
   }
 
   /**
@@ -208,14 +213,7 @@ class Analysis {
    * creation.
    */
   async #readHeadless(file: SegmentFile, isLast: boolean): Promise<void> {
-    const tail = await this.#withWindow(file.path, (window) =>
-      scanTail(
-        window,
-        file.firstOffset,
-        Math.min(SEGMENT_HEADER_BYTES, window.size),
-        this.#control,
-      ),
-    );
+    const tail = await this.#scanAll(file);
     this.#noteTail(tail);
     if (tail.highest !== null || !isLast) {
       this.addFault(file.firstOffset, file.path, "the segment's header is damaged");
@@ -247,17 +245,19 @@ class Analysis {
   }
 
   async #readRecords(file: SegmentFile, header: SegmentHeader, isLast: boolean): Promise<void> {
-    const segment = new Segment(this.#dir, header.base);
+    const { format } = header;
+    const { firstOffset } = file;
+    const segment = new Segment(this.#dir, header.base, format);
     this.#segments.push(segment);
     const tail = await this.#withWindow(file.path, async (window) => {
       for (;;) {
-        const record = await recordAt(window, file.firstOffset, segment.end);
+        const record = await recordAt(window, { firstOffset, position: segment.end, format });
         if (record === null || !this.#isNext(record.generation, record)) break;
         this.#commit = Math.max(this.#commit, record.commit);
         this.#addEntry(record.entry.term, record.entry.offset, record.entry.crc);
         segment.add(record.entry);
       }
-      return await scanTail(window, file.firstOffset, segment.end, this.#control);
+      return await scanTail(window, { firstOffset, position: segment.end, format }, this.#control);
     });
     this.#noteTail(tail);
     if (tail.highest !== null && !(isLast && tail.mayBeTorn)) {

@@ -13,10 +13,13 @@ import { chainCrc, type LogEntry, type LogPosition, type Offset } from "../proto
  * u32, crc of this entry u32, mark f64, term f64, offset f64, timestamp f64, commit f64, value.
  * With the previous crc inside, a record can be judged alone: recovery must tell a torn tail from
  * damage that valid records follow (R14).
+ *
+ * Format 1 is read too: its records have no commit, and their values begin 8 bytes earlier.
+ * Whatever a later format changes, a segment's first 16 bytes stay as they are.
  */
 /** Length of a segment's header: where its first record starts. */
 export const SEGMENT_HEADER_BYTES = 64;
-/** Length of a record without its value. */
+/** Length of a record without its value, as it is written. */
 export const RECORD_HEADER_BYTES = 64;
 /** What a disk writes as one: a torn write ends at a multiple of this. */
 export const SECTOR_BYTES = 512;
@@ -25,10 +28,16 @@ export const RECORD_MAGIC: Uint8Array = Uint8Array.of(0x8f, 0x57, 0x52, 0xe1);
 const RECORD_MAGIC_NUMBER = 0x8f5752e1;
 
 const SEGMENT_MAGIC = new TextEncoder().encode("RSLVRWAL");
-const VERSION = 2;
+/** What a segment can be written in; each has one format from its start to its end. */
+export type SegmentFormat = 1 | 2;
+/** The format that is written. */
+export const SEGMENT_FORMAT: SegmentFormat = 2;
+/** The formats that are read. */
+export const SEGMENT_FORMATS: readonly SegmentFormat[] = [2, 1];
 
 /** What a segment's header says. `base` is the position before its first entry. */
 export interface SegmentHeader {
+  readonly format: SegmentFormat;
   readonly generation: number;
   readonly base: LogPosition;
 }
@@ -40,7 +49,7 @@ export interface WalRecord {
   readonly generation: number;
   /** Highest offset known durable when the record was written. */
   readonly mark: Offset;
-  /** Highest offset known committed when the record was written (I9). */
+  /** Highest offset known committed when the record was written (I9); -1 in format 1. */
   readonly commit: Offset;
   readonly bytes: number;
 }
@@ -57,23 +66,28 @@ export function parseSegmentName(name: string): Offset | null {
   return Number.isSafeInteger(offset) ? offset : null;
 }
 
-/** The 64 bytes a segment file starts with. */
-export function encodeSegmentHeader(header: SegmentHeader): Uint8Array {
+/** Length of a record without its value, in a segment of this format. */
+export function recordHeaderBytes(format: SegmentFormat): number {
+  return format === 1 ? 56 : RECORD_HEADER_BYTES;
+}
+
+/** The 64 bytes a segment file starts with, in the format that is written. */
+export function encodeSegmentHeader(header: Omit<SegmentHeader, "format">): Uint8Array {
   const bytes = new Uint8Array(SEGMENT_HEADER_BYTES);
   const view = new DataView(bytes.buffer);
   bytes.set(SEGMENT_MAGIC);
-  view.setUint32(8, VERSION);
+  view.setUint32(8, SEGMENT_FORMAT);
   view.setUint32(16, header.generation);
   view.setUint32(20, header.base.crc);
   view.setFloat64(24, header.base.term);
   view.setFloat64(32, header.base.offset);
-  view.setUint32(12, crcOf(bytes.subarray(16), VERSION));
+  view.setUint32(12, crcOf(bytes.subarray(16), SEGMENT_FORMAT));
   return bytes;
 }
 
 /**
- * The header at the start of `bytes`, its version for a valid one of another version, null when it
- * is damaged.
+ * The header at the start of `bytes`, its format for a valid one of a format that is not read, null
+ * when it is damaged.
  */
 export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader | number | null {
   if (bytes.byteLength < SEGMENT_HEADER_BYTES) return null;
@@ -81,12 +95,13 @@ export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader | number |
   const view = new DataView(bytes.buffer, bytes.byteOffset, SEGMENT_HEADER_BYTES);
   const version = view.getUint32(8);
   if (crcOf(bytes.subarray(16, SEGMENT_HEADER_BYTES), version) !== view.getUint32(12)) return null;
-  if (version !== VERSION) return version;
+  const format = SEGMENT_FORMATS.find((known) => known === version);
+  if (format === undefined) return version;
   const base = { term: view.getFloat64(24), offset: view.getFloat64(32), crc: view.getUint32(20) };
-  return { generation: view.getUint32(16), base };
+  return { format, generation: view.getUint32(16), base };
 }
 
-/** Bytes a record of this value takes. */
+/** Bytes a record of this value takes, as it is written. */
 export function recordBytes(value: Uint8Array): number {
   return RECORD_HEADER_BYTES + value.byteLength;
 }
@@ -97,6 +112,8 @@ export interface RecordPlace {
   readonly firstOffset: Offset;
   /** Position in the file. */
   readonly position: number;
+  /** The segment's; {@link SEGMENT_FORMAT} when absent. */
+  readonly format?: SegmentFormat;
 }
 
 /** Writes the 64 bytes before the value of `record` into `into` at `at`. */
@@ -127,10 +144,11 @@ export function encodeRecordHeader(
  * not one.
  */
 export function decodeValueBytes(bytes: Uint8Array, place: RecordPlace): number | null {
-  if (bytes.byteLength < RECORD_HEADER_BYTES) return null;
-  const view = new DataView(bytes.buffer, bytes.byteOffset, RECORD_HEADER_BYTES);
+  const headerBytes = recordHeaderBytes(place.format ?? SEGMENT_FORMAT);
+  if (bytes.byteLength < headerBytes) return null;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, headerBytes);
   if (view.getUint32(0) !== RECORD_MAGIC_NUMBER) return null;
-  const crc = crcOf(bytes.subarray(8, RECORD_HEADER_BYTES), seedOf(place));
+  const crc = crcOf(bytes.subarray(8, headerBytes), seedOf(place));
   return crc === view.getUint32(4) ? view.getUint32(8) : null;
 }
 
@@ -140,14 +158,15 @@ export function decodeValueBytes(bytes: Uint8Array, place: RecordPlace): number 
  * the caller.
  */
 export function decodeRecord(bytes: Uint8Array, place: RecordPlace): WalRecord | null {
+  const headerBytes = recordHeaderBytes(place.format ?? SEGMENT_FORMAT);
   const valueBytes = decodeValueBytes(bytes, place);
-  if (valueBytes === null || bytes.byteLength < RECORD_HEADER_BYTES + valueBytes) return null;
-  const view = new DataView(bytes.buffer, bytes.byteOffset, RECORD_HEADER_BYTES);
+  if (valueBytes === null || bytes.byteLength < headerBytes + valueBytes) return null;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, headerBytes);
   const entry: LogEntry = {
     term: view.getFloat64(32),
     offset: view.getFloat64(40),
     timestampMs: view.getFloat64(48),
-    value: bytes.subarray(RECORD_HEADER_BYTES, RECORD_HEADER_BYTES + valueBytes),
+    value: bytes.subarray(headerBytes, headerBytes + valueBytes),
     crc: view.getUint32(20),
   };
   const previousCrc = view.getUint32(16);
@@ -158,8 +177,8 @@ export function decodeRecord(bytes: Uint8Array, place: RecordPlace): WalRecord |
     previousCrc,
     generation: view.getUint32(12),
     mark: view.getFloat64(24),
-    commit: view.getFloat64(56),
-    bytes: RECORD_HEADER_BYTES + valueBytes,
+    commit: place.format === 1 ? -1 : view.getFloat64(56),
+    bytes: headerBytes + valueBytes,
   };
 }
 

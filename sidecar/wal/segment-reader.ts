@@ -4,7 +4,8 @@ import { WalCorrupt } from "./errors.ts";
 import {
   decodeRecord,
   decodeValueBytes,
-  RECORD_HEADER_BYTES,
+  type RecordPlace,
+  recordHeaderBytes,
   type WalRecord,
 } from "./segment-codec.ts";
 import type { Segment } from "./segment.ts";
@@ -87,6 +88,7 @@ async function withCursor<T>(
 class RecordCursor {
   readonly #file: DiskFile;
   readonly #segment: Segment;
+  readonly #headerBytes: number;
   readonly #end: number;
   readonly #chunkBytes: number;
   #offset: Offset;
@@ -102,6 +104,7 @@ class RecordCursor {
   ) {
     this.#file = file;
     this.#segment = segment;
+    this.#headerBytes = recordHeaderBytes(segment.format);
     this.#end = segment.end;
     this.#offset = start.offset;
     this.#position = start.position;
@@ -117,7 +120,7 @@ class RecordCursor {
   /** Goes on to the record of `offset` by the lengths of those before it. */
   async skipTo(offset: Offset): Promise<void> {
     while (this.#offset < offset) {
-      const bytes = RECORD_HEADER_BYTES + (await this.#valueBytes());
+      const bytes = this.#headerBytes + (await this.#valueBytes());
       this.#position += bytes;
       this.#offset += 1;
     }
@@ -125,7 +128,7 @@ class RecordCursor {
 
   /** The next record, which must be `offset`'s. */
   async record(offset: Offset): Promise<WalRecord> {
-    const bytes = RECORD_HEADER_BYTES + (await this.#valueBytes());
+    const bytes = this.#headerBytes + (await this.#valueBytes());
     if (this.#loaded().byteLength < bytes) await this.#load(bytes);
     const record = this.loadedRecord(offset);
     if (record === null) throw this.corrupt("the file ends inside the record");
@@ -135,12 +138,11 @@ class RecordCursor {
   /** The same without reading more of the file: null when it is not all there. */
   loadedRecord(offset: Offset): WalRecord | null {
     const bytes = this.#loaded();
-    if (bytes.byteLength < RECORD_HEADER_BYTES) return null;
-    const place = { firstOffset: this.#segment.firstOffset, position: this.#position };
-    const valueBytes = decodeValueBytes(bytes, place);
+    if (bytes.byteLength < this.#headerBytes) return null;
+    const valueBytes = decodeValueBytes(bytes, this.#place());
     if (valueBytes === null) throw this.corrupt("the record's header is damaged");
-    if (bytes.byteLength < RECORD_HEADER_BYTES + valueBytes) return null;
-    const record = decodeRecord(bytes, place);
+    if (bytes.byteLength < this.#headerBytes + valueBytes) return null;
+    const record = decodeRecord(bytes, this.#place());
     if (record?.entry.offset !== offset) throw this.corrupt("the record is damaged");
     this.#position += record.bytes;
     this.#offset += 1;
@@ -148,11 +150,15 @@ class RecordCursor {
   }
 
   async #valueBytes(): Promise<number> {
-    if (this.#loaded().byteLength < RECORD_HEADER_BYTES) await this.#load(RECORD_HEADER_BYTES);
-    const place = { firstOffset: this.#segment.firstOffset, position: this.#position };
-    const bytes = decodeValueBytes(this.#loaded(), place);
+    if (this.#loaded().byteLength < this.#headerBytes) await this.#load(this.#headerBytes);
+    const bytes = decodeValueBytes(this.#loaded(), this.#place());
     if (bytes === null) throw this.corrupt("the record's header is damaged");
     return bytes;
+  }
+
+  #place(): RecordPlace {
+    const { firstOffset, format } = this.#segment;
+    return { firstOffset, position: this.#position, format };
   }
 
   #loaded(): Uint8Array {

@@ -5,8 +5,11 @@ import {
   decodeRecord,
   decodeValueBytes,
   mayBeTorn,
-  RECORD_HEADER_BYTES,
   RECORD_MAGIC,
+  type RecordPlace,
+  recordHeaderBytes,
+  SEGMENT_FORMAT,
+  SEGMENT_FORMATS,
   trimmedBytes,
   type WalRecord,
 } from "./segment-codec.ts";
@@ -33,20 +36,16 @@ export function isLive(record: WalRecord, control: LogControl): boolean {
 }
 
 /**
- * The good record at `position`, judged alone; null when there is none. Its value is valid until
+ * The good record at `place`, judged alone; null when there is none. Its value is valid until
  * the next call.
  */
-export async function recordAt(
-  window: FileWindow,
-  firstOffset: Offset,
-  position: number,
-): Promise<WalRecord | null> {
-  const place = { firstOffset, position };
-  if (!window.holds(position, RECORD_HEADER_BYTES))
-    await window.load(position, RECORD_HEADER_BYTES);
-  const valueBytes = decodeValueBytes(window.view(position, RECORD_HEADER_BYTES), place);
-  if (valueBytes === null || position + RECORD_HEADER_BYTES + valueBytes > window.size) return null;
-  const bytes = RECORD_HEADER_BYTES + valueBytes;
+export async function recordAt(window: FileWindow, place: RecordPlace): Promise<WalRecord | null> {
+  const { position } = place;
+  const headerBytes = recordHeaderBytes(place.format ?? SEGMENT_FORMAT);
+  if (!window.holds(position, headerBytes)) await window.load(position, headerBytes);
+  const valueBytes = decodeValueBytes(window.view(position, headerBytes), place);
+  if (valueBytes === null || position + headerBytes + valueBytes > window.size) return null;
+  const bytes = headerBytes + valueBytes;
   if (!window.holds(position, bytes)) await window.load(position, bytes);
   return decodeRecord(window.view(position, bytes), place);
 }
@@ -60,24 +59,24 @@ export function continues(record: WalRecord, last: LogPosition): boolean {
 }
 
 /**
- * Searches everything from `position` on for records that are good though what stands before them
- * is not.
+ * Searches everything from `place` on for records that are good though what stands before them is
+ * not; of every format, since the segment's header may be damaged.
  */
 export async function scanTail(
   window: FileWindow,
-  firstOffset: Offset,
-  position: number,
+  place: RecordPlace,
   control: LogControl,
 ): Promise<Tail> {
+  const { position } = place;
   const dirtyEnd = await lastDirty(window, position);
   const clean = { dirtyBytes: 0, highest: null, mark: control.mark, mayBeTorn: false };
   if (dirtyEnd === position) return clean;
-  const mayBeTorn = await firstBadMayBeTorn(window, firstOffset, position);
+  const mayBeTorn = await firstBadMayBeTorn(window, place);
   let highest: Offset | null = null;
   let { mark } = control;
   let at = await nextMagic(window, position, dirtyEnd);
   while (at !== null) {
-    const record = await recordAt(window, firstOffset, at);
+    const record = await recordInAnyFormat(window, { ...place, position: at });
     if (record !== null && isLive(record, control)) {
       highest = Math.max(highest ?? record.entry.offset, record.entry.offset);
       mark = Math.max(mark, record.mark);
@@ -87,16 +86,24 @@ export async function scanTail(
   return { dirtyBytes: dirtyEnd - position, highest, mark, mayBeTorn };
 }
 
-async function firstBadMayBeTorn(
+async function recordInAnyFormat(
   window: FileWindow,
-  firstOffset: Offset,
-  position: number,
-): Promise<boolean> {
-  await window.load(position, RECORD_HEADER_BYTES);
-  const header = window.view(position, RECORD_HEADER_BYTES);
-  const valueBytes = decodeValueBytes(header, { firstOffset, position });
+  place: RecordPlace,
+): Promise<WalRecord | null> {
+  for (const format of SEGMENT_FORMATS) {
+    const record = await recordAt(window, { ...place, format });
+    if (record !== null) return record;
+  }
+  return null;
+}
+
+async function firstBadMayBeTorn(window: FileWindow, place: RecordPlace): Promise<boolean> {
+  const { position } = place;
+  const headerBytes = recordHeaderBytes(place.format ?? SEGMENT_FORMAT);
+  await window.load(position, headerBytes);
+  const valueBytes = decodeValueBytes(window.view(position, headerBytes), place);
   // A damaged header hides how long the record was: only the header itself can be judged.
-  const bytes = RECORD_HEADER_BYTES + (valueBytes ?? 0);
+  const bytes = headerBytes + (valueBytes ?? 0);
   if (position + bytes > window.size) return true;
   if (!window.holds(position, bytes)) await window.load(position, bytes);
   return mayBeTorn(window.view(position, bytes), position, position + bytes);

@@ -49,16 +49,22 @@ export class SegmentWriter {
   /**
    * Opens an existing segment to go on at its end; `cut` first removes what stands after it. All of
    * it is durable when this resolves: what a killed process left in the cache may not be yet (H14).
+   * An empty one of an older format gets the header of the present one, under `generation`: that is
+   * one sector, so it is there in whole or not at all.
    */
   static async reopen(
     options: SegmentWriterOptions,
     segment: Segment,
-    cut: boolean,
+    { cut, generation }: { readonly cut: boolean; readonly generation: number },
   ): Promise<SegmentWriter> {
     const file = await options.disk.open(segment.path, { create: false });
     try {
       if (cut) await file.truncate(segment.end);
-      if (options.preallocate && (await file.size()) < options.segmentBytes) {
+      if (segment.isEmpty && !segment.isWritable) {
+        await file.write([encodeSegmentHeader({ generation, base: segment.base })], 0);
+        segment.renew();
+      }
+      if (options.preallocate && segment.isWritable && (await file.size()) < options.segmentBytes) {
         await file.truncate(options.segmentBytes);
       }
       await file.sync();

@@ -1,6 +1,12 @@
 import { assert } from "../lib/assert.ts";
 import type { LogEntry, LogPosition, Offset } from "../protocol/entry.ts";
-import { recordBytes, SEGMENT_HEADER_BYTES, segmentName } from "./segment-codec.ts";
+import {
+  recordHeaderBytes,
+  SEGMENT_FORMAT,
+  SEGMENT_HEADER_BYTES,
+  type SegmentFormat,
+  segmentName,
+} from "./segment-codec.ts";
 
 /** One record's position is kept for every so many bytes; a read goes on from there. */
 const INDEX_STEP_BYTES = 16 * 1024;
@@ -12,6 +18,7 @@ export class Segment {
   readonly path: string;
   /** Position before the first entry. */
   readonly base: LogPosition;
+  #format: SegmentFormat;
   #last: LogPosition;
   #end = SEGMENT_HEADER_BYTES;
   #newestTimestampMs = Number.NEGATIVE_INFINITY;
@@ -19,14 +26,28 @@ export class Segment {
   readonly #indexOffsets: number[] = [];
   readonly #indexPositions: number[] = [];
 
-  constructor(dir: string, base: LogPosition) {
+  constructor(dir: string, base: LogPosition, format = SEGMENT_FORMAT) {
     this.path = `${dir}/${segmentName(base.offset + 1)}`;
     this.base = base;
+    this.#format = format;
     this.#last = base;
   }
 
   get firstOffset(): Offset {
     return this.base.offset + 1;
+  }
+
+  get format(): SegmentFormat {
+    return this.#format;
+  }
+
+  get isEmpty(): boolean {
+    return this.#last.offset === this.base.offset;
+  }
+
+  /** False: it is of an older format, and what is appended goes into another segment. */
+  get isWritable(): boolean {
+    return this.#format === SEGMENT_FORMAT;
   }
 
   /** Position of the last entry; `base` when there is none. */
@@ -52,9 +73,15 @@ export class Segment {
       this.#indexOffsets.push(entry.offset);
       this.#indexPositions.push(this.#end);
     }
-    this.#end += recordBytes(entry.value);
+    this.#end += recordHeaderBytes(this.#format) + entry.value.byteLength;
     this.#last = { term: entry.term, offset: entry.offset, crc: entry.crc };
     this.#newestTimestampMs = Math.max(this.#newestTimestampMs, entry.timestampMs);
+  }
+
+  /** Notes that the header, which no entry follows, was written anew. */
+  renew(): void {
+    assert(this.isEmpty, "a segment with entries keeps its format");
+    this.#format = SEGMENT_FORMAT;
   }
 
   /**

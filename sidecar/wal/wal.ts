@@ -183,6 +183,11 @@ export class Wal {
     this.#commit = Math.max(this.#commit, offset);
   }
 
+  /** Highest offset known committed. */
+  get committed(): Offset {
+    return this.#commit;
+  }
+
   /** Makes what {@link noteCommitted} was told durable, unless a batch is about to. */
   async saveCommitted(): Promise<void> {
     this.#checkUsable();
@@ -356,7 +361,8 @@ export class Wal {
 
   async #writeBatch(): Promise<void> {
     const { segmentBytes, clock, onSync } = this.#options;
-    let writer = this.#writer ?? (await this.#roll());
+    let writer = this.#writer;
+    if (writer === null || !writer.segment.isWritable) writer = await this.#roll();
     let batch = nextBatch(this.#pending, writer.segment, segmentBytes);
     if (batch.count === 0) {
       writer = await this.#roll();
@@ -417,7 +423,8 @@ export class Wal {
     await disk.syncDir(dir);
     if (newest !== undefined && end !== null) {
       newest.cutBack(end.position, end.end);
-      this.#writer = await SegmentWriter.reopen(this.#options, newest, true);
+      const { generation } = this.#marks.control;
+      this.#writer = await SegmentWriter.reopen(this.#options, newest, { cut: true, generation });
     }
     this.#segments = kept;
     this.#emptyBase = base;

@@ -24,7 +24,7 @@ export async function recordsOf(
   const spans: RecordSpan[] = [];
   let start = SEGMENT_HEADER_BYTES;
   for (;;) {
-    const record = await recordAt(window, firstOffset, start);
+    const record = await recordAt(window, { firstOffset, position: start });
     if (record === null) return spans;
     const { term, offset, crc } = record.entry;
     spans.push({ start, end: start + record.bytes, position: { term, offset, crc } });

@@ -136,6 +136,11 @@ export class TestCluster {
     await node.close();
   }
 
+  /** Where a node keeps the log of the shard. */
+  logDir(name: string): string {
+    return join(this.#root, name, "wal", NAMESPACE, String(SHARD), "log");
+  }
+
   /** True while anything of the shard is on a disk of the node. */
   async holdsFiles(name: string): Promise<boolean> {
     const dirs = ["wal", "state"].map((dir) =>

@@ -54,6 +54,17 @@ describe("a disk that fails under a cluster", function () {
     await assert.rejects(cluster.stop("a"), /sync fails/u);
   });
 
+  it("ends a replica that could not save what an order says of its shard (R14)", async () => {
+    await cluster.stop("c");
+    await cluster.wipe("c", ["wal", "state"]);
+    await cluster.open("c");
+    const shard = { namespace: NAMESPACE, shard: SHARD, storeId: STORE, options: undefined };
+    await cluster.node("c").openShard(shard);
+    fail("sync", /^c\/wal\/.*\/replica\.json/u, { fatal: true });
+    await assert.rejects(coordinator.enrol("c"), { message: "sync fails" });
+    assert.match((await fatal()).message, /sync fails/u);
+  });
+
   describe("deleting a shard", () => {
     // What it writes once it hears that it votes is out of the way.
     beforeEach(() =>

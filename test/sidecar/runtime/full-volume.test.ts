@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
+import { dirname } from "node:path";
+import { createNodeDisk } from "../../../sidecar/os/node-disk.ts";
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
 import { ServingStatus } from "../../../sidecar/protocol/status.ts";
 import type { NodeRuntime } from "../../../sidecar/runtime/ports.ts";
+import { readReplicaMeta, writeReplicaMeta } from "../../../sidecar/runtime/replica-meta.ts";
 import type { ReplicaOptions } from "../../../sidecar/runtime/replica-options.ts";
 import { NAMESPACE, SHARD, STORE, TestCluster } from "./cluster-fixture.ts";
 import { HandCoordinator } from "./hand-coordinator.ts";
@@ -188,6 +191,56 @@ describe("full volumes", function () {
     });
   });
 
+  describe("at a restart with an identity that is lost", () => {
+    afterEach(() => {
+      cluster.volumes.full = () => false;
+    });
+
+    it("nobody is taken for whole whose state is gone, while the log has no room", async () => {
+      await start();
+      const { replicaUid } = cluster.status("b");
+      await cluster.stop("b");
+      await cluster.wipe("b", ["state"]);
+      cluster.volumes.full = (path) => path.includes("/b/wal/");
+      await cluster.open("b");
+      assert.deepEqual(cluster.node("b").status().replicas, []);
+      cluster.volumes.full = () => false;
+      await cluster.until("it is opened", () => cluster.node("b").replicas().length > 0);
+      assert.notEqual(cluster.status("b").replicaUid, replicaUid);
+    });
+
+    it("nor one whose damage was noted", async () => {
+      await start();
+      const { replicaUid } = cluster.status("b");
+      await cluster.stop("b");
+      const dir = dirname(cluster.logDir("b"));
+      const meta = await readReplicaMeta(createNodeDisk(), dir);
+      assert.ok(meta !== null);
+      await writeReplicaMeta(createNodeDisk(), dir, { ...meta, fault: "a bad record" });
+      cluster.volumes.full = (path) => path.includes("/b/wal/");
+      await cluster.open("b");
+      assert.deepEqual(cluster.node("b").status().replicas, []);
+      cluster.volumes.full = () => false;
+      await cluster.until("it is opened", () => cluster.node("b").replicas().length > 0);
+      assert.notEqual(cluster.status("b").replicaUid, replicaUid);
+    });
+
+    it("a shard without room for a new one can be deleted, and does not come back", async () => {
+      await start();
+      await cluster.stop("b");
+      await cluster.wipe("b", ["wal"]);
+      cluster.volumes.full = (path) => path.includes("/b/wal/");
+      await cluster.open("b");
+      assert.deepEqual(cluster.node("b").status().replicas, []);
+      await cluster.node("b").deleteShard(NAMESPACE, SHARD, coordinator.term, STORE);
+      assert.equal(await cluster.holdsFiles("b"), false);
+      cluster.volumes.full = () => false;
+      await cluster.stop("b");
+      await cluster.open("b");
+      assert.deepEqual(cluster.node("b").status().replicas, []);
+    });
+  });
+
   describe("at an enrolment", () => {
     let tries = 0;
 
@@ -211,6 +264,7 @@ describe("full volumes", function () {
 
     afterEach(() => {
       cluster.volumes.full = () => false;
+      delete cluster.meddling.disk;
     });
 
     it("a new identity is refused, and taken once there is room", async () => {
@@ -232,9 +286,62 @@ describe("full volumes", function () {
       await coordinator.promote("c");
       await cluster.assertEqualStates("a");
     });
+
+    it("the room for a snapshot is measured while old files lie there, too", async () => {
+      const roomOf = (): number => cluster.status("c").roomBytes;
+      await wipeAndFill("wal");
+      cluster.volumes.freeBytes = (path) => (path.includes("/c/state/") ? 0 : null);
+      await cluster.until("none is left", () => roomOf() < MIB);
+      cluster.volumes.freeBytes = (path) => (path.includes("/c/state/") ? 1024 * MIB : null);
+      await cluster.until("the volume has grown", () => roomOf() > 512 * MIB);
+    });
+
+    it("its log is opened once, whoever is first when there is room", async () => {
+      await wipeAndFill("wal");
+      const first = coordinator.enrol("c");
+      await cluster.until("it found no space twice", () => tries > 1);
+      const opened: string[] = [];
+      cluster.meddling.disk = (act, path) => {
+        if (act === "open" && /^c\/wal\/.*\/log\/marks$/u.test(path)) opened.push(path);
+      };
+      cluster.volumes.full = () => false;
+      await Promise.all([first, coordinator.enrol("c")]);
+      assert.equal(opened.length, 1);
+      await coordinator.promote("c");
+      await cluster.assertEqualStates("a");
+    });
+
+    it("a shard that is deleted while it is opened leaves nothing", async () => {
+      await wipeAndFill("wal", "state");
+      cluster.volumes.full = () => false;
+      let goOn = (): void => {};
+      let isHeld = false;
+      const held = new Promise<void>((resolve) => {
+        goOn = resolve;
+      });
+      cluster.meddling.disk = (act, path) => {
+        if (act !== "syncDir" || path !== `c/state/${NAMESPACE}/${SHARD}`) return undefined;
+        isHeld = true;
+        return held;
+      };
+      const enrolled = coordinator.enrol("c").catch((error: unknown) => error);
+      await cluster.until("it is being opened", () => isHeld);
+      let isDeleted = false;
+      const deleted = cluster
+        .node("c")
+        .deleteShard(NAMESPACE, SHARD, coordinator.term, STORE)
+        .then(() => {
+          isDeleted = true;
+        });
+      for (let n = 0; n < 1_000 && !isDeleted; n += 1) await turn();
+      goOn();
+      await deleted;
+      assert.ok((await enrolled) instanceof ProtocolError);
+      assert.equal(await cluster.holdsFiles("c"), false);
+    });
   });
 
-  describe("the log kept for a transfer", () => {
+  describe("the log, and a transfer", () => {
     /** All the log may go that nothing else needs; a transfer is of several chunks. */
     const TRIMMED: Partial<ReplicaOptions> = {
       segmentBytes: 4096,
@@ -287,7 +394,51 @@ describe("full volumes", function () {
       cluster.meddling.chunk = undefined as never;
     });
 
-    it("is kept while the stream is down, too", async () => {
+    it("a learner that was short of room takes entries again when the snapshot made it", async () => {
+      await start({ ...TRIMMED, freeBytesMin: 1 });
+      await writeAndTrim("before");
+      await cluster.stop("c");
+      await cluster.wipe("c", ["wal", "state"]);
+      await cluster.open("c");
+      await coordinator.openShard("c");
+      cluster.volumes.freeBytes = (path) => (path.includes("/c/wal/") ? 0 : null);
+      cluster.meddling.disk = (act, path) => {
+        if (act === "open" && /^c\/state\/.*\/staging-/u.test(path)) {
+          return cluster.until("c is short of room", () => cluster.status("c").noSpace);
+        }
+        // The pointer's rename commits the snapshot, which empties the log.
+        if (act !== "rename" || !/^c\/state\/.*\/CURRENT$/u.test(path)) return undefined;
+        delete cluster.meddling.disk;
+        cluster.volumes.freeBytes = () => null;
+        return undefined;
+      };
+      await coordinator.enrol("c");
+      await cluster.until("c has room", () => {
+        const { noSpace, recovery } = cluster.status("c");
+        return (recovery?.installedMs ?? 0) > 0 && !noSpace;
+      });
+      assert.equal(cluster.meddling.disk, undefined);
+      await coordinator.promote("c");
+      await assertGoesOn();
+    });
+
+    it("is told of what failed no longer than until it votes", async () => {
+      await start(TRIMMED);
+      await writeAndTrim("before");
+      await cluster.stop("c");
+      await cluster.wipe("c", ["wal", "state"]);
+      await cluster.open("c");
+      await coordinator.openShard("c");
+      const errors = (): readonly string[] => cluster.status("c").recovery?.lastErrors ?? [];
+      cluster.volumes.full = (path) => /\/c\/state\/.*\/staging-/u.test(path);
+      await coordinator.enrol("c");
+      await cluster.until("it fails", () => errors().length > 0);
+      cluster.volumes.full = () => false;
+      await coordinator.promote("c");
+      await cluster.until("c votes", () => cluster.status("c").votes && errors().length === 0);
+    });
+
+    it("is kept for it while the stream is down, too", async () => {
       const pinned = await stallTransfer();
       await cluster.stop("c");
       await writeAndTrim("meanwhile");

@@ -83,7 +83,7 @@ describe("segment codec", () => {
         const [generation, term, offset, crc, bit] = values;
         const header = { generation, base: { term, offset, crc } };
         const bytes = encodeSegmentHeader(header);
-        assert.deepEqual(decodeSegmentHeader(bytes), header);
+        assert.deepEqual(decodeSegmentHeader(bytes), { format: 2, ...header });
         bytes[bit >> 3] = (bytes[bit >> 3] ?? 0) ^ (1 << (bit % 8));
         assert.equal(decodeSegmentHeader(bytes), null);
       }),
