@@ -6,7 +6,7 @@ import { DiskError } from "../../sidecar/lib/ports/disk.ts";
 import type { NodeOptions } from "../../sidecar/runtime/node.ts";
 import { Chance } from "./chance.ts";
 import type { SimOptions } from "./options.ts";
-import { Referee } from "./referee.ts";
+import { isUnopened, Referee } from "./referee.ts";
 import { type Owner, SimProcess, SimTime } from "./sim-clock.ts";
 import { SimNetwork } from "./sim-network.ts";
 import { NAMESPACE, SHARD, SimNode, STORE } from "./sim-node.ts";
@@ -237,7 +237,8 @@ export class SimCluster {
     if (this.#events % 5_000 === 0) this.network.tidy();
     const node = this.nodes.find((one) => one.process !== null && one.process === owner);
     if (node === undefined) return;
-    const { replica } = node;
+    const replica =
+      node.replica !== null && isUnopened(node.replica.status()) ? null : node.replica;
     const booted = this.referee.settle(node.name, replica, node.damaged || node.retiring);
     if (replica === null) return;
     node.damaged = false;

@@ -224,3 +224,8 @@ async function readState(replica: ReplicaHandle): Promise<{
   }
   return { appliedOffset, checksum, pairs };
 }
+
+/** Not open for want of space: it says who it is, and nothing of what it holds. */
+export function isUnopened({ noSpace, fault, head, durableOffset }: ReplicaStatus): boolean {
+  return noSpace && fault !== "" && (head?.offset ?? -1) === -1 && durableOffset === -1;
+}
