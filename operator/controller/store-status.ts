@@ -45,10 +45,14 @@ export function isRebuilding({ role, phase }: ReplicaView): boolean {
   return role === "wiped" || role === "learner" || phase.startsWith("Deferred");
 }
 
-/** True when all of a pod's replicas vote; false while nothing is known of any shard. */
+/**
+ * True when all of a pod's replicas vote; false while no shard was ever started. A namespace that
+ * is added to a store that serves does not take its pods away.
+ */
 export function isInSync(views: readonly ShardView[], pod: string): boolean {
-  if (views.length === 0) return false;
-  return views.every(({ ensemble, replicas }) => {
+  const started = views.filter(({ initialized }) => initialized);
+  if (started.length === 0) return false;
+  return started.every(({ ensemble, replicas }) => {
     if (!ensemble.includes(pod)) return true;
     return replicas.some(({ node, voting }) => node === pod && voting);
   });

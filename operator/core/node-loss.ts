@@ -217,8 +217,10 @@ function shardObstacle({ shards, pods }: NodeLossInput, pod: string): string | n
   if (shards.length === 0) return "nothing is known of its shards yet; looks again";
   for (const shard of shards) {
     const { name, ensemble, holding } = shard;
-    const unknown = unknownObstacle(shard);
+    const unknown = unknownObstacle(shard, pod);
     if (unknown !== null) return unknown;
+    // It waits for the pod, and the pod for this.
+    if (!shard.initialized) continue;
     if (shard.answering.includes(pod)) {
       return `a process of ${pod} still answers, so that its machine runs; switch that off`;
     }
@@ -236,11 +238,11 @@ function shardObstacle({ shards, pods }: NodeLossInput, pod: string): string | n
   return null;
 }
 
-function unknownObstacle(shard: VotesOfShard): string | null {
-  const { name, known, initialized, stop, changing } = shard;
+function unknownObstacle(shard: VotesOfShard, pod: string): string | null {
+  const { name, known, initialized, stop, ensemble, changing } = shard;
   if (!known) return `nothing is known of ${name}; looks again`;
   if (stop !== null) return `${name} is stopped: ${stop}`;
-  if (!initialized) {
+  if (!initialized && ensemble.includes(pod)) {
     return `${name} was never started, which takes all pods; delete the claims and the pod by hand`;
   }
   return changing ? `the ensemble of ${name} is being changed; goes on after that` : null;

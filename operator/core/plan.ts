@@ -83,6 +83,10 @@ export function plan(record: ShardRecord, observed: Observed, policy: RecoveryPo
 }
 
 function planOpens(record: ShardRecord, observed: Observed): readonly Action[] {
+  // A new shard waits for every node anyway; a replica that lies open until then makes its pod not
+  // ready, which may serve other shards.
+  const all = [...observed.nodes.values()];
+  if (!record.initialized && all.some(({ reach }) => reach !== "up")) return [];
   return shardNodes(record)
     .filter((node) => {
       const seen = observed.nodes.get(node);

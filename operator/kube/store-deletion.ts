@@ -82,6 +82,9 @@ async function heldStore(
 
 /** Throws PersonNeeded where the policy cannot be read. */
 function deletesData(live: KubeObject): boolean {
+  // Whatever else is wrong with it: this one word lets the data be kept.
+  const { storage } = (live["spec"] ?? {}) as { readonly storage?: { deletionPolicy?: unknown } };
+  if (storage?.deletionPolicy === "Retain") return false;
   try {
     return parseReplicatedStore(live).spec.storage.deletionPolicy === "Delete";
   } catch (error) {

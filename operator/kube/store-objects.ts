@@ -45,13 +45,18 @@ export async function bringAbout(
   return { trouble: applied ?? grown, remade };
 }
 
+/** Answers that the same object will get again; others pass, and are for the queue to wait out. */
+const REJECTED: ReadonlySet<number> = new Set([400, 403, 404, 422]);
+
 /** What keeps `step` from its end, as it says or throws. */
 async function troubleIn(step: () => Promise<PersonNeeded | null>): Promise<StatusTrouble | null> {
   try {
     return told(await step());
   } catch (error) {
     if (error instanceof PersonNeeded) return told(error);
-    if (error instanceof ApiError) return { reason: "ApplyRejected", message: error.message };
+    if (error instanceof ApiError && REJECTED.has(error.status)) {
+      return { reason: "ApplyRejected", message: error.message };
+    }
     throw error;
   }
 }

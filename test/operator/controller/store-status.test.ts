@@ -143,6 +143,10 @@ describe("status of a store", () => {
     assert.equal(isInSync([], "resilver-0"), false);
     assert.equal(isInSync([wholeShard(), rebuilding(1)], "resilver-0"), true);
     assert.equal(isInSync([wholeShard(), rebuilding(1)], "resilver-2"), false);
+    // A namespace that was just added keeps nobody from the others; alone it is no start.
+    const added = shardViewOf([], { shard: 1, initialized: false });
+    assert.equal(isInSync([wholeShard(), added], "resilver-0"), true);
+    assert.equal(isInSync([added], "resilver-0"), false);
     assert.equal(isInSync([wholeShard()], "resilver-3"), true, "it holds no replica");
   });
 

@@ -203,6 +203,11 @@ describe("loss of a machine", () => {
     });
   }
 
+  it("does not wait for a new shard that waits for the pod, and has no place on it", () => {
+    const fresh = shard({ initialized: false, ensemble: ["s-0", "s-1"], holding: [], behind: [] });
+    assert.equal(nodeLossStep(input({ shards: [shard(), fresh] })).kind, "replace");
+  });
+
   it("advises to keep the claims where they may be the last ones", () => {
     const few = [shard({ holding: ["s-0"] })];
     assert.match(waits(input({ replace: false, shards: few })), /; keep its claims, they may be/u);

@@ -121,5 +121,9 @@ describe("the end of a store", () => {
       return error.reason === "SpecInvalid";
     });
     assert.equal(left(), 4);
+    // The way out that it names.
+    change({ replicas: 0, storage: { deletionPolicy: "Retain" } });
+    assert.equal(await end(cached), true);
+    assert.equal(left(), 4);
   });
 });
