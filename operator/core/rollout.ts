@@ -35,7 +35,7 @@ export interface RolloutShard {
 /**
  * A voter that lacks more would have to catch up first, and nothing would be committed meanwhile.
  */
-const LACKS_ENTRIES_MAX = 1_000;
+const LACKS_ENTRIES_MAX = 10_000;
 
 /** A shard as a rollout looks at it. */
 export function rolloutShard(view: ShardView): RolloutShard {

@@ -86,8 +86,8 @@ describe("rollout", () => {
       return step.kind === "wait" ? step.why : step.kind;
     };
     const waits = "s-2 is needed for a majority of default/0 until the others have caught up";
-    assert.deepEqual([next(0), next(1_000)], ["handOver", "handOver"]);
-    assert.deepEqual([next(1_001), next(null)], [waits, waits]);
+    assert.deepEqual([next(0), next(10_000)], ["handOver", "handOver"]);
+    assert.deepEqual([next(10_001), next(null)], [waits, waits]);
   });
 
   it("pods that do not run at all can all be made anew: a broken image is mended so", () => {
