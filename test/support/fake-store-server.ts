@@ -104,12 +104,17 @@ export class FakeStore {
   }
 }
 
+/** Longer keys are refused. */
+const KEY_LENGTH_MAX = 1_024;
+
 /** One server of the public API, just true enough to test a client against. */
 export class FakeStoreServer {
   readonly store: FakeStore;
   fault: WriteFault = "none";
   /** Faults of the requests after the next one. */
   later: WriteFault[] = [];
+  /** Answers of reads that are held back; null: reads are answered at once. */
+  heldReads: (() => void)[] | null = null;
   address = "";
   assignmentStreams = 0;
   private readonly server = new Server();
@@ -135,8 +140,16 @@ export class FakeStoreServer {
         read: (call: ServerWritableStream<ReadRequest, unknown>) => {
           const { shard, gets } = call.request;
           if (this.refused(call, shard)) return;
-          call.write({ gets: gets.map(({ key }) => this.store.read(shard, key)) });
-          call.end();
+          if (gets.some(({ key }) => key.length > KEY_LENGTH_MAX)) {
+            fail(call, new ProtocolError("INVALID_ARGUMENT", "long"), status.INVALID_ARGUMENT);
+            return;
+          }
+          const answer = () => {
+            call.write({ gets: gets.map(({ key }) => this.store.read(shard, key)) });
+            call.end();
+          };
+          if (this.heldReads === null) answer();
+          else this.heldReads.push(answer);
         },
         list: (call: ServerWritableStream<ListRequest, unknown>) => {
           const { shard, startInclusive, endExclusive } = call.request;

@@ -200,6 +200,31 @@ describe("StoreClient", () => {
     assert.equal(await client.delete("a"), "absent");
   });
 
+  it("refuses only the get that was refused, not those that share its request", async () => {
+    const client = connect({ servers: [first.address] });
+    await client.put("a", bytes("1"));
+    // One routing key: all of them go to one shard.
+    const sameShard = { partitionKey: "a" };
+    const keys = ["a", "x".repeat(1_025), "absent"];
+    const gets = await Promise.allSettled(keys.map((key) => client.get(key, sameShard)));
+    const [found, refused, absent] = gets;
+    assert.ok(found?.status === "fulfilled" && found.value !== null);
+    assert.ok(refused?.status === "rejected");
+    failsWith("REFUSED", "INVALID_ARGUMENT")(refused.reason);
+    assert.ok(absent?.status === "fulfilled" && absent.value === null);
+  });
+
+  it("fails only the get whose own time is up, not those that share its request", async () => {
+    const client = connect();
+    await client.put("a", bytes("1"));
+    first.heldReads = [];
+    const hasty = client.get("a", { timeoutMs: 50 });
+    const patient = client.get("a");
+    await assert.rejects(hasty, failsWith("UNAVAILABLE"));
+    for (const answer of first.heldReads) answer();
+    assert.equal(Buffer.from((await patient)?.value ?? []).toString(), "1");
+  });
+
   it("reports a refusal, and only for the write that was refused", async () => {
     const client = connect();
     await client.put("a", bytes("0"));
