@@ -8,13 +8,13 @@
 import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 import { ProtocolError } from "../../sidecar/protocol/errors.ts";
 import type { ShardAssignments } from "../../sidecar/protocol/gen/oxia-client.ts";
-import { shardAssignments, type LeaderAddress } from "../core/assignment.ts";
+import { shardAssignments, standIns, type LeaderAddress } from "../core/assignment.ts";
 import type { CoordinatorEvents } from "../core/events.ts";
 import type { ForceQuorumOrder } from "../core/force-quorum.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
 import type { ObservedNode } from "../core/observed.ts";
 import { countLeaderships, defaultReplicationFactor, placeShard } from "../core/placement.ts";
-import { shardKeyText, type NewRecord, type ShardKey } from "../core/record.ts";
+import { newRecord, shardKeyText, type NewRecord, type ShardKey } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
 import { AssignmentFeed } from "./assignment-feed.ts";
 import { confirmNodes } from "./confirm-nodes.ts";
@@ -61,6 +61,8 @@ export class Coordinator {
   readonly #claims = new Map<string, number>();
   /** Last known leader of each shard: clients are sent there until another leads. */
   readonly #lastLeaders = new Map<string, string>();
+  /** Shards whose record was asked for; `read` false: no answer could be believed yet. */
+  readonly #recordsAsked = new Map<string, { readonly read: boolean }>();
   readonly #refusals = new Map<string, { readonly reason: string; readonly message: string }>();
   readonly #listeners = new Set<() => void>();
   #orderedUids: ReadonlySet<string> = new Set();
@@ -177,6 +179,8 @@ export class Coordinator {
     const { sidecars, clock, events } = this.#options;
     const changed = (): void => {
       for (const loop of this.#loops.values()) loop.notify();
+      // What was held back may go now; a record that is not there tells of no change.
+      if (this.#assignments === "") this.#pushAssignments();
       this.#tellListeners();
     };
     const timings = this.#timings;
@@ -186,11 +190,11 @@ export class Coordinator {
   }
 
   #addShard(placed: PlacedShard): void {
-    const { records, sidecars, clock, events, policy } = this.#options;
+    const { sidecars, clock, events, policy } = this.#options;
     const key = { namespace: placed.start.namespace, shard: placed.start.shard };
     const context = {
       key,
-      keeper: new RecordKeeper(records, placed.start),
+      keeper: new RecordKeeper(this.#notedRecords(), placed.start),
       sidecars,
       clock,
       events,
@@ -199,6 +203,29 @@ export class Coordinator {
       endpoint: (node: string) => this.#watches.get(node)?.endpoint ?? null,
     };
     this.#loops.set(shardKeyText(key), new ShardLoop(context, this.#surroundings(key)));
+  }
+
+  /** The record store, noting which records were asked for. */
+  #notedRecords(): RecordStore {
+    const { records } = this.#options;
+    return {
+      read: async (key, signal) => {
+        const name = shardKeyText(key);
+        try {
+          const stored = await records.read(key, signal);
+          this.#recordsAsked.set(name, { read: true });
+          return stored;
+        } catch (error) {
+          if (!this.#recordsAsked.has(name)) {
+            this.#recordsAsked.set(name, { read: false });
+            this.#pushAssignments();
+          }
+          throw error;
+        }
+      },
+      create: (record, signal) => records.create(record, signal),
+      replace: (record, version, signal) => records.replace(record, version, signal),
+    };
   }
 
   #surroundings(key: ShardKey): Surroundings {
@@ -290,6 +317,8 @@ export class Coordinator {
   }
 
   #pushAssignments(): void {
+    // A namespace that is only not known of yet must not be taken from clients.
+    if (this.#recordsAsked.size < this.#placed.length) return;
     const assignments = this.#currentAssignments();
     const text = JSON.stringify(assignments);
     if (text === this.#assignments) return;
@@ -298,14 +327,29 @@ export class Coordinator {
   }
 
   #currentAssignments(): ShardAssignments {
-    const leaders = this.#placed.map(({ start, index, shards }): LeaderAddress => {
-      const name = shardKeyText(start);
-      const node = this.#loops.get(name)?.record.leader?.node ?? this.#lastLeaders.get(name);
-      if (node !== undefined) this.#lastLeaders.set(name, node);
-      const address = this.#watches.get(node ?? "")?.endpoint.publicAddress ?? null;
+    const leaders = this.#placed.map((placed): LeaderAddress => {
+      const { start, index, shards } = placed;
+      const address = this.#clientAddress(start);
       return { namespace: start.namespace, shard: start.shard, index, shards, address };
     });
     return shardAssignments(leaders);
+  }
+
+  /** Where clients of a shard are sent: to who leads or led, else to who can tell or refuse. */
+  #clientAddress(start: NewRecord): string | null {
+    const name = shardKeyText(start);
+    const record = this.#loops.get(name)?.record ?? newRecord(start);
+    const leader = record.leader?.node ?? this.#lastLeaders.get(name);
+    if (leader !== undefined) this.#lastLeaders.set(name, leader);
+    // A record that cannot be read is one: its shard was placed as a new one would be.
+    const exists = record.initialized || this.#recordsAsked.get(name)?.read === false;
+    const isUp = (node: string): boolean => this.#watches.get(node)?.reach === "up";
+    const others = standIns({ ...record, initialized: exists }, isUp);
+    for (const node of leader === undefined ? others : [leader, ...others]) {
+      const address = this.#watches.get(node)?.endpoint.publicAddress;
+      if (address !== undefined) return address;
+    }
+    return null;
   }
 
   #tellListeners(): void {

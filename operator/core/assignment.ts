@@ -4,6 +4,7 @@ import {
   type ShardAssignment,
   type ShardAssignments,
 } from "../../sidecar/protocol/gen/oxia-client.ts";
+import type { ShardRecord } from "./record.ts";
 
 /** An inclusive range of 32-bit hashes. */
 export interface HashRange {
@@ -32,8 +33,26 @@ export interface LeaderAddress {
   /** Position of the shard among its namespace's, from 0. */
   readonly index: number;
   readonly shards: number;
-  /** host:port of the public endpoint; null while it never had a leader. */
+  /**
+   * host:port of the public endpoint: the leader's, or that of somebody who will redirect or refuse
+   * for now; null while the shard never had a leader.
+   */
   readonly address: string | null;
+}
+
+/**
+ * Nodes to send a shard's clients to while no leader is known, best first: its voters redirect or
+ * refuse for now. None while the shard never had a leader. Without them one shard without a leader
+ * would take its whole namespace from clients.
+ */
+export function standIns(
+  record: Pick<ShardRecord, "initialized" | "members" | "ensemble">,
+  isUp: (node: string) => boolean,
+): readonly string[] {
+  if (!record.initialized) return [];
+  const voters = record.members.filter(({ role }) => role === "voter").map(({ node }) => node);
+  const all = [...new Set([...voters, ...record.ensemble])];
+  return [...all.filter(isUp), ...all.filter((node) => !isUp(node))];
 }
 
 /**

@@ -5,7 +5,7 @@ import { type MethodDefinition, OxiaClientService } from "../../sidecar/protocol
 import type { AssignmentWatch } from "./assignment-watch.ts";
 import { Backoff } from "./backoff.ts";
 import type { StoreChannels } from "./store-channels.ts";
-import { CallError, callErrorOf, StoreError } from "./store-error.ts";
+import { CallError, callErrorOf, StoreError, type StoreErrorCode } from "./store-error.ts";
 
 /** Gets sent in one request. */
 const GETS_MAX = 200;
@@ -14,9 +14,15 @@ const READS_MAX = 16;
 /** A leader that is silent for so long is suspected; after it was replaced it is left at once. */
 const SUSPECT_MS = 600;
 
+/** How often the deadlines of gets are looked at. */
+const TICK_MS = 100;
+
 interface PendingGet {
   readonly request: GetRequest;
   readonly deadlineMs: number;
+  /** A request with this one in it was refused: send it alone, to find which one it was. */
+  alone: boolean;
+  lastError: CallError | null;
   readonly resolve: (response: GetResponse) => void;
   readonly reject: (error: StoreError) => void;
 }
@@ -32,9 +38,12 @@ export interface ShardReaderOptions {
 export class ShardReader {
   private readonly options: ShardReaderOptions;
   private readonly stop = new AbortController();
-  private readonly gets: PendingGet[] = [];
+  /** Not answered: in the queue, under way, or waiting to be tried again. */
+  private readonly pending = new Set<PendingGet>();
+  private readonly queue: PendingGet[] = [];
   private reads = 0;
   private turn: NodeJS.Immediate | null = null;
+  private ticker: NodeJS.Timeout | null = null;
 
   constructor(options: ShardReaderOptions) {
     this.options = options;
@@ -42,10 +51,13 @@ export class ShardReader {
     setMaxListeners(0, this.stop.signal);
   }
 
-  /** One get; many made in the same turn share a request. */
+  /** One get; many made in the same turn share a request, and nothing else. */
   get(request: GetRequest, deadlineMs: number): Promise<GetResponse> {
     return new Promise((resolve, reject) => {
-      this.gets.push({ request, deadlineMs, resolve, reject });
+      const get = { request, deadlineMs, alone: false, lastError: null, resolve, reject };
+      this.pending.add(get);
+      this.queue.push(get);
+      this.ticker ??= setInterval(() => this.expire(this.pending, performance.now()), TICK_MS);
       this.turn ??= setImmediate(() => {
         this.turn = null;
         this.flush();
@@ -79,20 +91,18 @@ export class ShardReader {
   close(): void {
     this.stop.abort();
     clearImmediate(this.turn ?? undefined);
-    for (const get of this.gets.splice(0)) {
-      get.reject(new StoreError("CLOSED", "the client was closed"));
-    }
+    this.queue.length = 0;
+    for (const get of this.pending) this.fail(get, "CLOSED", "the client was closed");
   }
 
   private flush(): void {
-    while (this.gets.length > 0 && this.reads < READS_MAX) {
-      const batch = this.gets.splice(0, GETS_MAX);
+    while (this.reads < READS_MAX) {
+      const batch = this.cutBatch();
+      if (batch.length === 0) return;
       this.reads += 1;
       this.read(batch)
         .catch((error: unknown) => {
-          const failure =
-            error instanceof StoreError ? error : new StoreError("UNAVAILABLE", String(error));
-          for (const get of batch) get.reject(failure);
+          for (const get of batch) this.fail(get, "UNAVAILABLE", String(error));
         })
         .finally(() => {
           this.reads -= 1;
@@ -101,28 +111,92 @@ export class ShardReader {
     }
   }
 
+  private cutBatch(): readonly PendingGet[] {
+    const batch: PendingGet[] = [];
+    let taken = 0;
+    for (const get of this.queue) {
+      if (this.pending.has(get)) {
+        const split = get.alone || batch[0]?.alone === true;
+        if (batch.length > 0 && (split || batch.length >= GETS_MAX)) break;
+        batch.push(get);
+      }
+      taken += 1;
+    }
+    this.queue.splice(0, taken);
+    return batch;
+  }
+
   private async read(batch: readonly PendingGet[]): Promise<void> {
-    const { shard } = this.options;
-    const request = { shard, gets: batch.map((get) => get.request) };
-    const deadlineMs = Math.min(...batch.map((get) => get.deadlineMs));
     const backoff = new Backoff();
-    for (;;) {
+    let waiting = batch;
+    while (waiting.length > 0 && !this.stop.signal.aborted) {
       try {
-        const answers: GetResponse[] = [];
-        const stream = this.attempt(OxiaClientService.read, request, deadlineMs);
-        for await (const message of stream) answers.push(...message.gets);
-        if (answers.length !== batch.length) {
-          throw new CallError(`${answers.length} answers to ${batch.length} gets`, null, true);
-        }
-        for (const [index, get] of batch.entries()) {
-          const answer = answers[index];
-          if (answer !== undefined) get.resolve(answer);
-        }
+        await this.ask(waiting);
         return;
       } catch (error) {
-        await this.beforeRetry(callErrorOf(error), deadlineMs, backoff);
+        const failure = callErrorOf(error);
+        if (!failure.retry) {
+          this.refused(waiting, failure);
+          return;
+        }
+        this.followRedirect(failure);
+        for (const get of waiting) get.lastError = failure;
+        const delayMs = backoff.next();
+        this.expire(waiting, performance.now() + delayMs);
+        await sleep(delayMs, undefined, { signal: this.stop.signal }).catch(() => undefined);
       }
+      waiting = waiting.filter((get) => this.pending.has(get));
     }
+  }
+
+  /** One request for all of `batch`. The call outlasts those of them that expire meanwhile. */
+  private async ask(batch: readonly PendingGet[]): Promise<void> {
+    const request = { shard: this.options.shard, gets: batch.map((get) => get.request) };
+    const deadlineMs = Math.max(...batch.map((get) => get.deadlineMs));
+    const answers: GetResponse[] = [];
+    const stream = this.attempt(OxiaClientService.read, request, deadlineMs);
+    for await (const message of stream) answers.push(...message.gets);
+    if (answers.length !== batch.length) {
+      throw new CallError(`${answers.length} answers to ${batch.length} gets`, null, true);
+    }
+    for (const [index, get] of batch.entries()) {
+      const answer = answers[index];
+      if (answer === undefined || !this.pending.has(get)) continue;
+      this.settled(get);
+      get.resolve(answer);
+    }
+  }
+
+  /** Refused for the sake of one of them: the others must not fail with it. */
+  private refused(batch: readonly PendingGet[], error: CallError): void {
+    if (batch.length > 1) {
+      for (const get of batch) get.alone = true;
+      this.queue.unshift(...batch);
+      return;
+    }
+    for (const get of batch) this.fail(get, "REFUSED", error.message, error);
+  }
+
+  private expire(gets: Iterable<PendingGet>, nowMs: number): void {
+    for (const get of gets) {
+      if (nowMs < get.deadlineMs) continue;
+      const { shard } = this.options;
+      const why = get.lastError?.message ?? `the leader of shard ${shard} did not answer in time`;
+      this.fail(get, "UNAVAILABLE", why, get.lastError ?? undefined);
+    }
+  }
+
+  private fail(get: PendingGet, code: StoreErrorCode, message: string, cause?: CallError): void {
+    if (!this.pending.has(get)) return;
+    this.settled(get);
+    get.reject(new StoreError(code, message, cause));
+  }
+
+  private settled(get: PendingGet): void {
+    this.pending.delete(get);
+    if (this.pending.size > 0 || this.ticker === null) return;
+    clearInterval(this.ticker);
+    this.ticker = null;
   }
 
   /** One call to the leader known now; ends when it is silent while another leader is named. */
@@ -163,14 +237,18 @@ export class ShardReader {
   private async beforeRetry(error: CallError, deadlineMs: number, backoff: Backoff): Promise<void> {
     if (this.stop.signal.aborted) throw new StoreError("CLOSED", "the client was closed");
     if (!error.retry) throw new StoreError("REFUSED", error.message, error);
-    const leader = error.refusal?.metadata["leader"] ?? "";
-    if (error.refusal?.reason === "NODE_IS_NOT_LEADER" && leader !== "") {
-      this.options.assignments.redirect(this.options.shard, leader);
-    }
+    this.followRedirect(error);
     const delayMs = backoff.next();
     if (performance.now() + delayMs >= deadlineMs) {
       throw new StoreError("UNAVAILABLE", error.message, error);
     }
     await sleep(delayMs, undefined, { signal: this.stop.signal }).catch(() => undefined);
+  }
+
+  private followRedirect(error: CallError): void {
+    const leader = error.refusal?.metadata["leader"] ?? "";
+    if (error.refusal?.reason === "NODE_IS_NOT_LEADER" && leader !== "") {
+      this.options.assignments.redirect(this.options.shard, leader);
+    }
   }
 }

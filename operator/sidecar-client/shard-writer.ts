@@ -4,7 +4,7 @@ import { OxiaClientService } from "../../sidecar/protocol/service.ts";
 import type { AssignmentWatch } from "./assignment-watch.ts";
 import { Backoff } from "./backoff.ts";
 import type { StoreChannels } from "./store-channels.ts";
-import { CallError, callErrorOf, StoreError } from "./store-error.ts";
+import { CallError, callErrorOf } from "./store-error.ts";
 import {
   type BatchLimits,
   cutBatch,
@@ -47,7 +47,8 @@ export interface ShardWriterOptions {
 /**
  * All writes of one shard: batched onto one WriteStream to its leader. When the stream breaks, what
  * was sent is in doubt: unconditional writes are sent again in their order, conditional ones are
- * reported as UNKNOWN_OUTCOME. Nothing is sent again after its deadline.
+ * reported as UNKNOWN_OUTCOME. A request that was refused before anything was done is sent again as
+ * it was, conditional or not. Nothing is sent again after its deadline.
  */
 export class ShardWriter {
   private readonly options: ShardWriterOptions;
@@ -181,23 +182,23 @@ export class ShardWriter {
 
   /** The operations of the request that the failure answers: which of them to send again. */
   private afterFailure(batch: readonly WriteOperation[], error: CallError): WriteOperation[] {
-    if (error.retry || batch.length === 0) return this.afterDoubt(batch, error);
-    // Refused before anything was done, for the sake of one of them.
+    if (!error.nothingDone) return this.afterDoubt(batch, error);
+    for (const operation of batch) operation.sent = false;
+    if (error.retry) return [...batch];
+    // Refused for the sake of one of them.
     if (batch.length > 1) {
-      for (const operation of batch) {
-        operation.alone = true;
-        operation.sent = false;
-      }
+      for (const operation of batch) operation.alone = true;
       return [...batch];
     }
-    for (const operation of batch)
-      operation.settle(new StoreError("REFUSED", error.message, error));
+    for (const operation of batch) operation.refuse(error.message, error);
     return [];
   }
 
   private afterDoubt(operations: readonly WriteOperation[], error: CallError): WriteOperation[] {
     const again: WriteOperation[] = [];
     for (const operation of operations) {
+      operation.sent = false;
+      operation.inDoubt = true;
       if (operation.conditional) operation.giveUp("UNAVAILABLE", error.message, error);
       else again.push(operation);
     }

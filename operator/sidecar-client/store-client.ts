@@ -70,6 +70,15 @@ export type PutOutcome =
   | { readonly written: true; readonly key: string; readonly version: Version }
   | { readonly written: false };
 
+/**
+ * What a delete came to:
+ * - deleted: the record was there and is not any more;
+ * - absent: there was nothing to delete;
+ * - gone: there is none now; it had to be sent twice, and the first may have deleted it;
+ * - conflict: the version was another one.
+ */
+export type DeleteOutcome = "deleted" | "absent" | "gone" | "conflict";
+
 const NO_VERSION: Version = {
   versionId: -1,
   modificationsCount: 0,
@@ -128,17 +137,13 @@ export class StoreClient {
     return { written: true, key: put?.key ?? key, version: put?.version ?? NO_VERSION };
   }
 
-  /** "absent": there was nothing to delete. "conflict": the version was another one. */
-  async delete(
-    key: string,
-    options: WriteOptions = {},
-  ): Promise<"deleted" | "absent" | "conflict"> {
+  async delete(key: string, options: WriteOptions = {}): Promise<DeleteOutcome> {
     const { expectedVersionId, partitionKey } = options;
     const shard = await this.shardOf(partitionKey ?? key);
     const body: WriteBody = { kind: "delete", request: { key, expectedVersionId, partitionKey } };
-    const { status } = await this.write(shard, body, options);
+    const { status, repeated } = await this.write(shard, body, options);
     if (status === Status.OK) return "deleted";
-    if (status === Status.KEY_NOT_FOUND) return "absent";
+    if (status === Status.KEY_NOT_FOUND) return repeated ? "gone" : "absent";
     if (status === Status.UNEXPECTED_VERSION_ID) return "conflict";
     throw new StoreError("REFUSED", `delete answered status ${status}`);
   }

@@ -1,6 +1,6 @@
 import { type ServiceError, status } from "@grpc/grpc-js";
 import { DETAILS_KEY, refusalOf } from "../../sidecar/protocol/error-detail.ts";
-import { type ProtocolError, REASONS } from "../../sidecar/protocol/errors.ts";
+import { type ProtocolError, type Reason, REASONS } from "../../sidecar/protocol/errors.ts";
 
 /**
  * What went wrong, for a caller to decide on:
@@ -31,6 +31,18 @@ export class StoreError extends Error {
   }
 }
 
+/**
+ * What a write is refused with for now, always before it is logged. RESOURCE_UNAVAILABLE is not
+ * here: it also ends writes that were logged, when a leadership or a replica ends.
+ */
+const BEFORE_LOGGED: ReadonlySet<Reason> = new Set<Reason>([
+  "NODE_IS_NOT_LEADER",
+  "NODE_IS_NOT_MEMBER",
+  "NOT_INITIALIZED",
+  "NO_SPACE",
+  "SHARD_NOT_FOUND",
+]);
+
 /** One call that ended badly: a refusal by name, or (refusal null) the connection or a deadline. */
 export class CallError extends Error {
   override readonly name = "CallError";
@@ -41,6 +53,13 @@ export class CallError extends Error {
     super(message);
     this.refusal = refusal;
     this.retry = retry;
+  }
+
+  /** The request that it answers was refused, and certainly nothing was done. */
+  get nothingDone(): boolean {
+    if (this.refusal === null) return !this.retry;
+    if (this.refusal.metadata["outcome"] === "unknown") return false;
+    return !this.retry || BEFORE_LOGGED.has(this.refusal.reason);
   }
 }
 

@@ -7,12 +7,14 @@ import type {
   WriteRequest,
   WriteResponse,
 } from "../../sidecar/protocol/gen/oxia-client.ts";
-import { StoreError } from "./store-error.ts";
+import { StoreError, type StoreErrorCode } from "./store-error.ts";
 
 /** What one operation of a batch was answered. `put` is set for puts. */
 export interface WriteResult {
   readonly status: Status;
   readonly put: PutResponse | null;
+  /** It was sent before, and that attempt may have been done: this may be the second time. */
+  readonly repeated: boolean;
 }
 
 /** The request part of one write. */
@@ -30,8 +32,10 @@ export class WriteOperation {
   readonly conditional: boolean;
   /** Monotonic milliseconds. */
   readonly deadlineMs: number;
-  /** It was sent and may have been done. */
+  /** The present attempt was sent and is not answered: it may have been done. */
   sent = false;
+  /** An earlier attempt may have been done. No later refusal takes that back. */
+  inDoubt = false;
   /** A batch with this one in it was refused: send it alone, to find which one it was. */
   alone = false;
   settled = false;
@@ -57,9 +61,19 @@ export class WriteOperation {
 
   /** Ends it without an answer: what the caller learns depends on whether it was sent. */
   giveUp(code: "UNAVAILABLE" | "ABORTED" | "CLOSED", message: string, cause?: unknown): void {
-    const error = this.sent
-      ? new StoreError("UNKNOWN_OUTCOME", `the write may have been done: ${message}`, cause)
-      : new StoreError(code, message, cause);
+    this.fail(code, this.sent, message, cause);
+  }
+
+  /** Ends it by a refusal of the present attempt, which says nothing about those before it. */
+  refuse(message: string, cause: unknown): void {
+    this.fail("REFUSED", false, message, cause);
+  }
+
+  private fail(code: StoreErrorCode, mayBeDone: boolean, message: string, cause: unknown): void {
+    const error =
+      mayBeDone || this.inDoubt
+        ? new StoreError("UNKNOWN_OUTCOME", `the write may have been done: ${message}`, cause)
+        : new StoreError(code, message, cause);
     this.settle(error);
   }
 }
@@ -131,13 +145,21 @@ export function settleBatch(batch: readonly WriteOperation[], response: WriteRes
     response.deleteRanges.length === ranges.length;
   if (!fits) return false;
   for (const [index, put] of response.puts.entries()) {
-    puts[index]?.settle({ status: put.status, put });
+    answer(puts[index], put.status, put);
   }
   for (const [index, { status }] of response.deletes.entries()) {
-    deletes[index]?.settle({ status, put: null });
+    answer(deletes[index], status, null);
   }
   for (const [index, { status }] of response.deleteRanges.entries()) {
-    ranges[index]?.settle({ status, put: null });
+    answer(ranges[index], status, null);
   }
   return true;
+}
+
+function answer(
+  operation: WriteOperation | undefined,
+  status: Status,
+  put: PutResponse | null,
+): void {
+  operation?.settle({ status, put, repeated: operation.inDoubt });
 }

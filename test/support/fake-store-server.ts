@@ -30,7 +30,15 @@ interface Stored {
 }
 
 /** What the server does with the next request of writes. */
-export type WriteFault = "none" | "refuse" | "applyThenBreak" | "breakFirst" | "invalid" | "silent";
+export type WriteFault =
+  | "none"
+  | "refuse"
+  | "full"
+  | "applyThenBreak"
+  | "applyThenStepDown"
+  | "breakFirst"
+  | "invalid"
+  | "silent";
 
 /** Shared contents of several fake servers: shard by shard, and who leads each. */
 export class FakeStore {
@@ -96,10 +104,17 @@ export class FakeStore {
   }
 }
 
+/** Longer keys are refused. */
+const KEY_LENGTH_MAX = 1_024;
+
 /** One server of the public API, just true enough to test a client against. */
 export class FakeStoreServer {
   readonly store: FakeStore;
   fault: WriteFault = "none";
+  /** Faults of the requests after the next one. */
+  later: WriteFault[] = [];
+  /** Answers of reads that are held back; null: reads are answered at once. */
+  heldReads: (() => void)[] | null = null;
   address = "";
   assignmentStreams = 0;
   private readonly server = new Server();
@@ -125,8 +140,16 @@ export class FakeStoreServer {
         read: (call: ServerWritableStream<ReadRequest, unknown>) => {
           const { shard, gets } = call.request;
           if (this.refused(call, shard)) return;
-          call.write({ gets: gets.map(({ key }) => this.store.read(shard, key)) });
-          call.end();
+          if (gets.some(({ key }) => key.length > KEY_LENGTH_MAX)) {
+            fail(call, new ProtocolError("INVALID_ARGUMENT", "long"), status.INVALID_ARGUMENT);
+            return;
+          }
+          const answer = () => {
+            call.write({ gets: gets.map(({ key }) => this.store.read(shard, key)) });
+            call.end();
+          };
+          if (this.heldReads === null) answer();
+          else this.heldReads.push(answer);
         },
         list: (call: ServerWritableStream<ListRequest, unknown>) => {
           const { shard, startInclusive, endExclusive } = call.request;
@@ -185,17 +208,20 @@ export class FakeStoreServer {
     call.on("data", (request: WriteRequest) => {
       const fault = this.fault;
       if (fault === "silent") return;
-      this.fault = "none";
+      this.fault = this.later.shift() ?? "none";
       if (fault === "refuse" || this.store.leaders[request.shard ?? -1] !== this.address) {
         this.refuse(call, request.shard);
       } else if (fault === "invalid") {
         fail(call, new ProtocolError("INVALID_ARGUMENT", "bad value"), status.INVALID_ARGUMENT);
+      } else if (fault === "full") {
+        fail(call, new ProtocolError("NO_SPACE", "full"), status.RESOURCE_EXHAUSTED);
       } else if (fault === "breakFirst") {
         breakOff(call);
       } else {
         const response = this.store.apply(request);
         if (fault === "none") call.write(response);
-        else breakOff(call);
+        else if (fault === "applyThenBreak") breakOff(call);
+        else steppedDown(call);
       }
     });
     call.on("end", () => call.end());
@@ -225,6 +251,11 @@ function fail(call: Failing, error: ProtocolError, code: number): void {
     "error",
     Object.assign(new Error(error.message), { code, details: error.message, metadata }),
   );
+}
+
+function steppedDown(call: Failing): void {
+  const metadata = { outcome: "unknown" };
+  fail(call, new ProtocolError("RESOURCE_UNAVAILABLE", "ended", metadata), status.UNAVAILABLE);
 }
 
 function breakOff(call: Failing): void {

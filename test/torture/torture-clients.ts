@@ -88,6 +88,8 @@ export class TortureClients {
   #delete(client: StoreClient, name: string, key: string, expected: Expected): Promise<void> {
     return this.#note(name, { kind: "delete", key, expected }, async () => {
       const done = await client.delete(key, { ...ONCE, ...condition(expected) });
+      // Only a repeated delete is that, and these are never repeated.
+      if (done === "gone") throw new StoreError("UNKNOWN_OUTCOME", "sent twice");
       return { kind: done === "conflict" ? "refused" : done };
     });
   }

@@ -53,6 +53,11 @@ export function addDataCommands(program: Command, terminal: Terminal): void {
         const condition =
           options.ifVersion === undefined ? {} : { expectedVersionId: options.ifVersion };
         const outcome = await client.delete(key, condition);
+        if (outcome === "gone") {
+          terminal.err(
+            `resilver: ${key}: no such record; sent twice, the first may have deleted it\n`,
+          );
+        }
         if (outcome === "absent") throw new Error(`${key}: no such record`);
         if (outcome === "conflict") throw new Error(`${key}: has another version`);
       });

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { compareEntryIds } from "../../../sidecar/protocol/entry.ts";
-import { hashRange, shardAssignments } from "../../../operator/core/assignment.ts";
+import { hashRange, shardAssignments, standIns } from "../../../operator/core/assignment.ts";
 import { tally, type FenceReply } from "../../../operator/core/election.ts";
 import { nextEnsemble } from "../../../operator/core/ensemble.ts";
 import {
@@ -200,6 +200,28 @@ describe("shard assignments", () => {
       { namespace: "new", shard: 1, ...shard, address: null },
     ]);
     assert.deepEqual(Object.keys(namespaces), ["led"]);
+  });
+
+  it("send clients of an initialized shard without a leader to a voter, best one that is up", () => {
+    const member = { replicaUid: "u", ackedTerm: 0 };
+    const record = {
+      initialized: true,
+      ensemble: ["a", "b", "c"],
+      members: [
+        { ...member, node: "a", role: "learner" as const },
+        { ...member, node: "b", role: "voter" as const },
+        { ...member, node: "c", role: "voter" as const },
+      ],
+    };
+    assert.deepEqual(
+      standIns(record, () => false),
+      ["b", "c", "a"],
+    );
+    assert.equal(standIns(record, (node) => node === "c")[0], "c");
+    assert.deepEqual(
+      standIns({ ...record, initialized: false }, () => true),
+      [],
+    );
   });
 });
 

@@ -135,17 +135,94 @@ describe("StoreClient", () => {
   it("never sends a conditional write again: its outcome is unknown", async () => {
     const client = connect();
     await client.put("a", bytes("0"));
-    for (const fault of ["breakFirst", "applyThenBreak", "refuse"] as const) {
+    for (const fault of ["breakFirst", "applyThenBreak", "applyThenStepDown"] as const) {
       const before = store.applied.length;
       first.fault = fault;
       const put = client.put(`new-${fault}`, bytes("1"), { expectedVersionId: -1 });
       await assert.rejects(put, failsWith("UNKNOWN_OUTCOME"));
       await client.put("a", bytes("1"));
-      assert.equal(store.applied.length - before, fault === "applyThenBreak" ? 2 : 1);
+      assert.equal(store.applied.length - before, fault === "breakFirst" ? 1 : 2);
     }
     first.fault = "breakFirst";
     const put = client.put("b", bytes("1"), { retryUnknown: false });
     await assert.rejects(put, failsWith("UNKNOWN_OUTCOME"));
+  });
+
+  it("sends a conditional write again that was refused before anything was done", async () => {
+    const client = connect();
+    await client.put("a", bytes("0"));
+    for (const fault of ["refuse", "full"] as const) {
+      first.fault = fault;
+      const put = await client.put(`new-${fault}`, bytes("1"), { expectedVersionId: -1 });
+      assert.ok(put.written);
+    }
+    // The stream does not tell; only the refusal does.
+    for (const shard of store.shards.keys()) store.leaders[shard] = second.address;
+    assert.ok((await client.put("b", bytes("1"), { expectedVersionId: -1 })).written);
+  });
+
+  it("says that nothing was done when each attempt was refused before anything was", async () => {
+    const client = connect({ requestTimeoutMs: 300 });
+    await client.put("a", bytes("0"));
+    first.fault = "refuse";
+    first.later = Array.from({ length: 1_000 }, () => "refuse");
+    const once = { expectedVersionId: -1 };
+    await assert.rejects(client.put("b", bytes("1"), once), failsWith("UNAVAILABLE"));
+  });
+
+  it("stays in doubt about a write whatever a later attempt is refused with", async () => {
+    for (const fault of ["applyThenBreak", "applyThenStepDown"] as const) {
+      const client = connect({ requestTimeoutMs: 300 });
+      await client.put("a", bytes("0"));
+      first.fault = fault;
+      first.later = ["invalid"];
+      await assert.rejects(client.put("a", bytes("1")), failsWith("UNKNOWN_OUTCOME"));
+
+      first.fault = fault;
+      // The second attempt is taken apart, and its parts are refused until the deadline.
+      first.later = ["invalid", ...Array.from({ length: 1_000 }, () => "refuse" as const)];
+      const puts = ["2", "3"].map((value) => client.put("a", bytes(value)));
+      for (const put of await Promise.allSettled(puts)) {
+        assert.equal(put.status, "rejected");
+        failsWith("UNKNOWN_OUTCOME")(put.reason);
+      }
+      first.later = [];
+      first.fault = "none";
+    }
+  });
+
+  it("does not call a record absent that its own first attempt may have deleted", async () => {
+    const client = connect();
+    await client.put("a", bytes("0"));
+    first.fault = "applyThenBreak";
+    assert.equal(await client.delete("a"), "gone");
+    first.fault = "refuse";
+    assert.equal(await client.delete("a"), "absent");
+  });
+
+  it("refuses only the get that was refused, not those that share its request", async () => {
+    const client = connect({ servers: [first.address] });
+    await client.put("a", bytes("1"));
+    // One routing key: all of them go to one shard.
+    const sameShard = { partitionKey: "a" };
+    const keys = ["a", "x".repeat(1_025), "absent"];
+    const gets = await Promise.allSettled(keys.map((key) => client.get(key, sameShard)));
+    const [found, refused, absent] = gets;
+    assert.ok(found?.status === "fulfilled" && found.value !== null);
+    assert.ok(refused?.status === "rejected");
+    failsWith("REFUSED", "INVALID_ARGUMENT")(refused.reason);
+    assert.ok(absent?.status === "fulfilled" && absent.value === null);
+  });
+
+  it("fails only the get whose own time is up, not those that share its request", async () => {
+    const client = connect();
+    await client.put("a", bytes("1"));
+    first.heldReads = [];
+    const hasty = client.get("a", { timeoutMs: 50 });
+    const patient = client.get("a");
+    await assert.rejects(hasty, failsWith("UNAVAILABLE"));
+    for (const answer of first.heldReads) answer();
+    assert.equal(Buffer.from((await patient)?.value ?? []).toString(), "1");
   });
 
   it("reports a refusal, and only for the write that was refused", async () => {

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { Terminal } from "../../../../operator/local/cli/exit.ts";
 import { runCommandLine } from "../../../../operator/local/cli/program.ts";
 import { eventText } from "../../../../operator/local/cli/up-command.ts";
+import { FakeStore, FakeStoreServer } from "../../../support/fake-store-server.ts";
 
 interface Outcome {
   readonly status: number;
@@ -106,6 +107,25 @@ describe("command line", () => {
     const { status, err } = await resilver(...args);
     assert.equal(status, 1);
     assert.match(err, /UNAVAILABLE/);
+  });
+
+  it("a delete that had to be sent twice does not claim that there was no record", async () => {
+    const store = new FakeStore(1);
+    const server = new FakeStoreServer(store);
+    await server.start();
+    store.setLeader(0, server.address);
+    const at = ["--server", server.address];
+    try {
+      assert.equal((await resilver("put", "k", "v", ...at)).status, 0);
+      server.fault = "applyThenBreak";
+      const { status, err } = await resilver("delete", "k", ...at);
+      assert.equal(status, 0, err);
+      assert.match(err, /k: no such record; sent twice, the first may have deleted it/);
+      const again = await resilver("delete", "k", ...at);
+      assert.deepEqual([again.status, again.err], [1, "resilver: k: no such record\n"]);
+    } finally {
+      server.stop();
+    }
   });
 
   it("a directory that cannot be made, or that is somebody else's: status 1", async () => {
