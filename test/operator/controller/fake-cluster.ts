@@ -17,6 +17,7 @@ import {
   type StoredRecord,
 } from "../../../operator/controller/ports.ts";
 import type { CoordinatorEvent } from "../../../operator/core/events.ts";
+import type { ClaimUids } from "../../../operator/core/observed.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../../../operator/core/gates.ts";
 import { parseRecord, type ShardKey, type ShardRecord } from "../../../operator/core/record.ts";
 import {
@@ -39,6 +40,7 @@ export class FakeNode {
   up = true;
   frozen = false;
   volumeTerminating = false;
+  claims: ClaimUids | null = null;
   bootId = 1;
   replica: FakeReplica | null = null;
   /** Ends open streams. */
@@ -127,6 +129,7 @@ export class FakeCluster implements SidecarClient {
       platform: {
         isStopped: (node, signal) => this.isStopped(node, signal),
         isVolumeTerminating: (node) => this.node(node).volumeTerminating,
+        claims: (node) => this.node(node).claims,
       },
       clock: this.clock,
       events: { emit: (event) => void this.events.push(event) },
