@@ -2,7 +2,7 @@
  * One election: save the raised term, fence everybody, tally, save the leader, make it lead. What
  * is decided is decided in `core/election.ts`; here are the calls and their timing.
  */
-import type { EntryId } from "../../sidecar/protocol/entry.ts";
+import { compareEntryIds, type EntryId } from "../../sidecar/protocol/entry.ts";
 import type { NewTermResponse } from "../../sidecar/protocol/gen/resilver.ts";
 import {
   hasQuorum,
@@ -15,6 +15,7 @@ import {
   type FenceReply,
   type Tally,
 } from "../core/election.ts";
+import type { Observed } from "../core/observed.ts";
 import { voterSetsText } from "../core/quorum.ts";
 import { memberOn, voterSets, type RecordMember, type ShardRecord } from "../core/record.ts";
 import {
@@ -35,6 +36,26 @@ export interface ElectionRequest {
   readonly gone: ReadonlySet<string>;
 }
 
+/** What an election is held for, by what is observed now. */
+export function electionRequest(
+  record: ShardRecord,
+  observed: Observed,
+  choice: ElectionChoice,
+): ElectionRequest {
+  const gone = new Set<string>();
+  const committed: EntryId[] = [];
+  for (const seen of observed.nodes.values()) {
+    if (seen.reach === "down" || seen.reach === "silent") gone.add(seen.node);
+    const member = memberOn(record, seen.node);
+    const known = member?.role === "voter" && member.replicaUid === seen.replica?.replicaUid;
+    const commit = known ? seen.replica?.commit : undefined;
+    if (commit !== undefined && compareEntryIds(commit, record.commitFloor) > 0) {
+      committed.push(commit);
+    }
+  }
+  return { choice, committed, gone };
+}
+
 /** How an election ended. */
 export type ElectionOutcome =
   | {
@@ -53,7 +74,7 @@ export async function runElection(
 ): Promise<ElectionOutcome> {
   const { keeper } = context;
   const raised = await keeper.save(raiseTerm(keeper.record, request.committed), signal);
-  const replies = await fence(context, raised, request.gone, signal);
+  const replies = await fence(context, raised, request, signal);
   signal.throwIfAborted();
   const result = tally(raised, replies, request.choice);
   if (result.kind !== "elected") await noteRegressed(context, result.regressed, signal);
@@ -142,12 +163,13 @@ function fencedMembers(
 
 /**
  * NewTerm to every member at once. Ends when all have answered or failed, or `electionGraceMs`
- * after a quorum has. Late replies are lost: those nodes are attached afterwards.
+ * after the replies elect somebody: a quorum may have answered of which nobody may lead, for
+ * instance since the newest is left out. Late replies are lost: those nodes are attached later.
  */
 async function fence(
   context: ShardContext,
   record: ShardRecord,
-  gone: ReadonlySet<string>,
+  { choice, gone }: ElectionRequest,
   signal: AbortSignal,
 ): Promise<readonly FenceReply[]> {
   const { clock, timings } = context;
@@ -163,7 +185,7 @@ async function fence(
         if (outstanding.size === 0 || (awaited.length === 0 && hasQuorum(record, replies))) {
           grace?.cancel();
           resolve();
-        } else if (grace === null && hasQuorum(record, replies)) {
+        } else if (grace === null && tally(record, replies, choice).kind === "elected") {
           grace = clock.timer(timings.electionGraceMs, resolve);
         }
       };

@@ -2,7 +2,6 @@
  * The loop of one shard: observe, plan, do the first thing of the plan, again. One thing at a time,
  * so that each is judged against what the one before it left; an election overtakes anything else.
  */
-import { compareEntryIds, type EntryId } from "../../sidecar/protocol/entry.ts";
 import { judgeForceQuorum, type ForceQuorumOrder } from "../core/force-quorum.ts";
 import { withDesired } from "../core/ensemble.ts";
 import {
@@ -14,10 +13,10 @@ import {
   type Observed,
 } from "../core/observed.ts";
 import { plan, type Action, type Plan } from "../core/plan.ts";
-import { memberOn, RecordInvalid, type ShardRecord } from "../core/record.ts";
+import { RecordInvalid, type ShardRecord } from "../core/record.ts";
 import { shardView, type ShardView } from "../core/status.ts";
 import type { StopReason } from "../core/stops.ts";
-import { runElection } from "./election-run.ts";
+import { electionRequest, runElection, type ElectionRequest } from "./election-run.ts";
 import { OrderTimeout } from "./order-timeout.ts";
 import { RecordConflict } from "./ports.ts";
 import { RecoveryTracker } from "./recovery-tracker.ts";
@@ -85,6 +84,8 @@ export class ShardLoop {
   /** Since when the leader of this term has reached too few voters. */
   #cutOff: { readonly term: number; readonly sinceMs: number } | null = null;
   #ordered: { readonly prefer: string } | null = null;
+  /** Whom the election of this term left out; null once somebody won it. */
+  #leftOut: { readonly node: string; readonly term: number } | null = null;
   #stop: StopReason | null = null;
   #invalid: string | null = null;
   /** The step that is running, unless it is an election. */
@@ -235,12 +236,16 @@ export class ShardLoop {
    * newest, so that it would be elected again and again.
    */
   #orderedElection(prefer: string): ElectAction {
-    const { record } = this;
-    const leader = record.leader?.node ?? null;
-    const { reachable } = voterReach(record, this.#observe());
-    const others = new Set([...reachable].filter((node) => node !== leader));
-    const moves = prefer !== leader && couldElect(record, others, leader);
+    const leader = this.record.leader?.node ?? null;
+    const moves = leader !== null && prefer !== leader && this.#couldLeaveOut(leader);
     return { kind: "elect", why: "Requested", exclude: moves ? leader : null };
+  }
+
+  /** True when those who are there besides this node are enough to elect one of themselves. */
+  #couldLeaveOut(node: string): boolean {
+    const { reachable } = voterReach(this.record, this.#observe());
+    const others = new Set([...reachable].filter((other) => other !== node));
+    return couldElect(this.record, others, node);
   }
 
   async #run(action: Action, signal: AbortSignal): Promise<void> {
@@ -312,6 +317,7 @@ export class ShardLoop {
     const prefer = this.#ordered?.prefer ?? null;
     this.#ordered = null;
     const term = this.record.term + 1;
+    const exclude = this.#takeExcluded(action.exclude, term);
     events.emit({ kind: "electionStarted", ...key, term, why: action.why });
     const failed = (message: string): false => {
       const durationMs = clock.monotonicMs() - beganMs;
@@ -321,7 +327,7 @@ export class ShardLoop {
     const { controller, unlink } = childAbort(signal);
     this.#electing = controller;
     try {
-      const request = this.#electionRequest(action, prefer);
+      const request = this.#electionRequest(exclude, prefer);
       const outcome = await runElection(this.context, request, controller.signal);
       if (outcome.kind === "failed") return failed(outcome.message);
       if (outcome.kind === "belowFloor") {
@@ -350,30 +356,25 @@ export class ShardLoop {
     this.#answeredThoughDown = outcome.leader;
     this.#confirmedSets = outcome.confirmedSets;
     this.#belowFloor = null;
+    this.#leftOut = null;
     const durationMs = clock.monotonicMs() - beganMs;
     events.emit({ kind: "electionCompleted", ...key, term, leader: outcome.leader, durationMs });
   }
 
-  #electionRequest(action: ElectAction, prefer: string | null): Parameters<typeof runElection>[1] {
-    const observed = this.#observe();
-    const { record } = this;
-    const gone = new Set<string>();
-    const committed: EntryId[] = [];
-    for (const seen of observed.nodes.values()) {
-      if (seen.reach === "down" || seen.reach === "silent") gone.add(seen.node);
-      const member = memberOn(record, seen.node);
-      const known = member?.role === "voter" && member.replicaUid === seen.replica?.replicaUid;
-      const commit = known ? seen.replica?.commit : undefined;
-      if (commit !== undefined && compareEntryIds(commit, record.commitFloor) > 0) {
-        committed.push(commit);
-      }
-    }
-    const choice = {
-      leaderships: this.#surroundings.leaderships(),
-      prefer,
-      exclude: action.exclude,
-    };
-    return { choice, committed, gone };
+  /**
+   * Whom the election of this term leaves out: whoever the plan names, and once more whom the
+   * failed one before it did, since that one would win now and be as unfit. Then it is open to all.
+   */
+  #takeExcluded(named: string | null, term: number): string | null {
+    const before = this.#leftOut;
+    this.#leftOut = named === null ? null : { node: named, term };
+    if (named !== null || before === null || before.term !== this.record.term) return named;
+    return this.#couldLeaveOut(before.node) ? before.node : null;
+  }
+
+  #electionRequest(exclude: string | null, prefer: string | null): ElectionRequest {
+    const choice = { leaderships: this.#surroundings.leaderships(), prefer, exclude };
+    return electionRequest(this.record, this.#observe(), choice);
   }
 
   #settle(): void {

@@ -3,7 +3,7 @@
  * harmless.
  */
 import { ProtocolError } from "../../sidecar/protocol/errors.ts";
-import type { ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
+import type { RemoveFollowerResponse, ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import { type FenceReply, newest, withAckedTerm, withRegressed } from "../core/election.ts";
 import { withJoint, withNext, withoutJoint, withoutMember, withoutNext } from "../core/ensemble.ts";
 import { withLearner, withPromoted, type MemberAction } from "../core/membership.ts";
@@ -63,6 +63,9 @@ export async function runStep(
       return {};
     case "demote":
       await keeper.save(withRegressed(keeper.record, step.node), signal);
+      return {};
+    case "tellDemoted":
+      await removeFollower(context, step.node, step.uid, signal);
       return {};
     case "attach":
     case "recover":
@@ -187,6 +190,22 @@ async function addFollower(
   );
 }
 
+/** Ends this uid at the leader: nothing it acknowledged counts any more (R4). */
+function removeFollower(
+  context: ShardContext,
+  node: string,
+  replicaUid: string,
+  signal: AbortSignal,
+): Promise<RemoveFollowerResponse> {
+  const { record } = context.keeper;
+  const leader = leaderOf(context, record);
+  return context.sidecars.removeFollower(
+    leader.to,
+    { ...termFields(record), targetUid: leader.uid, node, replicaUid },
+    ordinaryCall(context, signal),
+  );
+}
+
 /**
  * SAFETY 2.0, steps 2 and 3: the old uid dies at the leader, the record names the learner, then it
  * is enrolled.
@@ -197,18 +216,9 @@ async function recover(
   nowMs: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const { keeper, sidecars, policy } = context;
-  const leader = leaderOf(context, keeper.record);
-  const { lastAppended } = await sidecars.removeFollower(
-    leader.to,
-    {
-      ...termFields(keeper.record),
-      targetUid: leader.uid,
-      node: step.node,
-      replicaUid: step.oldUid === "" ? step.newUid : step.oldUid,
-    },
-    ordinaryCall(context, signal),
-  );
+  const { keeper, policy } = context;
+  const uid = step.oldUid === "" ? step.newUid : step.oldUid;
+  const { lastAppended } = await removeFollower(context, step.node, uid, signal);
   const target = lastAppended ?? { term: -1, offset: -1, crc: 0 };
   await keeper.save(withLearner(keeper.record, step, target, policy, nowMs), signal);
   await enrol(context, step.node, signal);
@@ -289,12 +299,7 @@ async function retire(
   const { record } = keeper;
   const member = memberOn(record, node);
   if (member === undefined) return {};
-  const leader = leaderOf(context, record);
-  await sidecars.removeFollower(
-    leader.to,
-    { ...termFields(record), targetUid: leader.uid, node, replicaUid: member.replicaUid },
-    ordinaryCall(context, signal),
-  );
+  await removeFollower(context, node, member.replicaUid, signal);
   await sidecars
     .deleteShard(
       endpointOf(context, node),

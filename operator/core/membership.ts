@@ -190,11 +190,12 @@ function planLearner(
     return { ...step, counted: member.reason === "RolledBack" && member.enrolTerm === undefined };
   }
   const fed = followerAt(leader, member);
-  if (replica.enrolledTerm < record.term || fed === undefined) {
+  // A call from before its vote was taken may have come late: AddFollower takes that vote again.
+  const counted = fed?.role === MemberRole.VOTER;
+  if (replica.enrolledTerm < record.term || fed === undefined || counted) {
     return { kind: "enrol", node: member.node, uid: member.replicaUid };
   }
-  const reached = fed.role === MemberRole.LEARNER && fed.reachedTarget;
-  return reached ? { kind: "promote", node: member.node, uid: member.replicaUid } : null;
+  return fed.reachedTarget ? { kind: "promote", node: member.node, uid: member.replicaUid } : null;
 }
 
 function recoverStep(

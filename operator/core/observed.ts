@@ -180,11 +180,19 @@ export function isCutOff(record: ShardRecord, observed: Pick<Observed, "nodes">)
 }
 
 /**
+ * True when the recorded leader has been cut off for so long that streams which only broke would be
+ * back: nothing is served until they are, or until another leads.
+ */
+export function isIsolated(record: ShardRecord, observed: Observed): boolean {
+  return observed.leaderCutOffMs >= CUT_OFF_MS && isCutOff(record, observed);
+}
+
+/**
  * True when a leader that is cut off is to be replaced: it holds everything acknowledged, so only
  * when the others could elect one of themselves without its promise (R16).
  */
 function isReplaceable(record: ShardRecord, observed: Observed, leader: string): boolean {
-  if (observed.leaderCutOffMs < CUT_OFF_MS || !isCutOff(record, observed)) return false;
+  if (!isIsolated(record, observed)) return false;
   const { reachable } = voterReach(record, observed);
   const others = new Set([...reachable].filter((node) => node !== leader));
   return couldElect(record, others, leader);

@@ -4,7 +4,7 @@
  * says.
  */
 import type { EntryId } from "../../sidecar/protocol/entry.ts";
-import type { ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
+import { MemberRole, type ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import { ServingStatus } from "../../sidecar/protocol/status.ts";
 import { planEnsemble, type EnsembleAction } from "./ensemble.ts";
 import type { RecoveryPolicy } from "./gates.ts";
@@ -17,6 +17,7 @@ import {
 } from "./membership.ts";
 import {
   currentReplica,
+  followerAt,
   isSuspect,
   judgeLeader,
   shardNodes,
@@ -53,6 +54,8 @@ export type Action =
   | { readonly kind: "raiseFloor"; readonly floor: EntryId }
   /** Save that a voter was set back, so that nobody counts on it (R3). */
   | { readonly kind: "demote"; readonly node: string; readonly uid: string }
+  /** RemoveFollower at the leader, which still counts a replica that has no vote by the record. */
+  | { readonly kind: "tellDemoted"; readonly node: string; readonly uid: string }
   /** Save which claims these voters' data is on, so that another one is noticed (R3). */
   | { readonly kind: "noteClaims"; readonly claims: readonly MemberClaims[] }
   | MemberAction
@@ -136,7 +139,12 @@ function planSteady(
 ): Plan {
   const members = planMembers(record, observed, leader, policy);
   const demotions = planDemotions(record, observed, leader);
-  const actions: Action[] = [...demotions, ...planFloor(record, leader), ...members.actions];
+  const actions: Action[] = [
+    ...demotions,
+    ...planTellDemoted(record, leader),
+    ...planFloor(record, leader),
+    ...members.actions,
+  ];
   const deferrals = [...members.deferrals];
   for (const action of planEnsemble(record, observed, leader)) {
     if (action.kind === "moveLeader") {
@@ -167,6 +175,18 @@ function planDemotions(
       (member) => member.replicaUid !== steady?.replicaUid && isSuspect(record, observed, member),
     )
     .map(({ node, replicaUid: uid }) => ({ kind: "demote", node, uid }));
+}
+
+/**
+ * What the leader commits with a replica that votes no more is on too few voters by the record, and
+ * may be given up with them (I5, I11). So it is told at once, and again while it shows such a vote:
+ * the rebuild, which tells it too, may wait for its gate.
+ */
+function planTellDemoted(record: ShardRecord, leader: ReplicaStatus): readonly Action[] {
+  return record.members
+    .filter((member) => member.role === "learner" && member.enrolTerm !== record.term)
+    .filter((member) => followerAt(leader, member)?.role === MemberRole.VOTER)
+    .map(({ node, replicaUid: uid }) => ({ kind: "tellDemoted", node, uid }));
 }
 
 /** Only while it votes and is here: then what it acknowledged is on these claims. */

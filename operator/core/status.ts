@@ -9,6 +9,7 @@ import {
   currentReplica,
   followerAt,
   isFed,
+  isIsolated,
   judgeLeader,
   learnerPhase,
   type Observed,
@@ -78,7 +79,7 @@ export interface ShardView extends ShardKey {
   readonly generation: number;
   readonly lossEpoch: number;
   readonly leader: string | null;
-  /** True when the leader has its barrier committed and serves. */
+  /** True when the leader has its barrier committed and serves, and reaches enough voters to. */
   readonly serving: boolean;
   readonly commitFloor: { readonly term: number; readonly offset: number };
   readonly ensemble: readonly string[];
@@ -95,6 +96,8 @@ export interface ShardView extends ShardKey {
 export function shardView(record: ShardRecord, observed: Observed, plan: Plan): ShardView {
   const judged = judgeLeader(record, observed);
   const leader = judged.state === "steady" ? judged.replica : null;
+  // Whether another may replace it or not: it answers no write, and no read that is confirmed.
+  const isolated = isIsolated(record, observed);
   const nodes = new Set([
     ...record.ensemble,
     ...(record.next?.ensemble ?? []),
@@ -108,11 +111,14 @@ export function shardView(record: ShardRecord, observed: Observed, plan: Plan): 
     generation: record.generation,
     lossEpoch: record.lossEpoch,
     leader: record.leader?.node ?? null,
-    serving: leader?.serving ?? false,
+    serving: leader?.serving === true && !isolated,
     commitFloor: record.commitFloor,
     ensemble: record.ensemble,
     replicas,
-    conditions: conditions(record, plan, leader, replicas),
+    conditions: [
+      available(record, plan, leader, isolated),
+      ...progressingAndDegraded(record, plan, replicas),
+    ],
     stop: plan.stop,
     initialized: record.initialized,
     changing: record.next !== undefined,
@@ -249,10 +255,9 @@ const UNSEEN: Pick<ObservedNode, "reach" | "replica"> = { reach: "unknown", repl
 const NO_PROGRESS = RecoveryProgress.fromPartial({});
 const NOTHING_SENT = { snapshotBytesDone: 0, snapshotBytesTotal: 0, lastError: "" };
 
-function conditions(
+function progressingAndDegraded(
   record: ShardRecord,
   plan: Plan,
-  leader: ReplicaStatus | null,
   replicas: readonly ReplicaView[],
 ): readonly Condition[] {
   const behind = replicas.filter((replica) => !replica.voting);
@@ -262,7 +267,6 @@ function conditions(
     return why === undefined ? node : `${node} (${why})`;
   });
   return [
-    available(record, plan, leader),
     {
       type: "Progressing",
       status: plan.actions.length > 0 || record.next !== undefined,
@@ -278,7 +282,12 @@ function conditions(
   ];
 }
 
-function available(record: ShardRecord, plan: Plan, leader: ReplicaStatus | null): Condition {
+function available(
+  record: ShardRecord,
+  plan: Plan,
+  leader: ReplicaStatus | null,
+  isolated: boolean,
+): Condition {
   if (plan.stop !== null) {
     return {
       type: "Available",
@@ -286,6 +295,12 @@ function available(record: ShardRecord, plan: Plan, leader: ReplicaStatus | null
       reason: plan.stop.reason,
       message: plan.stop.message,
     };
+  }
+  if (isolated) {
+    const message =
+      `${record.leader?.node ?? ""} leads term ${record.term} and reaches too few voters to commit ` +
+      "anything; see whether those that are not voting run, and whether it can reach them";
+    return { type: "Available", status: false, reason: "LeaderIsolated", message };
   }
   if (leader !== null) {
     const message = `${record.leader?.node ?? ""} leads term ${record.term}`;

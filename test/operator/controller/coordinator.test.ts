@@ -155,14 +155,28 @@ describe("Coordinator", () => {
   });
 
   it("keeps a leader that reaches no follower while the others could elect nobody", async () => {
-    await withCluster(NODES, async (cluster) => {
+    await withCluster(NODES, async (cluster, coordinator) => {
       await cluster.untilSteady();
       const old = cluster.leader() ?? "";
       const { term } = cluster.record;
       cluster.replica(old).cutOff = true;
-      cluster.kill(NODES.find((name) => name !== old) ?? "");
-      await cluster.clock.pass(20_000);
+      const away = NODES.find((name) => name !== old) ?? "";
+      cluster.kill(away);
+      const told = (): readonly unknown[] => {
+        const view = coordinator.views()[0];
+        const available = view?.conditions.find(({ type }) => type === "Available");
+        return [view?.leader, view?.serving, available?.status, available?.reason];
+      };
+      await cluster.clock.pass(3_000);
+      assert.deepEqual(told(), [old, true, true, "Led"], "streams may be back at once");
+      await cluster.clock.pass(17_000);
       assert.deepEqual([cluster.record.term, cluster.leader()], [term, old]);
+      assert.deepEqual(told(), [old, false, false, "LeaderIsolated"]);
+      // One of its streams is back.
+      cluster.replica(old).cutOff = false;
+      await cluster.clock.pass(1_000);
+      assert.deepEqual(told(), [old, true, true, "Led"]);
+      assert.equal(cluster.record.term, term);
     });
   });
 

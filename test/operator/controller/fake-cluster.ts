@@ -17,6 +17,7 @@ import {
   type StoredRecord,
 } from "../../../operator/controller/ports.ts";
 import type { CoordinatorEvent } from "../../../operator/core/events.ts";
+import type { ClaimUids } from "../../../operator/core/observed.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../../../operator/core/gates.ts";
 import { parseRecord, type ShardKey, type ShardRecord } from "../../../operator/core/record.ts";
 import {
@@ -39,6 +40,7 @@ export class FakeNode {
   up = true;
   frozen = false;
   volumeTerminating = false;
+  claims: ClaimUids | null = null;
   bootId = 1;
   replica: FakeReplica | null = null;
   /** Ends open streams. */
@@ -94,6 +96,8 @@ export class FakeCluster implements SidecarClient {
   readonly calls: string[] = [];
   /** Called before each call is carried out; may throw to fail it. */
   onCall: (name: string, node: string) => void = () => undefined;
+  /** For how long a call waits before it is carried out, past its deadline for instance. */
+  delayMs: (name: string, node: string) => number = () => 0;
   /** Called when a call was carried out; may throw to lose its answer. */
   onAnswer: (name: string, node: string) => void = () => undefined;
   isStopped = (node: string, _signal: AbortSignal): Promise<boolean> =>
@@ -127,6 +131,7 @@ export class FakeCluster implements SidecarClient {
       platform: {
         isStopped: (node, signal) => this.isStopped(node, signal),
         isVolumeTerminating: (node) => this.node(node).volumeTerminating,
+        claims: (node) => this.node(node).claims,
       },
       clock: this.clock,
       events: { emit: (event) => void this.events.push(event) },
@@ -249,8 +254,10 @@ export class FakeCluster implements SidecarClient {
       this.calls.push(`${name} ${to.node}`);
       this.onCall(name, to.node);
     }
-    await this.clock.sleep(1, call.signal);
     const until = this.clock.monotonicMs() + call.deadlineMs;
+    const delayMs = 1 + this.delayMs(name, to.node);
+    await this.clock.sleep(Math.min(delayMs, call.deadlineMs), call.signal);
+    if (delayMs > call.deadlineMs) throw new CallFailed(to.node, "deadline", true);
     // The process answers, its replica does not.
     const hangs = (): boolean => name !== "getInfo" && (node.replica?.stalledMs ?? 0) > 0;
     while (node.frozen || hangs()) {

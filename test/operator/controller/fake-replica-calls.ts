@@ -41,7 +41,9 @@ export function answerAddFollower(replica: FakeReplica, request: AddFollowerRequ
   asLeader(replica, request);
   const { member } = request;
   if (member === undefined) throw new ProtocolError("INVALID_ARGUMENT", "member");
-  if (replica.fed.get(member.node)?.uid !== member.replicaUid) replica.feed(member);
+  const before = replica.fed.get(member.node);
+  const demoted = before?.role === MemberRole.VOTER && member.role === MemberRole.LEARNER;
+  if (before?.uid !== member.replicaUid || demoted) replica.feed(member);
 }
 
 export function answerRemoveFollower(

@@ -197,3 +197,45 @@ describe("a voter whose vote was taken while another replica is being rebuilt", 
     }
   });
 });
+
+describe("a voter that is back on another claim with all that it had acknowledged", () => {
+  it("is not counted by its leader, though its rebuild is held back (I5, I11)", async () => {
+    const cluster = new FakeCluster(["a", "b", "c"]);
+    cluster.policy = { ...cluster.policy, mode: "Paused" };
+    for (const [name, node] of cluster.nodes) node.claims = { data: name, wal: name };
+    const coordinator = cluster.coordinator();
+    const running = coordinator.run();
+    const member = (name: string) => cluster.record.members.find(({ node }) => node === name);
+    try {
+      await cluster.untilSteady();
+      await cluster.clock.until("claims are noted", 5_000, () =>
+        cluster.record.members.every(({ pvcUids }) => pvcUids !== undefined),
+      );
+      const leader = cluster.replica(cluster.leader() ?? "");
+      const [away = "", victim = ""] = ["a", "b", "c"].filter((name) => name !== leader.node);
+      // The first call is lost: it is told again, for the leader goes on showing that vote.
+      let lost = false;
+      cluster.onCall = (name) => {
+        if (lost || name !== "removeFollower") return;
+        lost = true;
+        throw new CallFailed(leader.node, "refused", false);
+      };
+      cluster.node(victim).claims = { data: "cloned", wal: "cloned" };
+      await cluster.clock.pass(3_000);
+      assert.equal(member(victim)?.role, "learner");
+      assert.ok(!cluster.calls.includes(`enrol ${victim}`), "the gate is closed");
+      cluster.kill(away);
+      const { commit } = leader;
+      leader.log.push({ term: leader.term, value: "on one voter only" });
+      await cluster.clock.pass(3_000);
+      assert.equal(leader.commit, commit, "it was committed with a replica that has no vote");
+      cluster.start(away);
+      await cluster.clock.until("committed by two voters", 5_000, () => leader.commit > commit);
+      assert.equal(member(victim)?.role, "learner");
+    } finally {
+      await coordinator.close();
+      await running;
+      await cluster.close();
+    }
+  });
+});
