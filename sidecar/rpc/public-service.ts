@@ -8,34 +8,24 @@ import { ProtocolError } from "../protocol/errors.ts";
 import {
   type GetRequest,
   type GetResponse,
-  type ListRequest,
+  ListRequest,
   type ListResponse,
-  type RangeScanRequest,
+  RangeScanRequest,
   type RangeScanResponse,
-  type ReadRequest,
+  ReadRequest,
   type ReadResponse,
   type ShardAssignments,
   type ShardAssignmentsRequest,
-  WriteRequest,
   type WriteResponse,
 } from "../protocol/gen/oxia-client.ts";
 import { OxiaClientService } from "../protocol/service.ts";
-import { refuseMalformed } from "../protocol/strict-write-request.ts";
 import type { NodeRuntime, ReplicaHandle } from "../runtime/ports.ts";
 import { refuseUnsupported, refuseUnsupportedRead } from "../state/request-validation.ts";
 import type { Assignments } from "./assignments.ts";
+import { type DecodedRequest, decodeWrite, type RawWrite, strictly } from "./decoded-request.ts";
 import { drained, type HandlerContext, serverStream, unary } from "./handlers.ts";
 import { DEFAULT_NAMESPACE, ShardLookup } from "./shard-lookup.ts";
 import { handleWriteStream } from "./write-stream.ts";
-
-/** A write with the bytes it came as. */
-export interface RawWrite {
-  readonly request: WriteRequest;
-  /** The bytes of `request`: the log entry's content. */
-  readonly raw: Uint8Array;
-  /** Set when `raw` is no request that can be decoded; `request` is empty then. */
-  readonly malformed: ProtocolError | null;
-}
 
 /** What the service is made of. */
 export interface PublicServiceOptions {
@@ -46,32 +36,18 @@ export interface PublicServiceOptions {
   readonly stopping: AbortSignal;
 }
 
-/** The definition to serve: as Oxia's, with writes decoded beside their raw bytes. */
+/** The definition to serve: as Oxia's, with requests decoded strictly, writes beside their bytes. */
 export const PublicServiceDefinition = {
   ...OxiaClientService,
   write: { ...OxiaClientService.write, requestDeserialize: decodeWrite },
   writeStream: { ...OxiaClientService.writeStream, requestDeserialize: decodeWrite },
+  read: { ...OxiaClientService.read, requestDeserialize: strictly(ReadRequest, "read") },
+  list: { ...OxiaClientService.list, requestDeserialize: strictly(ListRequest, "range") },
+  rangeScan: {
+    ...OxiaClientService.rangeScan,
+    requestDeserialize: strictly(RangeScanRequest, "range"),
+  },
 };
-
-function decodeWrite(bytes: Buffer): RawWrite {
-  const malformed = refuseMalformed(bytes);
-  if (malformed !== null) return { request: WriteRequest.create(), raw: bytes, malformed };
-  try {
-    return { request: WriteRequest.decode(bytes), raw: bytes, malformed };
-  } catch (error) {
-    return { request: WriteRequest.create(), raw: bytes, malformed: undecodable(error) };
-  }
-}
-
-/** A number is too big: the decoder does not say which. */
-function undecodable(error: unknown): ProtocolError {
-  const found = error instanceof Error ? error.message : String(error);
-  return new ProtocolError(
-    "INVALID_ARGUMENT",
-    `request cannot be decoded: ${found}; allowed: numbers within -(2^53 - 1) to 2^53 - 1`,
-    { field: "request", value: found, allowed: "numbers within -(2^53 - 1) to 2^53 - 1" },
-  );
-}
 
 /** Handlers of {@link PublicServiceDefinition}. */
 export function publicService(options: PublicServiceOptions): PublicHandlers {
@@ -88,8 +64,8 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
     write: unary<RawWrite, WriteResponse>(context, "Write", (write, _signal, metadata) =>
       redirecting(lookup, write.request.shard, () => {
         // First of all: such a request has no shard.
-        if (write.malformed !== null) throw write.malformed;
-        const replica = lookup.find(write.request.shard, metadata);
+        const { shard } = wellFormed(write);
+        const replica = lookup.find(shard, metadata);
         checkWrite(write);
         return replica.write(write.request, write.raw);
       }),
@@ -100,36 +76,39 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
       check: checkWrite,
       stopping: options.stopping,
     }),
-    read: serverStream<ReadRequest, ReadResponse>(context, "Read", (call, signal) =>
-      redirecting(lookup, call.request.shard, async () => {
-        const replica = find(call.request.shard, call);
-        for (const get of call.request.gets) checkRead(get);
+    read: serverStream<DecodedRequest<ReadRequest>, ReadResponse>(context, "Read", (call, signal) =>
+      redirecting(lookup, call.request.request.shard, async () => {
+        const { shard, gets } = wellFormed(call.request);
+        const replica = find(shard, call);
+        for (const get of gets) checkRead(get);
         await replica.readBarrier(signal);
-        await writePages(call, readPages(replica, call.request.gets));
+        await writePages(call, readPages(replica, gets));
       }),
     ),
-    list: serverStream<ListRequest, ListResponse>(context, "List", (call, signal) =>
-      redirecting(lookup, call.request.shard, async () => {
-        const replica = find(call.request.shard, call);
-        checkRead(call.request);
+    list: serverStream<DecodedRequest<ListRequest>, ListResponse>(context, "List", (call, signal) =>
+      redirecting(lookup, call.request.request.shard, async () => {
+        const request = wellFormed(call.request);
+        const replica = find(request.shard, call);
+        checkRead(request);
         await replica.readBarrier(signal);
         await writePages(
           call,
-          mapPages(replica.list(call.request), (keys) => ({ keys })),
+          mapPages(replica.list(request), (keys) => ({ keys })),
         );
       }),
     ),
-    rangeScan: serverStream<RangeScanRequest, RangeScanResponse>(
+    rangeScan: serverStream<DecodedRequest<RangeScanRequest>, RangeScanResponse>(
       context,
       "RangeScan",
       (call, signal) =>
-        redirecting(lookup, call.request.shard, async () => {
-          const replica = find(call.request.shard, call);
-          checkRead(call.request);
+        redirecting(lookup, call.request.request.shard, async () => {
+          const request = wellFormed(call.request);
+          const replica = find(request.shard, call);
+          checkRead(request);
           await replica.readBarrier(signal);
           await writePages(
             call,
-            mapPages(replica.scan(call.request), (records) => ({ records })),
+            mapPages(replica.scan(request), (records) => ({ records })),
           );
         }),
     ),
@@ -173,6 +152,11 @@ async function redirecting<T>(
 function checkWrite(write: RawWrite): void {
   const refusal = write.malformed ?? refuseUnsupported(write.request, write.raw.byteLength);
   if (refusal !== null) throw refusal;
+}
+
+function wellFormed<T>({ request, malformed }: DecodedRequest<T>): T {
+  if (malformed !== null) throw malformed;
+  return request;
 }
 
 function checkRead(request: GetRequest | ListRequest | RangeScanRequest): void {

@@ -8,8 +8,8 @@ import { LIMITS } from "../limits.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { WriteResponse } from "../protocol/gen/oxia-client.ts";
 import type { ReplicaHandle } from "../runtime/ports.ts";
+import type { RawWrite } from "./decoded-request.ts";
 import { type HandlerContext, measure, metadataInteger, metadataText } from "./handlers.ts";
-import type { RawWrite } from "./public-service.ts";
 import { DEFAULT_NAMESPACE, type ShardLookup } from "./shard-lookup.ts";
 import { serviceErrorOf } from "./status-map.ts";
 

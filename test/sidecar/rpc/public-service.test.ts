@@ -325,6 +325,23 @@ describe("Public API", () => {
     await callUnary(client, Api.write, put("a"));
   });
 
+  it("refuses a read whose bytes are no whole message or no text, by name", async () => {
+    const { public: client } = await open();
+    const cases = [
+      [Api.read, [8, 0, 18, 3, 10, 1, 0xff], /^gets.key has text that is not UTF-8 .hex ff/],
+      [Api.read, [8, 0, 18, 2, 10, 1], /^gets has field 1 without an end/],
+      [Api.list, [8, 0, 18, 1, 0xfe], /^request.start_inclusive has text that is not UTF-8/],
+      [Api.rangeScan, [8, 0, 26, 1, 0xfe], /^request.end_exclusive has text that is not UTF-8/],
+      [Api.list, [8, ...NUMBER_ABOVE], /^request cannot be decoded: .*2\^53/],
+    ] as const;
+    for (const [api, bytes, text] of cases) {
+      const method = { ...api, requestSerialize: () => Buffer.from(bytes) };
+      const error = await failure(collect<unknown, unknown>(client, method as never, {}));
+      assert.equal(error.code, Code.INVALID_ARGUMENT);
+      assert.match(error.details, text);
+    }
+  });
+
   it("refuses a request whose bytes are no whole message, by name, and serves on", async () => {
     let writes = 0;
     const { public: client } = await open({
@@ -341,6 +358,7 @@ describe("Public API", () => {
       [Buffer.from([0x0f, 0xff, 0xff]), /^request has tag 15 of wire type 7 at byte 0/],
       [Buffer.concat([whole, Buffer.from([0, 10, 0])]), /^request has tag 0 at byte/],
       [Buffer.from([0, 0, 18, 2, 10, 0]), /^request has tag 0 at byte 0/],
+      [Buffer.from([8, 0, 18, 3, 10, 1, 0xff]), /^puts.key has text that is not UTF-8 .hex ff/],
       [whole.subarray(0, -1), /^request has field 2 without an end/],
       [Buffer.concat(Array(10_001).fill(whole.subarray(2))), /^request has more than 10000 op/],
       [big, /^request cannot be decoded: .*2\^53/],

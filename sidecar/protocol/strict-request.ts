@@ -1,16 +1,20 @@
 /**
- * A strict look at the bytes of a WriteRequest, before they are decoded. The generated decoder
- * stops without a word at tag 0 or an end of a group, and lets a nested message run past its own
- * end; what it makes of such bytes depends on where they stand. Bytes become a log entry as they
- * are (D1), so they must mean one thing only.
+ * A strict look at the bytes of a client's request, before they are decoded. The generated decoder
+ * stops without a word at tag 0 or an end of a group, lets a nested message run past its own end,
+ * and makes one and the same character of all bytes that are no UTF-8, so that several keys become
+ * one. What a write's bytes are made into depends on where they stand, too; they become a log entry
+ * as they are (D1), so they must mean one thing only.
  */
+import { isUtf8 } from "node:buffer";
 import { LIMITS } from "../limits.ts";
 import { ProtocolError } from "./errors.ts";
 
-/** A message type: its name where it is used, and the messages within it by field number. */
+/** A message type: its name where it is used, and by field number what needs a look within it. */
 interface MessageShape {
   readonly name: string;
   readonly nested: readonly (MessageShape | undefined)[];
+  /** Names of the fields that are text. */
+  readonly texts: readonly (string | undefined)[];
 }
 
 /** What is wrong with some bytes, and where. */
@@ -32,27 +36,48 @@ const TAG_MIN = 8;
 const VARINT32_BYTES_MAX = 5;
 const VARINT64_BYTES_MAX = 10;
 const UINT32_MAX = 0xffff_ffff;
+const SHORT_TEXT_BYTES = 128;
+/** Of text in an error. */
+const SHOWN_BYTES = 32;
 
-const INDEX: MessageShape = { name: "secondary_indexes", nested: [] };
-const PUT: MessageShape = { name: "puts", nested: withField(8, INDEX) };
-const DELETE: MessageShape = { name: "deletes", nested: [] };
-const DELETE_RANGE: MessageShape = { name: "delete_ranges", nested: [] };
-const WRITE_REQUEST: MessageShape = {
-  name: "request",
-  nested: [...withField(2, PUT), DELETE, DELETE_RANGE],
+const INDEX = shape("secondary_indexes", { 1: "index_name", 2: "secondary_key" });
+const PUT_TEXTS = { 1: "key", 5: "client_identity", 6: "partition_key" };
+const PUT = shape("puts", PUT_TEXTS, { 8: INDEX });
+const DELETE = shape("deletes", { 1: "key", 3: "partition_key" });
+const DELETE_RANGE = shape("delete_ranges", { 1: "start_inclusive", 2: "end_exclusive" });
+const GET = shape("gets", { 1: "key", 4: "secondary_index_name" });
+const RANGE_TEXTS = { 2: "start_inclusive", 3: "end_exclusive", 4: "secondary_index_name" };
+
+/** The requests whose bytes are looked at. */
+const REQUESTS = {
+  write: shape("request", {}, { 2: PUT, 3: DELETE, 4: DELETE_RANGE }),
+  read: shape("request", {}, { 2: GET }),
+  range: shape("request", RANGE_TEXTS),
 };
 
-function withField(field: number, shape: MessageShape): readonly (MessageShape | undefined)[] {
-  return Array.from({ length: field + 1 }, (_, number) => (number === field ? shape : undefined));
+function shape(
+  name: string,
+  texts: Readonly<Record<number, string>>,
+  nested: Readonly<Record<number, MessageShape>> = {},
+): MessageShape {
+  return { name, texts: byField(texts), nested: byField(nested) };
+}
+
+function byField<T>(fields: Readonly<Record<number, T>>): readonly (T | undefined)[] {
+  const length = Math.max(-1, ...Object.keys(fields).map(Number)) + 1;
+  return Array.from({ length }, (_, number) => fields[number]);
 }
 
 /**
  * Null when `bytes` are whole fields to the last byte, of wire types that fields of proto3 have,
- * and so are the messages within, and those are not too many; else the refusal, which names the
- * message and the place.
+ * with text that is UTF-8, and so are the messages within, and those are not too many; else the
+ * refusal, which names the message and the place. `range` is List and RangeScan.
  */
-export function refuseMalformed(bytes: Uint8Array): ProtocolError | null {
-  const fault = scan(bytes, 0, bytes.length, WRITE_REQUEST);
+export function refuseMalformed(
+  bytes: Uint8Array,
+  request: keyof typeof REQUESTS,
+): ProtocolError | null {
+  const fault = scan(bytes, 0, bytes.length, REQUESTS[request]);
   if (fault === null) return null;
   const { field, found, allowed } = fault;
   return new ProtocolError(
@@ -85,8 +110,13 @@ function scan(bytes: Uint8Array, from: number, end: number, shape: MessageShape)
         const length = varint32(bytes, position, end);
         const content = varintEnd;
         position = length < 0 ? end + 1 : content + length;
+        if (position > end) break;
+        const text = shape.texts[tag >>> 3];
+        if (text !== undefined && !isText(bytes, content, position)) {
+          return notText(`${shape.name}.${text}`, bytes.subarray(content, position), start);
+        }
         const inner = shape.nested[tag >>> 3];
-        if (inner === undefined || position > end) break;
+        if (inner === undefined) break;
         operations += 1;
         if (operations > LIMITS.writeOperationsMax) return tooMany(shape, start);
         const within = scan(bytes, content, position, inner);
@@ -108,6 +138,22 @@ function fault({ name }: MessageShape, at: number, found: string): Fault {
 function tooMany({ name }: MessageShape, at: number): Fault {
   const max = LIMITS.writeOperationsMax;
   return { field: name, at, found: `more than ${max} operations`, allowed: `at most ${max}` };
+}
+
+/** Most text is short and ASCII, which is quicker seen here than by a call of Node's. */
+function isText(bytes: Uint8Array, from: number, end: number): boolean {
+  if (end - from <= SHORT_TEXT_BYTES) {
+    let position = from;
+    while (position < end && (bytes[position] ?? 0) < 128) position++;
+    if (position === end) return true;
+  }
+  return isUtf8(bytes.subarray(from, end));
+}
+
+function notText(field: string, text: Uint8Array, at: number): Fault {
+  const shown = Buffer.from(text.subarray(0, SHOWN_BYTES)).toString("hex");
+  const more = text.length > SHOWN_BYTES ? "..." : "";
+  return { field, at, found: `text that is not UTF-8 (hex ${shown}${more})`, allowed: "UTF-8" };
 }
 
 /** Where the varint that {@link varint32} read last ends. */
