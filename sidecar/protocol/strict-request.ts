@@ -15,6 +15,8 @@ interface MessageShape {
   readonly nested: readonly (MessageShape | undefined)[];
   /** Names of the fields that are text. */
   readonly texts: readonly (string | undefined)[];
+  /** The field of packed varints; 0 when there is none. */
+  readonly packed: number;
 }
 
 /** What is wrong with some bytes, and where. */
@@ -42,7 +44,7 @@ const SHOWN_BYTES = 32;
 
 const INDEX = shape("secondary_indexes", { 1: "index_name", 2: "secondary_key" });
 const PUT_TEXTS = { 1: "key", 5: "client_identity", 6: "partition_key" };
-const PUT = shape("puts", PUT_TEXTS, { 8: INDEX });
+const PUT = { ...shape("puts", PUT_TEXTS, { 8: INDEX }), packed: 7 };
 const DELETE = shape("deletes", { 1: "key", 3: "partition_key" });
 const DELETE_RANGE = shape("delete_ranges", { 1: "start_inclusive", 2: "end_exclusive" });
 const GET = shape("gets", { 1: "key", 4: "secondary_index_name" });
@@ -60,7 +62,7 @@ function shape(
   texts: Readonly<Record<number, string>>,
   nested: Readonly<Record<number, MessageShape>> = {},
 ): MessageShape {
-  return { name, texts: byField(texts), nested: byField(nested) };
+  return { name, texts: byField(texts), nested: byField(nested), packed: 0 };
 }
 
 function byField<T>(fields: Readonly<Record<number, T>>): readonly (T | undefined)[] {
@@ -115,6 +117,9 @@ function scan(bytes: Uint8Array, from: number, end: number, shape: MessageShape)
         if (text !== undefined && !isText(bytes, content, position)) {
           return notText(`${shape.name}.${text}`, bytes.subarray(content, position), start);
         }
+        // The decoder reads on behind the field when the last number does not end within.
+        const open = tag >>> 3 === shape.packed && (bytes[position - 1] ?? 0) >= 128;
+        if (open && length > 0) return fault(shape, start, "packed numbers without an end");
         const inner = shape.nested[tag >>> 3];
         if (inner === undefined) break;
         operations += 1;

@@ -112,6 +112,7 @@ describe("strict requests", () => {
       [[18, 1, 7], "puts", /tag 7 at byte 2/],
       [[18, 2, 10, 1], "puts", /field 1 without an end at byte 2/],
       [[18, 4, 66, 2, 0, 0], "secondary_indexes", /tag 0 at byte 4/],
+      [[18, 6, 58, 2, 1, 0x80, 72, 1], "puts", /packed numbers without an end at byte 2/],
       [[26, 2, 16, 0x80], "deletes", /field 2 without an end at byte 2/],
       [[34, 1, 0x80], "delete_ranges", /no whole tag at byte 2/],
       [[0x80, 0], "request", /tag 0 at byte 0/],
