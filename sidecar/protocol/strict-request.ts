@@ -15,6 +15,9 @@ interface MessageShape {
   readonly nested: readonly (MessageShape | undefined)[];
   /** Names of the fields that are text. */
   readonly texts: readonly (string | undefined)[];
+  /** The bound of the messages within it, and what they are called together. */
+  readonly nestedMax: number;
+  readonly counted: string;
   /** The field of packed varints; 0 when there is none. */
   readonly packed: number;
 }
@@ -53,7 +56,7 @@ const RANGE_TEXTS = { 2: "start_inclusive", 3: "end_exclusive", 4: "secondary_in
 /** The requests whose bytes are looked at. */
 const REQUESTS = {
   write: shape("request", {}, { 2: PUT, 3: DELETE, 4: DELETE_RANGE }),
-  read: shape("request", {}, { 2: GET }),
+  read: { ...shape("request", {}, { 2: GET }), nestedMax: LIMITS.readGetsMax, counted: "gets" },
   range: shape("request", RANGE_TEXTS),
 };
 
@@ -62,7 +65,8 @@ function shape(
   texts: Readonly<Record<number, string>>,
   nested: Readonly<Record<number, MessageShape>> = {},
 ): MessageShape {
-  return { name, texts: byField(texts), nested: byField(nested), packed: 0 };
+  const bound = { nestedMax: LIMITS.writeOperationsMax, counted: "operations" };
+  return { name, texts: byField(texts), nested: byField(nested), packed: 0, ...bound };
 }
 
 function byField<T>(fields: Readonly<Record<number, T>>): readonly (T | undefined)[] {
@@ -123,7 +127,7 @@ function scan(bytes: Uint8Array, from: number, end: number, shape: MessageShape)
         const inner = shape.nested[tag >>> 3];
         if (inner === undefined) break;
         operations += 1;
-        if (operations > LIMITS.writeOperationsMax) return tooMany(shape, start);
+        if (operations > shape.nestedMax) return tooMany(shape, start);
         const within = scan(bytes, content, position, inner);
         if (within !== null) return within;
         break;
@@ -140,9 +144,8 @@ function fault({ name }: MessageShape, at: number, found: string): Fault {
   return { field: name, at, found, allowed: WHOLE_FIELDS };
 }
 
-function tooMany({ name }: MessageShape, at: number): Fault {
-  const max = LIMITS.writeOperationsMax;
-  return { field: name, at, found: `more than ${max} operations`, allowed: `at most ${max}` };
+function tooMany({ name, nestedMax: max, counted }: MessageShape, at: number): Fault {
+  return { field: name, at, found: `more than ${max} ${counted}`, allowed: `at most ${max}` };
 }
 
 /** Most text is short and ASCII, which is quicker seen here than by a call of Node's. */

@@ -3,6 +3,7 @@
  * raw bytes become the log entry. What is not built yet is refused by name, never half done.
  */
 import type { Metadata, ServerWritableStream } from "@grpc/grpc-js";
+import type { Clock } from "../lib/ports/clock.ts";
 import { LIMITS } from "../limits.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import {
@@ -82,7 +83,7 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
         const replica = find(shard, call);
         for (const get of gets) checkRead(get);
         await replica.readBarrier(signal);
-        await writePages(call, readPages(replica, gets));
+        await writePages(context.clock, call, readPages(replica, gets));
       }),
     ),
     list: serverStream<DecodedRequest<ListRequest>, ListResponse>(context, "List", (call, signal) =>
@@ -92,6 +93,7 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
         checkRead(request);
         await replica.readBarrier(signal);
         await writePages(
+          context.clock,
           call,
           mapPages(replica.list(request), (keys) => ({ keys })),
         );
@@ -107,6 +109,7 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
           checkRead(request);
           await replica.readBarrier(signal);
           await writePages(
+            context.clock,
             call,
             mapPages(replica.scan(request), (records) => ({ records })),
           );
@@ -170,7 +173,8 @@ function* readPages(replica: ReplicaHandle, gets: readonly GetRequest[]): Genera
   for (const get of gets) {
     const response = replica.get(get);
     const size = response.value?.byteLength ?? 0;
-    if (page.length > 0 && bytes + size > LIMITS.readBytesPerMessageMax) {
+    const fits = bytes + size <= LIMITS.readBytesPerMessageMax;
+    if (page.length > 0 && (!fits || page.length >= LIMITS.listKeysPerMessageMax)) {
       yield { gets: page };
       page = [];
       bytes = 0;
@@ -186,19 +190,24 @@ function* mapPages<In, Out>(pages: Iterable<In>, map: (page: In) => Out): Genera
 }
 
 /**
- * Writes each page when the one before has left, so that a slow reader holds two pages and no more.
+ * Writes each page when the one before has left, so that a slow reader holds two pages and no more;
+ * making one keeps others waiting, so they have a turn after each but the first: most calls have one.
  */
 async function writePages<Page>(
+  clock: Clock,
   call: ServerWritableStream<unknown, Page>,
   pages: Iterable<Page>,
 ): Promise<void> {
   let sent: Promise<void> = Promise.resolve();
+  let first = true;
   for (const page of pages) {
     // Returning early ends the iteration, which releases the replica's read view.
     if (call.cancelled) return;
     const before = sent;
     sent = written(call, page);
     await before;
+    if (!first) await clock.yield();
+    first = false;
   }
 }
 

@@ -11,6 +11,7 @@ import {
   ListRequest,
   RangeScanRequest,
   ReadRequest,
+  type ReadResponse,
   ShardAssignments,
   WriteRequest,
   WriteResponse,
@@ -290,6 +291,32 @@ describe("Public API", () => {
       const bytes = page.gets.reduce((sum, get) => sum + (get.value?.byteLength ?? 0), 0);
       assert.ok(bytes <= LIMITS.readBytesPerMessageMax);
     }
+  });
+
+  it("answers many gets in pages, with turns for others between, and bounds their number", async () => {
+    const turns: number[] = [];
+    let reads = 0;
+    const { public: client } = await open({
+      get: () => {
+        // Runs when the pages before it let go of the event loop.
+        if (reads++ === 0) setImmediate(() => turns.push(reads));
+        return GetResponse.create({});
+      },
+    });
+    const read = (count: number): Promise<readonly ReadResponse[]> => {
+      const gets = Array.from({ length: count }, () => GetRequest.create({ key: "k" }));
+      return collect(client, Api.read, ReadRequest.create({ shard: 0, gets }));
+    };
+    const pages = await read(LIMITS.readGetsMax);
+    assert.deepEqual(
+      pages.map(({ gets }) => gets.length),
+      Array(LIMITS.readGetsMax / 1_000).fill(1_000),
+    );
+    assert.ok((turns[0] ?? Infinity) <= 2_001, `others waited for ${turns[0]} gets`);
+    const error = await failure(read(LIMITS.readGetsMax + 1));
+    assert.equal(error.code, Code.INVALID_ARGUMENT);
+    assert.match(error.details, /^request has more than 10000 gets .*allowed: at most 10000/);
+    assert.equal(reads, LIMITS.readGetsMax);
   });
 
   it("lists more keys than fit into a message", async () => {
