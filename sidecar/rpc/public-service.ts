@@ -191,7 +191,8 @@ function* mapPages<In, Out>(pages: Iterable<In>, map: (page: In) => Out): Genera
 
 /**
  * Writes each page when the one before has left, so that a slow reader holds two pages and no more;
- * making one keeps others waiting, so they have a turn after each but the first: most calls have one.
+ * making one keeps others waiting, so they have a turn after each but the first, which most calls
+ * have alone.
  */
 async function writePages<Page>(
   clock: Clock,
