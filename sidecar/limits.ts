@@ -7,6 +7,8 @@ export const LIMITS = Object.freeze({
   valueBytesMax: 1024 * 1024 * 4 - 64 * 1024,
   /** Longest key. */
   keyBytesMax: 1024,
+  /** Longest client identity of a put; each read of the record carries it. */
+  clientIdentityBytesMax: 1024,
   /** Largest message of any RPC, both directions. */
   messageBytesMax: 8 * 1024 * 1024,
   /** Largest log entry (one WriteRequest). */

@@ -21,6 +21,7 @@ import {
 } from "../protocol/gen/oxia-client.ts";
 import { OxiaClientService } from "../protocol/service.ts";
 import type { NodeRuntime, ReplicaHandle } from "../runtime/ports.ts";
+import { messageBytesOf } from "../state/read-request.ts";
 import { refuseUnsupported, refuseUnsupportedRead } from "../state/request-validation.ts";
 import type { Assignments } from "./assignments.ts";
 import { type DecodedRequest, decodeWrite, type RawWrite, strictly } from "./decoded-request.ts";
@@ -172,7 +173,7 @@ function* readPages(replica: ReplicaHandle, gets: readonly GetRequest[]): Genera
   let bytes = 0;
   for (const get of gets) {
     const response = replica.get(get);
-    const size = response.value?.byteLength ?? 0;
+    const size = messageBytesOf(response);
     const fits = bytes + size <= LIMITS.readBytesPerMessageMax;
     if (page.length > 0 && (!fits || page.length >= LIMITS.listKeysPerMessageMax)) {
       yield { gets: page };

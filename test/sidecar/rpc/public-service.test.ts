@@ -293,6 +293,18 @@ describe("Public API", () => {
     }
   });
 
+  it("counts client identities too, so that each message of a read can be sent", async () => {
+    const version = { versionId: 1, clientIdentity: "i".repeat(60 * 1024) };
+    const answer = GetResponse.fromPartial({ version, value: Buffer.from("1") });
+    const { public: client } = await open({ get: () => answer });
+    const gets = Array.from({ length: 200 }, () => GetRequest.create({ key: "k" }));
+    const pages = await collect(client, Api.read, ReadRequest.create({ shard: 0, gets }));
+    assert.equal(pages.flatMap((page) => page.gets).length, 200);
+    for (const page of pages) {
+      assert.ok(Api.read.responseSerialize(page).length <= LIMITS.readBytesPerMessageMax);
+    }
+  });
+
   it("answers many gets in pages, with turns for others between, and bounds their number", async () => {
     const turns: number[] = [];
     let reads = 0;
