@@ -3,12 +3,9 @@
  * raw bytes become the log entry. What is not built yet is refused by name, never half done.
  */
 import type { Metadata, ServerWritableStream } from "@grpc/grpc-js";
-import type { Clock } from "../lib/ports/clock.ts";
-import { LIMITS } from "../limits.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import {
   type GetRequest,
-  type GetResponse,
   ListRequest,
   type ListResponse,
   RangeScanRequest,
@@ -21,11 +18,11 @@ import {
 } from "../protocol/gen/oxia-client.ts";
 import { OxiaClientService } from "../protocol/service.ts";
 import type { NodeRuntime, ReplicaHandle } from "../runtime/ports.ts";
-import { messageBytesOf } from "../state/read-request.ts";
 import { refuseUnsupported, refuseUnsupportedRead } from "../state/request-validation.ts";
 import type { Assignments } from "./assignments.ts";
 import { type DecodedRequest, decodeWrite, type RawWrite, strictly } from "./decoded-request.ts";
 import { drained, type HandlerContext, serverStream, unary } from "./handlers.ts";
+import { mapPages, readPages, writePages, writeView } from "./read-pages.ts";
 import { DEFAULT_NAMESPACE, ShardLookup } from "./shard-lookup.ts";
 import { handleWriteStream } from "./write-stream.ts";
 
@@ -84,7 +81,7 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
         const replica = find(shard, call);
         for (const get of gets) checkRead(get);
         await replica.readBarrier(signal);
-        await writePages(context.clock, call, readPages(replica, gets));
+        await writePages(call, readPages(replica, gets), context.clock);
       }),
     ),
     list: serverStream<DecodedRequest<ListRequest>, ListResponse>(context, "List", (call, signal) =>
@@ -93,10 +90,10 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
         const replica = find(request.shard, call);
         checkRead(request);
         await replica.readBarrier(signal);
-        await writePages(
-          context.clock,
+        await writeView(
           call,
           mapPages(replica.list(request), (keys) => ({ keys })),
+          context.clock,
         );
       }),
     ),
@@ -109,10 +106,10 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
           const replica = find(request.shard, call);
           checkRead(request);
           await replica.readBarrier(signal);
-          await writePages(
-            context.clock,
+          await writeView(
             call,
             mapPages(replica.scan(request), (records) => ({ records })),
+            context.clock,
           );
         }),
     ),
@@ -166,63 +163,6 @@ function wellFormed<T>({ request, malformed }: DecodedRequest<T>): T {
 function checkRead(request: GetRequest | ListRequest | RangeScanRequest): void {
   const refusal = refuseUnsupportedRead(request);
   if (refusal !== null) throw refusal;
-}
-
-function* readPages(replica: ReplicaHandle, gets: readonly GetRequest[]): Generator<ReadResponse> {
-  let page: GetResponse[] = [];
-  let bytes = 0;
-  for (const get of gets) {
-    const response = replica.get(get);
-    const size = messageBytesOf(response);
-    const fits = bytes + size <= LIMITS.readBytesPerMessageMax;
-    if (page.length > 0 && (!fits || page.length >= LIMITS.listKeysPerMessageMax)) {
-      yield { gets: page };
-      page = [];
-      bytes = 0;
-    }
-    page.push(response);
-    bytes += size;
-  }
-  if (page.length > 0) yield { gets: page };
-}
-
-function* mapPages<In, Out>(pages: Iterable<In>, map: (page: In) => Out): Generator<Out> {
-  for (const page of pages) yield map(page);
-}
-
-/**
- * Writes each page when the one before has left, so that a slow reader holds two pages and no more;
- * making one keeps others waiting, so they have a turn after each but the first, which most calls
- * have alone.
- */
-async function writePages<Page>(
-  clock: Clock,
-  call: ServerWritableStream<unknown, Page>,
-  pages: Iterable<Page>,
-): Promise<void> {
-  let sent: Promise<void> = Promise.resolve();
-  let first = true;
-  for (const page of pages) {
-    // Returning early ends the iteration, which releases the replica's read view.
-    if (call.cancelled) return;
-    const before = sent;
-    sent = written(call, page);
-    await before;
-    if (!first) await clock.yield();
-    first = false;
-  }
-}
-
-/** Resolves when the page was handed to the connection, or nobody reads the call any more. */
-function written<Page>(call: ServerWritableStream<unknown, Page>, page: Page): Promise<void> {
-  return new Promise((resolve) => {
-    const settle = (): void => {
-      call.removeListener("cancelled", settle);
-      resolve();
-    };
-    call.on("cancelled", settle);
-    call.write(page, settle);
-  });
 }
 
 /** Streams a namespace's assignments until the caller goes; a slow caller skips to the latest. */
