@@ -14,20 +14,25 @@ import { VERSION_OVERRIDE_MAX } from "./version-counter.ts";
 const SHOWN_CHARACTERS = 64;
 
 function unimplemented(field: string, value: string): ProtocolError {
+  const shown = cut(value);
   return new ProtocolError(
     "UNIMPLEMENTED",
-    `${field} is set to ${value}, which this version does not serve; it must be absent`,
-    { field, value, allowed: "absent" },
+    `${field} is set to ${shown}, which this version does not serve; it must be absent`,
+    { field, value: shown, allowed: "absent" },
   );
 }
 
 function outOfRange(field: string, value: string, allowed: string): ProtocolError {
-  const shown = value.length > SHOWN_CHARACTERS ? `${value.slice(0, SHOWN_CHARACTERS)}...` : value;
+  const shown = cut(value);
   return new ProtocolError("INVALID_ARGUMENT", `${field} is ${shown}; allowed is ${allowed}`, {
     field,
     value: shown,
     allowed,
   });
+}
+
+function cut(value: string): string {
+  return value.length > SHOWN_CHARACTERS ? `${value.slice(0, SHOWN_CHARACTERS)}...` : value;
 }
 
 function keyError(field: string, key: string): ProtocolError | null {

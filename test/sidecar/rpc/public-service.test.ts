@@ -185,6 +185,20 @@ describe("Public API", () => {
     }
   });
 
+  it("cuts what a client made long in the refusal of it", async () => {
+    const { public: client } = await open();
+    const request = ListRequest.create({ shard: 0, secondaryIndexName: "i".repeat(1_000_000) });
+    const index = await failure(collect(client, Api.list, request));
+    assert.equal(index.code, Code.UNIMPLEMENTED);
+    assert.match(index.details, /^secondary_index_name is set to i{64}\.\.\., /);
+    harness.servers.assignments.update(assignmentsOf(LEADER));
+    const namespace = "n".repeat(1_000_000);
+    const space = await failure(collect(client, Api.getShardAssignments, { namespace }));
+    assert.equal(space.code, Code.NOT_FOUND);
+    const detail = decodeErrorDetail(space.metadata.get(DETAILS_KEY)[0] as Buffer);
+    assert.equal(detail?.metadata["value"]?.length, 323);
+  });
+
   it("names an unknown shard and an unknown namespace", async () => {
     const { public: client } = await open();
     const shard = await failure(callUnary(client, Api.write, WriteRequest.create({ shard: 77 })));
