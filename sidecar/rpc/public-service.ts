@@ -61,7 +61,7 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
       (call) => followAssignments(call, assignments, options.stopping),
     ),
     write: unary<RawWrite, WriteResponse>(context, "Write", (write, _signal, metadata) =>
-      redirecting(lookup, write.request.shard, () => {
+      redirecting(lookup, { metadata }, write.request.shard, () => {
         // First of all: such a request has no shard.
         const { shard } = wellFormed(write);
         const replica = lookup.find(shard, metadata);
@@ -76,7 +76,7 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
       stopping: options.stopping,
     }),
     read: serverStream<DecodedRequest<ReadRequest>, ReadResponse>(context, "Read", (call, signal) =>
-      redirecting(lookup, call.request.request.shard, async () => {
+      redirecting(lookup, call, call.request.request.shard, async () => {
         const { shard, gets } = wellFormed(call.request);
         const replica = find(shard, call);
         for (const get of gets) checkRead(get);
@@ -85,7 +85,7 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
       }),
     ),
     list: serverStream<DecodedRequest<ListRequest>, ListResponse>(context, "List", (call, signal) =>
-      redirecting(lookup, call.request.request.shard, async () => {
+      redirecting(lookup, call, call.request.request.shard, async () => {
         const request = wellFormed(call.request);
         const replica = find(request.shard, call);
         checkRead(request);
@@ -101,7 +101,7 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
       context,
       "RangeScan",
       (call, signal) =>
-        redirecting(lookup, call.request.request.shard, async () => {
+        redirecting(lookup, call, call.request.request.shard, async () => {
           const request = wellFormed(call.request);
           const replica = find(request.shard, call);
           checkRead(request);
@@ -140,13 +140,14 @@ async function refuse(feature: string): Promise<never> {
 
 async function redirecting<T>(
   lookup: ShardLookup,
+  { metadata }: Call,
   shard: number | undefined,
   run: () => Promise<T>,
 ): Promise<T> {
   try {
     return await run();
   } catch (error) {
-    throw lookup.withLeader(error, undefined, shard);
+    throw lookup.redirect(error, metadata, shard);
   }
 }
 

@@ -244,6 +244,47 @@ describe("Public API", () => {
     }
   });
 
+  it("names the leader of another namespace's shard that it has no replica of", async () => {
+    const { public: client, servers } = await open();
+    const other = { assignments: [{ shard: 4, leader: LEADER }] };
+    // One number in two namespaces: the call says which.
+    const both = { assignments: [{ shard: 5, leader: LEADER }] };
+    const wrong = { assignments: [{ shard: 5, leader: "wrong:1" }] };
+    servers.assignments.update(
+      ShardAssignments.create({ namespaces: { default: wrong, other, third: both } }),
+    );
+    for (const [shard, named] of [
+      [4, {}],
+      [4, { namespace: "other" }],
+      [5, { namespace: "third" }],
+    ] as const) {
+      const request = ListRequest.create({ shard });
+      const error = await failure(collect(client, Api.list, request, metadataOf(named)));
+      const detail = decodeErrorDetail(error.metadata.get(DETAILS_KEY)[0] as Buffer);
+      assert.equal(detail?.reason, "NODE_IS_NOT_LEADER");
+      assert.equal(detail?.metadata["leader"], LEADER);
+    }
+  });
+
+  it("names the leader of the namespace that the call is for, of two with one number", async () => {
+    const replica = fakeReplica("third", 5, {
+      async readBarrier() {
+        throw new ProtocolError("NODE_IS_NOT_LEADER", "node is not leader for shard 5");
+      },
+    });
+    harness = await openHarness(new FakeRuntime([replica]));
+    const third = { assignments: [{ shard: 5, leader: LEADER }] };
+    const other = { assignments: [{ shard: 5, leader: "wrong:1" }] };
+    harness.servers.assignments.update(
+      ShardAssignments.create({ namespaces: { default: other, third } }),
+    );
+    const request = ListRequest.create({ shard: 5 });
+    const named = metadataOf({ namespace: "third" });
+    const error = await failure(collect(harness.public, Api.list, request, named));
+    const detail = decodeErrorDetail(error.metadata.get(DETAILS_KEY)[0] as Buffer);
+    assert.equal(detail?.metadata["leader"], LEADER);
+  });
+
   it("streams assignments and each change of them", async () => {
     const { public: client, servers } = await open();
     const request = { namespace: "" };
