@@ -117,15 +117,12 @@ function scan(bytes: Uint8Array, from: number, end: number, shape: MessageShape)
         const content = varintEnd;
         position = length < 0 ? end + 1 : content + length;
         if (position > end) break;
-        const text = shape.texts[tag >>> 3];
-        if (text !== undefined && !isText(bytes, content, position)) {
-          return notText(`${shape.name}.${text}`, bytes.subarray(content, position), start);
-        }
-        // The decoder reads on behind the field when the last number does not end within.
-        const open = tag >>> 3 === shape.packed && (bytes[position - 1] ?? 0) >= 128;
-        if (open && length > 0) return fault(shape, start, "packed numbers without an end");
         const inner = shape.nested[tag >>> 3];
-        if (inner === undefined) break;
+        if (inner === undefined) {
+          const wrong = contentFault(bytes.subarray(content, position), shape, tag >>> 3, start);
+          if (wrong !== null) return wrong;
+          break;
+        }
         operations += 1;
         if (operations > shape.nestedMax) return tooMany(shape, start);
         const within = scan(bytes, content, position, inner);
@@ -148,14 +145,28 @@ function tooMany({ name, nestedMax: max, counted }: MessageShape, at: number): F
   return { field: name, at, found: `more than ${max} ${counted}`, allowed: `at most ${max}` };
 }
 
+/** What is wrong with the content of a field that is text or packed numbers. */
+function contentFault(
+  bytes: Uint8Array,
+  shape: MessageShape,
+  field: number,
+  at: number,
+): Fault | null {
+  const text = shape.texts[field];
+  if (text !== undefined && !isText(bytes)) return notText(`${shape.name}.${text}`, bytes, at);
+  // The decoder reads on behind the field when the last number does not end within.
+  const open = field === shape.packed && (bytes.at(-1) ?? 0) >= 128;
+  return open ? fault(shape, at, "packed numbers without an end") : null;
+}
+
 /** Most text is short and ASCII, which is quicker seen here than by a call of Node's. */
-function isText(bytes: Uint8Array, from: number, end: number): boolean {
-  if (end - from <= SHORT_TEXT_BYTES) {
-    let position = from;
-    while (position < end && (bytes[position] ?? 0) < 128) position++;
-    if (position === end) return true;
+function isText(bytes: Uint8Array): boolean {
+  if (bytes.length <= SHORT_TEXT_BYTES) {
+    let position = 0;
+    while (position < bytes.length && (bytes[position] ?? 0) < 128) position++;
+    if (position === bytes.length) return true;
   }
-  return isUtf8(bytes.subarray(from, end));
+  return isUtf8(bytes);
 }
 
 function notText(field: string, text: Uint8Array, at: number): Fault {

@@ -35,7 +35,7 @@ export interface PublicServiceOptions {
   readonly stopping: AbortSignal;
 }
 
-/** The definition to serve: as Oxia's, with requests decoded strictly, writes beside their bytes. */
+/** The definition to serve: as Oxia's, with requests decoded strictly, writes with their bytes. */
 export const PublicServiceDefinition = {
   ...OxiaClientService,
   write: { ...OxiaClientService.write, requestDeserialize: decodeWrite },
@@ -50,7 +50,7 @@ export const PublicServiceDefinition = {
 
 /** Handlers of {@link PublicServiceDefinition}. */
 export function publicService(options: PublicServiceOptions): PublicHandlers {
-  const { context, runtime, assignments } = options;
+  const { context, runtime, assignments, stopping } = options;
   const lookup = new ShardLookup(runtime, assignments);
   const find = (shard: number | undefined, call: Call): ReplicaHandle =>
     lookup.find(shard, call.metadata);
@@ -58,7 +58,7 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
     getShardAssignments: serverStream<ShardAssignmentsRequest, ShardAssignments>(
       context,
       "GetShardAssignments",
-      (call) => followAssignments(call, assignments, options.stopping),
+      (call) => followAssignments(call, assignments, stopping),
     ),
     write: unary<RawWrite, WriteResponse>(context, "Write", (write, _signal, metadata) =>
       redirecting(lookup, { metadata }, write.request.shard, () => {
@@ -69,12 +69,7 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
         return replica.write(write.request, write.raw);
       }),
     ),
-    writeStream: handleWriteStream({
-      context,
-      lookup,
-      check: checkWrite,
-      stopping: options.stopping,
-    }),
+    writeStream: handleWriteStream({ context, lookup, check: checkWrite, stopping }),
     read: serverStream<DecodedRequest<ReadRequest>, ReadResponse>(context, "Read", (call, signal) =>
       redirecting(lookup, call, call.request.request.shard, async () => {
         const { shard, gets } = wellFormed(call.request);
@@ -90,11 +85,8 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
         const replica = find(request.shard, call);
         checkRead(request);
         await replica.readBarrier(signal);
-        await writeView(
-          call,
-          mapPages(replica.list(request), (keys) => ({ keys })),
-          context.clock,
-        );
+        const pages = mapPages(replica.list(request), (keys) => ({ keys }));
+        await writeView(call, pages, context.clock);
       }),
     ),
     rangeScan: serverStream<DecodedRequest<RangeScanRequest>, RangeScanResponse>(
@@ -106,11 +98,8 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
           const replica = find(request.shard, call);
           checkRead(request);
           await replica.readBarrier(signal);
-          await writeView(
-            call,
-            mapPages(replica.scan(request), (records) => ({ records })),
-            context.clock,
-          );
+          const pages = mapPages(replica.scan(request), (records) => ({ records }));
+          await writeView(call, pages, context.clock);
         }),
     ),
     getSequenceUpdates: serverStream(context, "GetSequenceUpdates", () =>
