@@ -7,6 +7,8 @@ export const LIMITS = Object.freeze({
   valueBytesMax: 1024 * 1024 * 4 - 64 * 1024,
   /** Longest key. */
   keyBytesMax: 1024,
+  /** Longest client identity of a put; each read of the record carries it. */
+  clientIdentityBytesMax: 1024,
   /** Largest message of any RPC, both directions. */
   messageBytesMax: 8 * 1024 * 1024,
   /** Largest log entry (one WriteRequest). */
@@ -16,6 +18,8 @@ export const LIMITS = Object.freeze({
    * bytes tell, and the answer must fit into a message.
    */
   writeOperationsMax: 10_000,
+  /** Gets of one read: decoding and answering them takes far more than their bytes tell. */
+  readGetsMax: 10_000,
   /** HTTP/2 stream and session windows for bulk streams. */
   http2WindowBytes: 8 * 1024 * 1024,
   /** Entries kept decoded for followers that are nearly caught up. */
@@ -75,6 +79,7 @@ export const LIMITS = Object.freeze({
   streamsPerConnectionMax: 20_000,
   /** Connections kept to peers; idle ones are closed beyond it. */
   peerConnectionsMax: 64,
+  /** Keys, records or answers; between two messages of one call other work runs. */
   listKeysPerMessageMax: 1_000,
   readBytesPerMessageMax: 2 * 1024 * 1024,
   shutdownMs: 5_000,

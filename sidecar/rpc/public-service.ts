@@ -3,39 +3,28 @@
  * raw bytes become the log entry. What is not built yet is refused by name, never half done.
  */
 import type { Metadata, ServerWritableStream } from "@grpc/grpc-js";
-import { LIMITS } from "../limits.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import {
   type GetRequest,
-  type GetResponse,
-  type ListRequest,
+  ListRequest,
   type ListResponse,
-  type RangeScanRequest,
+  RangeScanRequest,
   type RangeScanResponse,
-  type ReadRequest,
+  ReadRequest,
   type ReadResponse,
   type ShardAssignments,
   type ShardAssignmentsRequest,
-  WriteRequest,
   type WriteResponse,
 } from "../protocol/gen/oxia-client.ts";
 import { OxiaClientService } from "../protocol/service.ts";
-import { refuseMalformed } from "../protocol/strict-write-request.ts";
 import type { NodeRuntime, ReplicaHandle } from "../runtime/ports.ts";
 import { refuseUnsupported, refuseUnsupportedRead } from "../state/request-validation.ts";
 import type { Assignments } from "./assignments.ts";
+import { type DecodedRequest, decodeWrite, type RawWrite, strictly } from "./decoded-request.ts";
 import { drained, type HandlerContext, serverStream, unary } from "./handlers.ts";
+import { mapPages, readPages, writePages, writeView } from "./read-pages.ts";
 import { DEFAULT_NAMESPACE, ShardLookup } from "./shard-lookup.ts";
 import { handleWriteStream } from "./write-stream.ts";
-
-/** A write with the bytes it came as. */
-export interface RawWrite {
-  readonly request: WriteRequest;
-  /** The bytes of `request`: the log entry's content. */
-  readonly raw: Uint8Array;
-  /** Set when `raw` is no request that can be decoded; `request` is empty then. */
-  readonly malformed: ProtocolError | null;
-}
 
 /** What the service is made of. */
 export interface PublicServiceOptions {
@@ -46,36 +35,22 @@ export interface PublicServiceOptions {
   readonly stopping: AbortSignal;
 }
 
-/** The definition to serve: as Oxia's, with writes decoded beside their raw bytes. */
+/** The definition to serve: as Oxia's, with requests decoded strictly, writes with their bytes. */
 export const PublicServiceDefinition = {
   ...OxiaClientService,
   write: { ...OxiaClientService.write, requestDeserialize: decodeWrite },
   writeStream: { ...OxiaClientService.writeStream, requestDeserialize: decodeWrite },
+  read: { ...OxiaClientService.read, requestDeserialize: strictly(ReadRequest, "read") },
+  list: { ...OxiaClientService.list, requestDeserialize: strictly(ListRequest, "range") },
+  rangeScan: {
+    ...OxiaClientService.rangeScan,
+    requestDeserialize: strictly(RangeScanRequest, "range"),
+  },
 };
-
-function decodeWrite(bytes: Buffer): RawWrite {
-  const malformed = refuseMalformed(bytes);
-  if (malformed !== null) return { request: WriteRequest.create(), raw: bytes, malformed };
-  try {
-    return { request: WriteRequest.decode(bytes), raw: bytes, malformed };
-  } catch (error) {
-    return { request: WriteRequest.create(), raw: bytes, malformed: undecodable(error) };
-  }
-}
-
-/** A number is too big: the decoder does not say which. */
-function undecodable(error: unknown): ProtocolError {
-  const found = error instanceof Error ? error.message : String(error);
-  return new ProtocolError(
-    "INVALID_ARGUMENT",
-    `request cannot be decoded: ${found}; allowed: numbers within -(2^53 - 1) to 2^53 - 1`,
-    { field: "request", value: found, allowed: "numbers within -(2^53 - 1) to 2^53 - 1" },
-  );
-}
 
 /** Handlers of {@link PublicServiceDefinition}. */
 export function publicService(options: PublicServiceOptions): PublicHandlers {
-  const { context, runtime, assignments } = options;
+  const { context, runtime, assignments, stopping } = options;
   const lookup = new ShardLookup(runtime, assignments);
   const find = (shard: number | undefined, call: Call): ReplicaHandle =>
     lookup.find(shard, call.metadata);
@@ -83,54 +58,48 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
     getShardAssignments: serverStream<ShardAssignmentsRequest, ShardAssignments>(
       context,
       "GetShardAssignments",
-      (call) => followAssignments(call, assignments, options.stopping),
+      (call) => followAssignments(call, assignments, stopping),
     ),
     write: unary<RawWrite, WriteResponse>(context, "Write", (write, _signal, metadata) =>
-      redirecting(lookup, write.request.shard, () => {
+      redirecting(lookup, { metadata }, write.request.shard, () => {
         // First of all: such a request has no shard.
-        if (write.malformed !== null) throw write.malformed;
-        const replica = lookup.find(write.request.shard, metadata);
+        const { shard } = wellFormed(write);
+        const replica = lookup.find(shard, metadata);
         checkWrite(write);
         return replica.write(write.request, write.raw);
       }),
     ),
-    writeStream: handleWriteStream({
-      context,
-      lookup,
-      check: checkWrite,
-      stopping: options.stopping,
-    }),
-    read: serverStream<ReadRequest, ReadResponse>(context, "Read", (call, signal) =>
-      redirecting(lookup, call.request.shard, async () => {
-        const replica = find(call.request.shard, call);
-        for (const get of call.request.gets) checkRead(get);
+    writeStream: handleWriteStream({ context, lookup, check: checkWrite, stopping }),
+    read: serverStream<DecodedRequest<ReadRequest>, ReadResponse>(context, "Read", (call, signal) =>
+      redirecting(lookup, call, call.request.request.shard, async () => {
+        const { shard, gets } = wellFormed(call.request);
+        const replica = find(shard, call);
+        for (const get of gets) checkRead(get);
         await replica.readBarrier(signal);
-        await writePages(call, readPages(replica, call.request.gets));
+        await writePages(call, readPages(replica, gets), context.clock);
       }),
     ),
-    list: serverStream<ListRequest, ListResponse>(context, "List", (call, signal) =>
-      redirecting(lookup, call.request.shard, async () => {
-        const replica = find(call.request.shard, call);
-        checkRead(call.request);
+    list: serverStream<DecodedRequest<ListRequest>, ListResponse>(context, "List", (call, signal) =>
+      redirecting(lookup, call, call.request.request.shard, async () => {
+        const request = wellFormed(call.request);
+        const replica = find(request.shard, call);
+        checkRead(request);
         await replica.readBarrier(signal);
-        await writePages(
-          call,
-          mapPages(replica.list(call.request), (keys) => ({ keys })),
-        );
+        const pages = mapPages(replica.list(request), (keys) => ({ keys }));
+        await writeView(call, pages, context.clock);
       }),
     ),
-    rangeScan: serverStream<RangeScanRequest, RangeScanResponse>(
+    rangeScan: serverStream<DecodedRequest<RangeScanRequest>, RangeScanResponse>(
       context,
       "RangeScan",
       (call, signal) =>
-        redirecting(lookup, call.request.shard, async () => {
-          const replica = find(call.request.shard, call);
-          checkRead(call.request);
+        redirecting(lookup, call, call.request.request.shard, async () => {
+          const request = wellFormed(call.request);
+          const replica = find(request.shard, call);
+          checkRead(request);
           await replica.readBarrier(signal);
-          await writePages(
-            call,
-            mapPages(replica.scan(call.request), (records) => ({ records })),
-          );
+          const pages = mapPages(replica.scan(request), (records) => ({ records }));
+          await writeView(call, pages, context.clock);
         }),
     ),
     getSequenceUpdates: serverStream(context, "GetSequenceUpdates", () =>
@@ -160,13 +129,14 @@ async function refuse(feature: string): Promise<never> {
 
 async function redirecting<T>(
   lookup: ShardLookup,
+  { metadata }: Call,
   shard: number | undefined,
   run: () => Promise<T>,
 ): Promise<T> {
   try {
     return await run();
   } catch (error) {
-    throw lookup.withLeader(error, undefined, shard);
+    throw lookup.redirect(error, metadata, shard);
   }
 }
 
@@ -175,59 +145,14 @@ function checkWrite(write: RawWrite): void {
   if (refusal !== null) throw refusal;
 }
 
+function wellFormed<T>({ request, malformed }: DecodedRequest<T>): T {
+  if (malformed !== null) throw malformed;
+  return request;
+}
+
 function checkRead(request: GetRequest | ListRequest | RangeScanRequest): void {
   const refusal = refuseUnsupportedRead(request);
   if (refusal !== null) throw refusal;
-}
-
-function* readPages(replica: ReplicaHandle, gets: readonly GetRequest[]): Generator<ReadResponse> {
-  let page: GetResponse[] = [];
-  let bytes = 0;
-  for (const get of gets) {
-    const response = replica.get(get);
-    const size = response.value?.byteLength ?? 0;
-    if (page.length > 0 && bytes + size > LIMITS.readBytesPerMessageMax) {
-      yield { gets: page };
-      page = [];
-      bytes = 0;
-    }
-    page.push(response);
-    bytes += size;
-  }
-  if (page.length > 0) yield { gets: page };
-}
-
-function* mapPages<In, Out>(pages: Iterable<In>, map: (page: In) => Out): Generator<Out> {
-  for (const page of pages) yield map(page);
-}
-
-/**
- * Writes each page when the one before has left, so that a slow reader holds two pages and no more.
- */
-async function writePages<Page>(
-  call: ServerWritableStream<unknown, Page>,
-  pages: Iterable<Page>,
-): Promise<void> {
-  let sent: Promise<void> = Promise.resolve();
-  for (const page of pages) {
-    // Returning early ends the iteration, which releases the replica's read view.
-    if (call.cancelled) return;
-    const before = sent;
-    sent = written(call, page);
-    await before;
-  }
-}
-
-/** Resolves when the page was handed to the connection, or nobody reads the call any more. */
-function written<Page>(call: ServerWritableStream<unknown, Page>, page: Page): Promise<void> {
-  return new Promise((resolve) => {
-    const settle = (): void => {
-      call.removeListener("cancelled", settle);
-      resolve();
-    };
-    call.on("cancelled", settle);
-    call.write(page, settle);
-  });
 }
 
 /** Streams a namespace's assignments until the caller goes; a slow caller skips to the latest. */

@@ -49,11 +49,21 @@ export class ShardLookup {
     return this.#replica(this.#namespaceOf(shard), shard);
   }
 
+  /** {@link withLeader} for a call that may name its namespace in its metadata. */
+  redirect(error: unknown, metadata: Metadata, shard: number | undefined): unknown {
+    return this.withLeader(error, metadataText(metadata, NAMESPACE_KEY), shard);
+  }
+
   /** Adds the leader's public address to NODE_IS_NOT_LEADER, for the client to go there. */
   withLeader(error: unknown, namespace: string | undefined, shard: number | undefined): unknown {
     if (!(error instanceof ProtocolError) || error.reason !== "NODE_IS_NOT_LEADER") return error;
     if (shard === undefined) return error;
-    const space = namespace ?? this.#namespaces.get(shard) ?? DEFAULT_NAMESPACE;
+    // A node without a replica of it knows the namespace of the assignments only.
+    const space =
+      namespace ??
+      error.metadata["namespace"] ??
+      this.#namespaces.get(shard) ??
+      this.#namespaceOf(shard);
     const leader = error.metadata["leader"] ?? this.#assignments.find(space, shard)?.leader;
     return new ProtocolError(error.reason, error.message, {
       ...error.metadata,

@@ -18,12 +18,16 @@ export type Audience = "public" | "released" | "peer";
 
 /** A longer text would not fit into the headers that carry it. */
 const MESSAGE_CHARACTERS_MAX = 1_000;
+/** Of one value of the detail. An address must fit: a DNS name of 253 characters, and a port. */
+const VALUE_CHARACTERS_MAX = 320;
+/** Of the detail's names and values together: receivers take headers of 8 KiB, in base64. */
+const METADATA_BYTES_MAX = 4_096;
 
 /** The status that tells `error` to the other side. Any value that was thrown is accepted. */
 export function statusOf(error: unknown, audience: Audience): StatusObject {
   const refusal = findRefusal(error);
   if (refusal !== null) return refusalStatus(refusal, audience);
-  const message = cleanMessage(error instanceof Error ? error.message : String(error));
+  const message = cleanText(error instanceof Error ? error.message : String(error));
   return { code: plainCode(error), details: message, metadata: new Metadata() };
 }
 
@@ -83,11 +87,25 @@ function* wrapped(error: unknown, depth: number): Generator<ProtocolError> {
 function refusalStatus(refusal: ProtocolError, audience: Audience): StatusObject {
   const entry = REASONS[refusal.reason];
   const code = codeFor(entry, audience);
-  const message = cleanMessage(refusal.message);
+  const message = cleanText(refusal.message);
   const metadata = new Metadata();
-  const sent = new ProtocolError(refusal.reason, message, refusal.metadata);
+  const sent = new ProtocolError(refusal.reason, message, boundedMetadata(refusal));
   metadata.set(DETAILS_KEY, bufferView(encodeErrorDetail(code, sent)));
   return { code, details: message, metadata };
+}
+
+/** What is too long is cut, and what does not fit beside the rest is left out. */
+function boundedMetadata({ metadata }: ProtocolError): Readonly<Record<string, string>> {
+  const kept: (readonly [string, string])[] = [];
+  let bytes = 0;
+  for (const [name, value] of Object.entries(metadata)) {
+    const shown = cleanText(value, VALUE_CHARACTERS_MAX);
+    const size = Buffer.byteLength(name) + Buffer.byteLength(shown);
+    if (bytes + size > METADATA_BYTES_MAX) continue;
+    bytes += size;
+    kept.push([name, shown]);
+  }
+  return Object.fromEntries(kept);
 }
 
 function codeFor(entry: (typeof REASONS)[Reason], audience: Audience): Code {
@@ -106,10 +124,7 @@ function plainCode(error: unknown): Code {
 /**
  * gRPC percent-encodes the text and throws at half a surrogate pair, which a cut key may end with.
  */
-function cleanMessage(message: string): string {
-  const short =
-    message.length > MESSAGE_CHARACTERS_MAX
-      ? `${message.slice(0, MESSAGE_CHARACTERS_MAX)}...`
-      : message;
+function cleanText(text: string, charactersMax = MESSAGE_CHARACTERS_MAX): string {
+  const short = text.length > charactersMax ? `${text.slice(0, charactersMax)}...` : text;
   return short.replaceAll(/\p{Surrogate}/gu, "\u{FFFD}");
 }

@@ -8,8 +8,8 @@ import { LIMITS } from "../limits.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { WriteResponse } from "../protocol/gen/oxia-client.ts";
 import type { ReplicaHandle } from "../runtime/ports.ts";
+import type { RawWrite } from "./decoded-request.ts";
 import { type HandlerContext, measure, metadataInteger, metadataText } from "./handlers.ts";
-import type { RawWrite } from "./public-service.ts";
 import { DEFAULT_NAMESPACE, type ShardLookup } from "./shard-lookup.ts";
 import { serviceErrorOf } from "./status-map.ts";
 
@@ -63,6 +63,13 @@ class WriteStream {
   #inputEnded = false;
   /** Set when the process stops: what was accepted is answered, nothing more is accepted. */
   #stopping = false;
+  /** Taken in and not handed on yet; see {@link WriteStream.#handOn}. */
+  #waiting: { readonly slot: Slot; readonly write: RawWrite }[] = [];
+  /**
+   * Set at the first refusal: what comes after it is not executed, since the stream ends with the
+   * refusal and nobody would be told.
+   */
+  #refused = false;
   #over = false;
 
   constructor(
@@ -100,30 +107,55 @@ class WriteStream {
   }
 
   #accept(write: RawWrite): void {
-    if (this.#over || this.#stopping) return;
-    const done = measure(this.#options.context, "WriteStream");
+    if (this.#over || this.#stopping || this.#refused) return;
     const slot: Slot = { bytes: write.raw.byteLength, outcome: null };
     this.#slots.push(slot);
     this.#bytes += slot.bytes;
-    const response = new Promise<WriteResponse>((resolve) => {
+    this.#waiting.push({ slot, write });
+    if (this.#waiting.length === 1) this.#handOn();
+    this.#flow();
+  }
+
+  /**
+   * One at a time, each a microtask after the one before: a replica that refuses a write at once
+   * has said so by then, and the next one must not be logged.
+   */
+  #handOn(): void {
+    const [next] = this.#waiting;
+    if (next === undefined || this.#over || this.#refused) {
+      this.#waiting = [];
+      return;
+    }
+    this.#execute(next.slot, next.write);
+    queueMicrotask(() => {
+      this.#waiting.shift();
+      this.#handOn();
+    });
+  }
+
+  #execute(slot: Slot, write: RawWrite): void {
+    const done = measure(this.#options.context, "WriteStream");
+    const refuse = (error: unknown): void => {
+      done(error);
+      this.#refused = true;
+      // Told in its turn: the writes before it may have succeeded, and must not be sent again.
+      slot.outcome = { error };
+      this.#answer();
+    };
+    let response: Promise<WriteResponse>;
+    try {
       this.#checkShard(write);
       this.#options.check(write);
-      resolve(this.#replica.write(write.request, write.raw));
-    });
-    response.then(
-      (message) => {
-        done(null);
-        slot.outcome = { response: message };
-        this.#answer();
-      },
-      (error: unknown) => {
-        done(error);
-        // Told in its turn: the writes before it may have succeeded, and must not be sent again.
-        slot.outcome = { error };
-        this.#answer();
-      },
-    );
-    this.#flow();
+      response = this.#replica.write(write.request, write.raw);
+    } catch (error) {
+      refuse(error);
+      return;
+    }
+    response.then((message) => {
+      done(null);
+      slot.outcome = { response: message };
+      this.#answer();
+    }, refuse);
   }
 
   #checkShard(write: RawWrite): void {

@@ -42,8 +42,8 @@ export interface LogKeeperOptions {
 }
 
 /**
- * The background duties of a replica's storage: checkpoints, trimming (R17) and the watch on free
- * space. One loop; its failure is the replica's.
+ * The background duties of a replica's storage: checkpoints, trimming (R17), the end of reads that
+ * take too long, and the watch on free space. One loop; its failure is the replica's.
  */
 export class LogKeeper {
   readonly #o: LogKeeperOptions;
@@ -102,13 +102,14 @@ export class LogKeeper {
   }
 
   async run(): Promise<void> {
-    const { clock, signal } = this.#o;
+    const { clock, signal, state } = this.#o;
     while (!signal.aborted) {
       try {
         await clock.sleep(PERIOD_MS, signal);
       } catch {
         return;
       }
+      state.closeOldViews();
       await this.#saveCommitted();
       await this.#watchSpace();
       await this.#checkpoint();

@@ -76,6 +76,16 @@ function found(record: Uint8Array, includeValue: boolean, key: string | undefine
   return response;
 }
 
+/** More than tags, lengths, status and the numbers of a version take in a message. */
+const ANSWER_BYTES = 96;
+
+/** What a get's answer takes in a message at most: pages are bounded by it. */
+export function messageBytesOf(response: GetResponse): number {
+  const value = response.value?.byteLength ?? 0;
+  const key = Buffer.byteLength(response.key ?? "");
+  return ANSWER_BYTES + value + key + Buffer.byteLength(response.version?.clientIdentity ?? "");
+}
+
 /** Keys of a range in pages of at most `listKeysPerMessageMax`. */
 export function* readList(
   source: RecordSource,
@@ -101,7 +111,7 @@ export function* readList(
 
 /**
  * Records of a range in pages of at most `listKeysPerMessageMax` records and
- * `readBytesPerMessageMax` bytes of values; a single larger value has a page of its own.
+ * `readBytesPerMessageMax` bytes; a single larger record has a page of its own.
  */
 export function* readScan(
   source: RecordSource,
@@ -115,15 +125,15 @@ export function* readScan(
     let bytes = 0;
     for (let item = view.next(); item !== undefined; item = view.next()) {
       const response = found(item.record(), true, decodeKey(item.key, source.keySorting));
-      const valueBytes = response.value?.byteLength ?? 0;
-      const fits = bytes + valueBytes <= LIMITS.readBytesPerMessageMax;
+      const size = messageBytesOf(response);
+      const fits = bytes + size <= LIMITS.readBytesPerMessageMax;
       if (page.length > 0 && (!fits || page.length >= LIMITS.listKeysPerMessageMax)) {
         yield page;
         page = [];
         bytes = 0;
       }
       page.push(response);
-      bytes += valueBytes;
+      bytes += size;
     }
     if (page.length > 0) yield page;
   } finally {

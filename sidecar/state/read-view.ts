@@ -1,9 +1,17 @@
+import { LIMITS } from "../limits.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { Engine } from "./engine.ts";
 import { type EncodedKey, keyBytes, keyOfBytes, type KeyRange } from "./key-order.ts";
 import type { MemoryTable } from "./memory-table.ts";
 import { type KeyCursor, MergeCursor, RunCursor } from "./merge.ts";
 import { verifyRecord } from "./record.ts";
+
+/** The refusal of a read that was not over in time. */
+export function tooLongRead(): ProtocolError {
+  const allowed = `at most ${LIMITS.readViewMsMax} ms`;
+  const message = `this read took too long; allowed: ${allowed}; start it again`;
+  return new ProtocolError("RESOURCE_UNAVAILABLE", message, { field: "read time", allowed });
+}
 
 /** What a view is taken of. */
 export interface ViewSource {
@@ -89,7 +97,7 @@ export class ReadView {
    */
   next(): ViewItem | undefined {
     if (!this.#open) {
-      throw new ProtocolError("RESOURCE_UNAVAILABLE", "this read took too long; start it again");
+      throw tooLongRead();
     }
     for (let key = this.#merged.current(); key !== undefined; key = this.#merged.current()) {
       const item = this.#itemOf(key);

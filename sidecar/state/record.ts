@@ -16,7 +16,6 @@ const MODIFIED_AT = 29;
 const FIXED_BYTES = 37;
 const IDENTITY_FLAG = 1;
 const KNOWN_FLAGS = IDENTITY_FLAG;
-const IDENTITY_BYTES_MAX = 0xffff;
 
 /**
  * Stored data is not what was written. The replica is faulty and must be rebuilt (R14); nothing is
@@ -61,9 +60,6 @@ export function encodeRecord(head: RecordHead, value: Uint8Array): Buffer {
   record.set(value, FIXED_BYTES + identityBytes);
   return record;
 }
-
-/** Longest client identity a record can hold, in bytes of UTF-8. */
-export const CLIENT_IDENTITY_BYTES_MAX = IDENTITY_BYTES_MAX;
 
 function crcOfRecord(key: Uint8Array, record: Uint8Array): number {
   return crcOf(record.subarray(CRC_BYTES), crcOf(key));

@@ -8,22 +8,22 @@ import {
   type RangeScanRequest,
   type WriteRequest,
 } from "../protocol/gen/oxia-client.ts";
-import { CLIENT_IDENTITY_BYTES_MAX } from "./record.ts";
 import { VERSION_OVERRIDE_MAX } from "./version-counter.ts";
 
 /** Longest value shown in an error. */
 const SHOWN_CHARACTERS = 64;
 
 function unimplemented(field: string, value: string): ProtocolError {
+  const shown = cut(value);
   return new ProtocolError(
     "UNIMPLEMENTED",
-    `${field} is set to ${value}, which this version does not serve; it must be absent`,
-    { field, value, allowed: "absent" },
+    `${field} is set to ${shown}, which this version does not serve; it must be absent`,
+    { field, value: shown, allowed: "absent" },
   );
 }
 
 function outOfRange(field: string, value: string, allowed: string): ProtocolError {
-  const shown = value.length > SHOWN_CHARACTERS ? `${value.slice(0, SHOWN_CHARACTERS)}...` : value;
+  const shown = cut(value);
   return new ProtocolError("INVALID_ARGUMENT", `${field} is ${shown}; allowed is ${allowed}`, {
     field,
     value: shown,
@@ -31,12 +31,20 @@ function outOfRange(field: string, value: string, allowed: string): ProtocolErro
   });
 }
 
+function cut(value: string): string {
+  return value.length > SHOWN_CHARACTERS ? `${value.slice(0, SHOWN_CHARACTERS)}...` : value;
+}
+
 function keyError(field: string, key: string): ProtocolError | null {
-  // A character is at most three bytes of UTF-8 per unit, so most keys need no counting.
-  if (key.length * 3 <= LIMITS.keyBytesMax) return null;
-  const bytes = Buffer.byteLength(key);
-  if (bytes <= LIMITS.keyBytesMax) return null;
-  return outOfRange(field, `${bytes} bytes`, `at most ${LIMITS.keyBytesMax} bytes`);
+  return bytesError(field, key, LIMITS.keyBytesMax);
+}
+
+function bytesError(field: string, text: string, bytesMax: number): ProtocolError | null {
+  // A character is at most three bytes of UTF-8 per unit, so most text needs no counting.
+  if (text.length * 3 <= bytesMax) return null;
+  const bytes = Buffer.byteLength(text);
+  if (bytes <= bytesMax) return null;
+  return outOfRange(field, `${bytes} bytes`, `at most ${bytesMax} bytes`);
 }
 
 function putError(put: PutRequest, field: string): ProtocolError | null {
@@ -55,11 +63,12 @@ function putLimitError(put: PutRequest, field: string): ProtocolError | null {
     const found = `${put.value.byteLength} bytes`;
     return outOfRange(`${field}.value`, found, `at most ${LIMITS.valueBytesMax} bytes`);
   }
-  const identity = put.clientIdentity;
-  if (identity !== undefined && Buffer.byteLength(identity) > CLIENT_IDENTITY_BYTES_MAX) {
-    const allowed = `at most ${CLIENT_IDENTITY_BYTES_MAX} bytes`;
-    return outOfRange(`${field}.client_identity`, `${identity.length} characters`, allowed);
-  }
+  const identity = bytesError(
+    `${field}.client_identity`,
+    put.clientIdentity ?? "",
+    LIMITS.clientIdentityBytesMax,
+  );
+  if (identity !== null) return identity;
   // Counts too: clients can take no number above 2^53 - 1, and the counts that follow must be less.
   const overrides = [
     ["override_version_id", put.overrideVersionId],

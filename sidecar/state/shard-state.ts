@@ -280,7 +280,7 @@ export class ShardState {
   checkpoint(calm?: AbortSignal): Promise<LogPosition> {
     return this.#inTurn(async () => {
       this.#checkpointAtMs = this.#options.clock.monotonicMs();
-      this.#closeOldViews();
+      this.closeOldViews();
       // First what an earlier, failed attempt left.
       if (this.#pending !== null) await this.#finishPending();
       // Half an entry must not be frozen.
@@ -491,8 +491,8 @@ export class ShardState {
     return this.#view(range, reverse);
   }
 
-  /** Views keep old pages and old entries alive: none may be forgotten open. */
-  #closeOldViews(): void {
+  /** Views keep old pages and old entries alive: to be called now and then, also when idle. */
+  closeOldViews(): void {
     const oldestMs = this.#options.clock.monotonicMs() - LIMITS.readViewMsMax;
     for (const view of this.#views) if (view.openedMs < oldestMs) view.close();
   }

@@ -11,6 +11,7 @@ import {
   ListRequest,
   RangeScanRequest,
   ReadRequest,
+  type ReadResponse,
   ShardAssignments,
   WriteRequest,
   WriteResponse,
@@ -184,6 +185,20 @@ describe("Public API", () => {
     }
   });
 
+  it("cuts what a client made long in the refusal of it", async () => {
+    const { public: client } = await open();
+    const request = ListRequest.create({ shard: 0, secondaryIndexName: "i".repeat(1_000_000) });
+    const index = await failure(collect(client, Api.list, request));
+    assert.equal(index.code, Code.UNIMPLEMENTED);
+    assert.match(index.details, /^secondary_index_name is set to i{64}\.\.\., /);
+    harness.servers.assignments.update(assignmentsOf(LEADER));
+    const namespace = "n".repeat(1_000_000);
+    const space = await failure(collect(client, Api.getShardAssignments, { namespace }));
+    assert.equal(space.code, Code.NOT_FOUND);
+    const detail = decodeErrorDetail(space.metadata.get(DETAILS_KEY)[0] as Buffer);
+    assert.equal(detail?.metadata["value"]?.length, 323);
+  });
+
   it("names an unknown shard and an unknown namespace", async () => {
     const { public: client } = await open();
     const shard = await failure(callUnary(client, Api.write, WriteRequest.create({ shard: 77 })));
@@ -227,6 +242,47 @@ describe("Public API", () => {
       const released = await failure(callUnary(client, renamed, request));
       assert.equal(released.code, Code.UNAVAILABLE);
     }
+  });
+
+  it("names the leader of another namespace's shard that it has no replica of", async () => {
+    const { public: client, servers } = await open();
+    const other = { assignments: [{ shard: 4, leader: LEADER }] };
+    // One number in two namespaces: the call says which.
+    const both = { assignments: [{ shard: 5, leader: LEADER }] };
+    const wrong = { assignments: [{ shard: 5, leader: "wrong:1" }] };
+    servers.assignments.update(
+      ShardAssignments.create({ namespaces: { default: wrong, other, third: both } }),
+    );
+    for (const [shard, named] of [
+      [4, {}],
+      [4, { namespace: "other" }],
+      [5, { namespace: "third" }],
+    ] as const) {
+      const request = ListRequest.create({ shard });
+      const error = await failure(collect(client, Api.list, request, metadataOf(named)));
+      const detail = decodeErrorDetail(error.metadata.get(DETAILS_KEY)[0] as Buffer);
+      assert.equal(detail?.reason, "NODE_IS_NOT_LEADER");
+      assert.equal(detail?.metadata["leader"], LEADER);
+    }
+  });
+
+  it("names the leader of the namespace that the call is for, of two with one number", async () => {
+    const replica = fakeReplica("third", 5, {
+      async readBarrier() {
+        throw new ProtocolError("NODE_IS_NOT_LEADER", "node is not leader for shard 5");
+      },
+    });
+    harness = await openHarness(new FakeRuntime([replica]));
+    const third = { assignments: [{ shard: 5, leader: LEADER }] };
+    const other = { assignments: [{ shard: 5, leader: "wrong:1" }] };
+    harness.servers.assignments.update(
+      ShardAssignments.create({ namespaces: { default: other, third } }),
+    );
+    const request = ListRequest.create({ shard: 5 });
+    const named = metadataOf({ namespace: "third" });
+    const error = await failure(collect(harness.public, Api.list, request, named));
+    const detail = decodeErrorDetail(error.metadata.get(DETAILS_KEY)[0] as Buffer);
+    assert.equal(detail?.metadata["leader"], LEADER);
   });
 
   it("streams assignments and each change of them", async () => {
@@ -292,6 +348,44 @@ describe("Public API", () => {
     }
   });
 
+  it("counts client identities too, so that each message of a read can be sent", async () => {
+    const version = { versionId: 1, clientIdentity: "i".repeat(60 * 1024) };
+    const answer = GetResponse.fromPartial({ version, value: Buffer.from("1") });
+    const { public: client } = await open({ get: () => answer });
+    const gets = Array.from({ length: 200 }, () => GetRequest.create({ key: "k" }));
+    const pages = await collect(client, Api.read, ReadRequest.create({ shard: 0, gets }));
+    assert.equal(pages.flatMap((page) => page.gets).length, 200);
+    for (const page of pages) {
+      assert.ok(Api.read.responseSerialize(page).length <= LIMITS.readBytesPerMessageMax);
+    }
+  });
+
+  it("answers many gets in pages, with turns for others between, and bounds their number", async () => {
+    const turns: number[] = [];
+    let reads = 0;
+    const { public: client } = await open({
+      get: () => {
+        // Runs when the pages before it let go of the event loop.
+        if (reads++ === 0) setImmediate(() => turns.push(reads));
+        return GetResponse.create({});
+      },
+    });
+    const read = (count: number): Promise<readonly ReadResponse[]> => {
+      const gets = Array.from({ length: count }, () => GetRequest.create({ key: "k" }));
+      return collect(client, Api.read, ReadRequest.create({ shard: 0, gets }));
+    };
+    const pages = await read(LIMITS.readGetsMax);
+    assert.deepEqual(
+      pages.map(({ gets }) => gets.length),
+      Array(LIMITS.readGetsMax / 1_000).fill(1_000),
+    );
+    assert.ok((turns[0] ?? Infinity) <= 2_001, `others waited for ${turns[0]} gets`);
+    const error = await failure(read(LIMITS.readGetsMax + 1));
+    assert.equal(error.code, Code.INVALID_ARGUMENT);
+    assert.match(error.details, /^request has more than 10000 gets .*allowed: at most 10000/);
+    assert.equal(reads, LIMITS.readGetsMax);
+  });
+
   it("lists more keys than fit into a message", async () => {
     const { public: client } = await open();
     const puts = Array.from({ length: 2_500 }, (_, at) => ({ key: `k${at}` }));
@@ -325,6 +419,23 @@ describe("Public API", () => {
     await callUnary(client, Api.write, put("a"));
   });
 
+  it("refuses a read whose bytes are no whole message or no text, by name", async () => {
+    const { public: client } = await open();
+    const cases = [
+      [Api.read, [8, 0, 18, 3, 10, 1, 0xff], /^gets.key has text that is not UTF-8 .hex ff/],
+      [Api.read, [8, 0, 18, 2, 10, 1], /^gets has field 1 without an end/],
+      [Api.list, [8, 0, 18, 1, 0xfe], /^request.start_inclusive has text that is not UTF-8/],
+      [Api.rangeScan, [8, 0, 26, 1, 0xfe], /^request.end_exclusive has text that is not UTF-8/],
+      [Api.list, [8, ...NUMBER_ABOVE], /^request cannot be decoded: .*2\^53/],
+    ] as const;
+    for (const [api, bytes, text] of cases) {
+      const method = { ...api, requestSerialize: () => Buffer.from(bytes) };
+      const error = await failure(collect<unknown, unknown>(client, method as never, {}));
+      assert.equal(error.code, Code.INVALID_ARGUMENT);
+      assert.match(error.details, text);
+    }
+  });
+
   it("refuses a request whose bytes are no whole message, by name, and serves on", async () => {
     let writes = 0;
     const { public: client } = await open({
@@ -341,6 +452,7 @@ describe("Public API", () => {
       [Buffer.from([0x0f, 0xff, 0xff]), /^request has tag 15 of wire type 7 at byte 0/],
       [Buffer.concat([whole, Buffer.from([0, 10, 0])]), /^request has tag 0 at byte/],
       [Buffer.from([0, 0, 18, 2, 10, 0]), /^request has tag 0 at byte 0/],
+      [Buffer.from([8, 0, 18, 3, 10, 1, 0xff]), /^puts.key has text that is not UTF-8 .hex ff/],
       [whole.subarray(0, -1), /^request has field 2 without an end/],
       [Buffer.concat(Array(10_001).fill(whole.subarray(2))), /^request has more than 10000 op/],
       [big, /^request cannot be decoded: .*2\^53/],

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { Metadata, status as Code } from "@grpc/grpc-js";
 import { DiskError } from "../../../sidecar/lib/ports/disk.ts";
 import { TransportError } from "../../../sidecar/lib/ports/duplex-call.ts";
+import { DETAILS_KEY } from "../../../sidecar/protocol/error-detail.ts";
 import { ProtocolError, REASONS, type Reason } from "../../../sidecar/protocol/errors.ts";
 import { errorOfStatus, outcomeName, statusOf } from "../../../sidecar/rpc/status-map.ts";
 
@@ -86,5 +87,25 @@ describe("Errors, both ways", () => {
     assert.doesNotThrow(() => encodeURI(half.details));
     const long = statusOf(new Error("x".repeat(100_000)), "public");
     assert.ok(long.details.length < 2_000);
+  });
+
+  it("sends details that a header can carry, whatever a client made them of", () => {
+    const address = `${"a".repeat(253)}:65535`;
+    const metadata = {
+      value: "\u20ac".repeat(319) + "\ud83d\ude00".repeat(1_000_000),
+      leader: address,
+      ...Object.fromEntries(
+        Array.from({ length: 50 }, (_, at) => [`n${at}`, "\u20ac".repeat(500)]),
+      ),
+      shard: "3",
+    };
+    const status = statusOf(new ProtocolError("NODE_IS_NOT_LEADER", "why", metadata), "public");
+    const detail = status.metadata.get(DETAILS_KEY)[0] as Buffer;
+    assert.ok(detail.length < 5_000, `${detail.length} bytes`);
+    const back = errorOfStatus(status);
+    assert.ok(back instanceof ProtocolError);
+    assert.equal(back.metadata["value"], `${"\u20ac".repeat(319)}\ufffd...`);
+    assert.equal(back.metadata["leader"], address);
+    assert.equal(back.metadata["shard"], "3");
   });
 });

@@ -7,10 +7,14 @@ import {
 } from "@grpc/grpc-js";
 import { LIMITS } from "../../../sidecar/limits.ts";
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
-import { WriteRequest, WriteResponse } from "../../../sidecar/protocol/gen/oxia-client.ts";
+import {
+  ReadRequest,
+  WriteRequest,
+  WriteResponse,
+} from "../../../sidecar/protocol/gen/oxia-client.ts";
 import { OxiaClientService as Api } from "../../../sidecar/protocol/service.ts";
 import { FakeRuntime, fakeReplica } from "./fake-runtime.ts";
-import { type Harness, metadataOf, openHarness, within } from "./harness.ts";
+import { collect, type Harness, metadataOf, openHarness, within } from "./harness.ts";
 
 type Stream = ClientDuplexStream<WriteRequest, WriteResponse>;
 
@@ -25,8 +29,14 @@ class ManualReplica {
   }[] = [];
   #arrived: () => void = () => {};
 
+  /** Key of the write that is refused at once. */
+  refuses: string | null = null;
+
   readonly write = (request: WriteRequest): Promise<WriteResponse> => {
     const key = request.puts[0]?.key ?? "";
+    if (key === this.refuses) {
+      return Promise.reject(new ProtocolError("RESOURCE_UNAVAILABLE", "too many writes wait"));
+    }
     return new Promise((resolve, reject) => {
       this.pending.push({
         key,
@@ -104,6 +114,41 @@ describe("WriteStream", () => {
     const { keys, error } = await end;
     assert.equal(error?.code, Code.ABORTED);
     assert.ok(keys.length <= 1 && !keys.includes("c"));
+  });
+
+  it("executes nothing after a refused write, since nobody would be told", async () => {
+    const stream = open();
+    const end = outcome(stream);
+    stream.write(request("a"));
+    stream.write(request("x".repeat(LIMITS.keyBytesMax + 1)));
+    const sent = new Promise((resolve) => stream.write(request("b"), resolve));
+    await within(replica.arrived(1));
+    await within(sent);
+    // Calls on the same connection, sent after all of them.
+    for (let turn = 0; turn < 20; turn++) {
+      await collect(harness.public, Api.read, ReadRequest.create({ shard: 0 }));
+    }
+    assert.deepEqual(
+      replica.pending.map(({ key }) => key),
+      ["a"],
+    );
+    replica.pending[0]?.resolve();
+    const { error } = await end;
+    assert.equal(error?.code, Code.INVALID_ARGUMENT);
+  });
+
+  it("executes nothing of one burst after the write that the replica refuses at once", async () => {
+    const stream = open();
+    const end = outcome(stream);
+    const { writeStreamRequestsMax: max } = LIMITS;
+    replica.refuses = `k${max}`;
+    for (let at = 0; at < max + 8; at++) stream.write(request(`k${at}`));
+    await within(replica.arrived(max));
+    // What waits in the stream's buffer comes without a pause between when it goes on.
+    for (const write of replica.pending.splice(0)) write.resolve();
+    const { error } = await end;
+    assert.equal(error?.code, Code.UNAVAILABLE);
+    assert.deepEqual(replica.pending, []);
   });
 
   it("accepts no more than its bound before answers are due", async () => {

@@ -14,6 +14,7 @@ describe("log keeper", () => {
     const sim = new SimDisk({ seed: 1 });
     await sim.makeDir("/data");
     let syncs = 0;
+    let looks = 0;
     const disk = meddledDisk(sim, (act, path) => {
       if (act === "sync" && path === `${DIR}/marks`) syncs += 1;
     });
@@ -28,6 +29,9 @@ describe("log keeper", () => {
         stats: { bytes: 0 },
         durable: { offset: -1 },
         checkpointDue: () => false,
+        closeOldViews: () => {
+          looks += 1;
+        },
       } as unknown as LogKeeperOptions["state"],
       disk,
       clock,
@@ -58,6 +62,7 @@ describe("log keeper", () => {
     await keeper.run();
     assert.ok(seen.slice(0, 40).every((count) => count === 0));
     assert.equal(syncs, 1);
+    assert.equal(looks, seen.length, "reads that take too long are ended though nothing is due");
     sim.powerOff();
     sim.restart();
     const again = await Wal.open({ disk, dir: DIR, segmentBytes: 65_536, clock });

@@ -36,7 +36,7 @@ const refused: [Partial<WriteRequest>, ProtocolError["reason"], string][] = [
     "puts[0].value",
   ],
   [
-    { puts: [put("a", "1", { clientIdentity: "x".repeat(70_000) })] },
+    { puts: [put("a", "1", { clientIdentity: "x".repeat(LIMITS.clientIdentityBytesMax + 1) })] },
     "INVALID_ARGUMENT",
     "puts[0].client_identity",
   ],
@@ -74,6 +74,7 @@ describe("request validation", () => {
       overrideVersionId: VERSION_OVERRIDE_MAX,
       expectedVersionId: -1,
       partitionKey: "p",
+      clientIdentity: "x".repeat(LIMITS.clientIdentityBytesMax),
     };
     const request = {
       puts: [put(fits, Buffer.alloc(LIMITS.valueBytesMax), over)],
