@@ -48,6 +48,9 @@ export class CursorFlow {
         break;
       case "snapshotFailed":
         cursor.lastError = input.reason;
+        // Heartbeats are answered all the while: they say nothing about the next transfer.
+        cursor.failures = Math.max(cursor.failures, cursor.snapshotFailures);
+        cursor.snapshotFailures += 1;
         this.#back(cursor, input.nowMs);
         break;
     }
@@ -208,6 +211,7 @@ export class CursorFlow {
     cursor.probe = null;
     cursor.matched = match;
     cursor.lastError = "";
+    cursor.snapshotFailures = 0;
     cursor.lastPushed = this.#leader.state.log.last.offset;
     this.#leader.state.emit({ kind: "streamFrom", cursorId: cursor.id, next: match.offset + 1 });
   }
@@ -222,6 +226,7 @@ export class CursorFlow {
     if (cursor.state !== "snapshot") return;
     cursor.ackOffset = base.offset;
     cursor.snapshotOffset = null;
+    cursor.snapshotFailures = 0;
     this.#probe(cursor, base);
   }
 

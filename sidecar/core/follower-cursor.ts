@@ -48,6 +48,8 @@ export class FollowerCursor {
   snapshotOffset: Offset | null = null;
   reopenAtMs = 0;
   failures = 0;
+  /** Transfers that failed one after the other. */
+  snapshotFailures = 0;
   /** Why nothing flows; "" while it does. */
   lastError = "";
   lastHeartbeatMs = 0;
