@@ -181,10 +181,13 @@ export class ShardWriter {
   }
 
   /** The operations of the request that the failure answers: which of them to send again. */
-  private afterFailure(batch: readonly WriteOperation[], error: CallError): WriteOperation[] {
+  private afterFailure(
+    batch: readonly WriteOperation[],
+    error: CallError,
+  ): readonly WriteOperation[] {
     if (!error.nothingDone) return this.afterDoubt(batch, error);
     for (const operation of batch) operation.sent = false;
-    if (error.retry) return [...batch];
+    if (error.retry) return this.afterPostponed(batch, error);
     // Refused for the sake of one of them.
     if (batch.length > 1) {
       for (const operation of batch) operation.alone = true;
@@ -192,6 +195,20 @@ export class ShardWriter {
     }
     for (const operation of batch) operation.refuse(error.message, error);
     return [];
+  }
+
+  /**
+   * For now it cannot be done. Another leader is found soon; room on a volume takes a person, and
+   * who wants to be told rather than served late is told.
+   */
+  private afterPostponed(
+    batch: readonly WriteOperation[],
+    error: CallError,
+  ): readonly WriteOperation[] {
+    if (error.refusal?.reason !== "NO_SPACE") return batch;
+    for (const operation of batch)
+      if (operation.conditional) operation.refuse(error.message, error);
+    return batch.filter(({ conditional }) => !conditional);
   }
 
   private afterDoubt(operations: readonly WriteOperation[], error: CallError): WriteOperation[] {
