@@ -48,7 +48,11 @@ export interface SendOptions {
  * TransportError.
  */
 export async function sendSnapshot(options: SendOptions): Promise<LogPosition> {
-  options.signal.throwIfAborted();
+  if (options.signal.aborted) {
+    // The stream is open already: its other end would wait for ever, and take no other snapshot.
+    options.call.cancel();
+    throw options.signal.reason;
+  }
   const transfer = new Transfer(options);
   const onAbort = (): void => transfer.stop(options.signal.reason);
   options.signal.addEventListener("abort", onAbort, { once: true });
