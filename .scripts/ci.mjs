@@ -11,7 +11,7 @@ import { compile, installDependencies, npmCommand, root } from "./bootstrap.mjs"
 import { obstacle } from "./cluster.mjs";
 import { closingLine, LANES, runLane, runLanes } from "./lanes.mjs";
 import { simulatorCommand } from "./simulate.mjs";
-import { withCluster } from "./test-cluster.mjs";
+import { occupied, withCluster } from "./test-cluster.mjs";
 import { installTools } from "./tools.mjs";
 
 const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "resilver");
@@ -67,6 +67,14 @@ function cluster() {
     step("cluster", () => {
       if (found.absent) return found.text;
       process.stdout.write(`${found.text}\n`);
+      return false;
+    });
+    return;
+  }
+  const taken = given ? null : occupied();
+  if (taken !== null) {
+    step("cluster", () => {
+      process.stdout.write(`${taken}\n`);
       return false;
     });
     return;

@@ -13,7 +13,7 @@ import { OWNER, RUN } from "./cluster-programs.mjs";
 import { closingLine, LANES, runLane } from "./lanes.mjs";
 
 /** Why the cluster of this machine is not for these tests to take, as a text; null: it may be. */
-function occupied() {
+export function occupied() {
   if (!running()) return null;
   const owner = existsSync(OWNER) ? readFileSync(OWNER, "utf8") : null;
   // One whose tests were killed is nobody's.
@@ -42,8 +42,8 @@ function identity(pid) {
 
 /**
  * Runs `work` with KUBECONFIG set to a cluster, with this project's image in it unless `image` is
- * false. Returns what it
- * returns; null when there is no cluster, which has been said.
+ * false. Returns what it returns; null when there is no cluster, which has been said. One that is
+ * {@link occupied} must not be asked for.
  */
 export function withCluster(work, { image = true } = {}) {
   if ((process.env.KUBECONFIG ?? "") !== "") return work();
@@ -51,11 +51,6 @@ export function withCluster(work, { image = true } = {}) {
   // Children get the signal from the terminal and end; what is taken down below must not.
   const ignore = () => undefined;
   for (const signal of signals) process.on(signal, ignore);
-  const taken = occupied();
-  if (taken !== null) {
-    process.stderr.write(`test:cluster: ${taken}\n`);
-    return null;
-  }
   try {
     // What one left that was cut off (half-made releases and objects) would be found again.
     if (!down() || !claim() || !up() || (image && !loadImage())) return null;
@@ -76,6 +71,11 @@ function main(args) {
     if (found !== null) {
       process.stderr.write(`test:cluster: ${found.text}\n`);
       return LACKING;
+    }
+    const taken = occupied();
+    if (taken !== null) {
+      process.stderr.write(`test:cluster: ${taken}\n`);
+      return 1;
     }
   }
   const lane = LANES.find(({ name }) => name === "cluster");

@@ -7,7 +7,7 @@ import { spawnSync } from "node:child_process";
 import { installDependencies, root } from "./bootstrap.mjs";
 import { bundle } from "./bundle.mjs";
 import { LACKING, obstacle } from "./cluster.mjs";
-import { withCluster } from "./test-cluster.mjs";
+import { occupied, withCluster } from "./test-cluster.mjs";
 
 installDependencies();
 process.exitCode = main(process.argv.slice(2));
@@ -30,6 +30,11 @@ function main(args) {
     if (found !== null) {
       process.stderr.write(`test:scale: ${found.text}\n`);
       return LACKING;
+    }
+    const taken = occupied();
+    if (taken !== null) {
+      process.stderr.write(`test:scale: ${taken}\n`);
+      return 1;
     }
   }
   return withCluster(measure, { image: false }) ?? 1;

@@ -130,7 +130,8 @@ function planMember(
   if (replica.replicaUid !== member.replicaUid) {
     return replica.replicaUid === "" ? null : recoverStep(observed, member, replica);
   }
-  // A faulty replica formats itself anew; until then there is nothing to feed.
+  // A damaged replica formats itself anew; one whose log is not the leader's waits for a person
+  // (R9). Until then there is nothing to feed.
   if (replica.fault !== "") return null;
   return member.role === "learner"
     ? planLearner(record, observed, leader, member, replica)

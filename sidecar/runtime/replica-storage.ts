@@ -1,6 +1,7 @@
 import { GarbledFileError } from "../lib/sealed-file.ts";
 import { LOG_START } from "../protocol/entry.ts";
 import type { LogPosition } from "../protocol/entry.ts";
+import { KeySortingType } from "../protocol/gen/resilver.ts";
 import { LogIndex } from "../core/log-index.ts";
 import { openCurrent } from "../snapshot/state-pointer.ts";
 import { ShardState } from "../state/shard-state.ts";
@@ -14,8 +15,6 @@ import type { ShardDirectories } from "./shard-directories.ts";
 
 /** Bytes of one read of the log for a follower that is behind. */
 const READ_BYTES = 1024 * 1024;
-/** The wire's KeySortingType NATURAL. */
-const NATURAL = 1;
 
 /**
  * What is stored cannot be trusted: a bad record at or below what was acknowledged, or a state and
@@ -57,7 +56,7 @@ export function openState(
     disk,
     clock,
     budget,
-    keySorting: meta.keySorting === NATURAL ? "natural" : "hierarchical",
+    keySorting: meta.keySorting === KeySortingType.NATURAL ? "natural" : "hierarchical",
   });
 }
 

@@ -1,10 +1,8 @@
 /** `npm run test:scale`: the operator with very many stores; see {@link HELP}. */
 import { printReport, type Report, type Row, writeReport } from "../bench/report.ts";
 import { HELP, parseOptions, type ScaleOptions, UsageError } from "./options.ts";
-import { ScaleCluster } from "./scale-cluster.ts";
+import { REPLICAS, ScaleCluster } from "./scale-cluster.ts";
 import { type Bundles, ScaleRun } from "./scale-run.ts";
-
-const REPLICAS = 3;
 
 async function measure(options: ScaleOptions, bundles: Bundles): Promise<Report> {
   const cluster = new ScaleCluster();

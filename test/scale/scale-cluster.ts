@@ -15,6 +15,8 @@ import { storeName } from "./address-map.ts";
 
 /** All stores of the run are here. */
 export const NAMESPACE = "resilver-scale";
+/** Pods of each store. */
+export const REPLICAS = 3;
 /** What is told of while a run waits. */
 const FOLLOWED = ["store", "recovery", "claim"] as const;
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -127,7 +129,7 @@ function storeObject(name: string): KubeObject {
   return {
     metadata: { name, namespace: NAMESPACE },
     spec: {
-      replicas: 3,
+      replicas: REPLICAS,
       storage: { data: { size: "1Gi" }, wal: { size: "1Gi" } },
       recovery: { cooldown: "0s" },
       template: {

@@ -6,10 +6,9 @@ import type { Row } from "../bench/report.ts";
 import { storeName } from "./address-map.ts";
 import type { ScaleOptions } from "./options.ts";
 import { RunningProcess } from "./running-process.ts";
-import { NAMESPACE, type ScaleCluster } from "./scale-cluster.ts";
+import { NAMESPACE, REPLICAS, type ScaleCluster } from "./scale-cluster.ts";
 
 const PORTS = { sidecars: 26_600, calls: 26_601, health: 26_602, metrics: 26_603 };
-const REPLICAS = 3;
 /** About what Node gives itself in a container with the chart's memory limit. */
 const HEAP = "--max-old-space-size=384";
 const POLL_MS = 500;
@@ -60,12 +59,8 @@ export class ScaleRun {
 
   private startOperator(): RunningProcess {
     const ports = [PORTS.sidecars, PORTS.health, PORTS.metrics].map(String);
-    return new RunningProcess("operator", process.execPath, [
-      ...(process.env["SCALE_PROF"] ? ["--cpu-prof", "--cpu-prof-dir=/tmp/prof"] : []),
-      HEAP,
-      this.bundles.operator,
-      ...ports,
-    ]);
+    const program = [HEAP, this.bundles.operator, ...ports];
+    return new RunningProcess("operator", process.execPath, program);
   }
 
   private async making(from: number, to: number): Promise<Row["figures"]> {

@@ -2,66 +2,13 @@ import assert from "node:assert/strict";
 import type { Effect } from "../../../sidecar/core/effect.ts";
 import type { Input } from "../../../sidecar/core/input.ts";
 import { LogIndex } from "../../../sidecar/core/log-index.ts";
-import { Replica } from "../../../sidecar/core/replica.ts";
+import type { Replica } from "../../../sidecar/core/replica.ts";
 import type { LogPosition } from "../../../sidecar/protocol/entry.ts";
-import { MemberRole } from "../../../sidecar/protocol/gen/resilver.ts";
+import { leadingReplica } from "./leading-replica.ts";
 
-const SHARD = { namespace: "default", shard: 0, storeId: "store", generation: 1 };
-const OPTIONS = {
-  heartbeatMs: 100,
-  reconnectMinMs: 10,
-  reconnectMaxMs: 100,
-  tailEntriesMax: 4,
-  pendingReadsMax: 10,
-};
-
-/** Leads term 1 with two entries of term 0; `b` is about to be asked where its log agrees. */
-function leader(): Replica {
-  const core = new Replica(
-    {
-      node: "a",
-      storeId: "store",
-      uid: "a1",
-      bootCounter: 1,
-      formattedBefore: true,
-      promised: {
-        term: 0,
-        previousTerm: 0,
-        rolledBack: false,
-        generation: 0,
-        lossEpoch: 0,
-        member: true,
-        enrolled: null,
-      },
-      log: new LogIndex(undefined, Uint32Array.of(7, 8), [{ term: 0, offset: 0 }]),
-      applied: -1,
-    },
-    OPTIONS,
-  );
-  const to = { ...SHARD, term: 1, targetUid: "a1" };
-  const fence = core.step({
-    kind: "newTerm",
-    id: 1,
-    request: { ...to, bootstrap: false, options: undefined },
-  });
-  for (const effect of fence) {
-    if (effect.kind !== "persistMeta") continue;
-    core.step({ kind: "metaPersisted", token: effect.token });
-  }
-  const b = {
-    node: "b",
-    replicaUid: "b1",
-    role: MemberRole.VOTER,
-    internalAddress: "b",
-    publicAddress: "b",
-    head: undefined,
-    target: undefined,
-  };
-  const request = { ...to, bootCounter: 1, members: [b], lossEpoch: 0, replicationFactor: 2 };
-  const sets = { followerMaps: {}, voterSets: [{ nodes: ["a", "b"] }] };
-  core.step({ kind: "becomeLeader", id: 2, nowMs: 0, request: { ...request, ...sets } });
-  return core;
-}
+/** Two entries of term 0; `b` is about to be asked where its log agrees. */
+const leader = (): Replica =>
+  leadingReplica(new LogIndex(undefined, Uint32Array.of(7, 8), [{ term: 0, offset: 0 }]));
 
 const answer = (mismatch: LogPosition | null): Input => ({
   kind: "cursorAck",
