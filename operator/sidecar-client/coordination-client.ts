@@ -44,19 +44,26 @@ const CHANNEL_OPTIONS = {
   "grpc.keepalive_permit_without_calls": 1,
 };
 
+/** A pod that came back has another address: what nobody has called for so long is not kept. */
+const UNUSED_MS = 60_000;
+
 /** How to reach sidecars. */
 export interface CoordinationClientOptions {
   /** Absent: no transport security (local mode). */
   readonly credentials?: ChannelCredentials;
+  /** A channel without a call for so long is closed when another one is opened (60,000). */
+  readonly unusedMs?: number;
 }
 
 /** The gRPC {@link SidecarClient}. */
 export class CoordinationClient implements SidecarClient {
   readonly #credentials: ChannelCredentials;
-  readonly #channels = new Map<string, Client>();
+  readonly #channels = new Map<string, Channel>();
+  readonly #unusedMs: number;
 
   constructor(options: CoordinationClientOptions = {}) {
     this.#credentials = options.credentials ?? credentials.createInsecure();
+    this.#unusedMs = options.unusedMs ?? UNUSED_MS;
   }
 
   openShard: SidecarClient["openShard"] = (to, request, call) =>
@@ -95,7 +102,8 @@ export class CoordinationClient implements SidecarClient {
   async *watchStatus(to: NodeEndpoint, signal: AbortSignal): AsyncGenerator<NodeStatus, void> {
     signal.throwIfAborted();
     const method = Service.watchStatus;
-    const stream: ClientReadableStream<NodeStatus> = this.#channel(to).makeServerStreamRequest(
+    const channel = this.#channel(to);
+    const stream: ClientReadableStream<NodeStatus> = channel.client.makeServerStreamRequest(
       method.path,
       method.requestSerialize,
       method.responseDeserialize,
@@ -105,12 +113,14 @@ export class CoordinationClient implements SidecarClient {
       stream.cancel();
     };
     signal.addEventListener("abort", cancel, { once: true });
+    const release = channel.lend();
     try {
       for await (const message of stream) yield message as NodeStatus;
       throw new CallFailed(to.node, `${to.node}: WatchStatus ended`, false);
     } catch (error) {
       throw failureOf(to, signal, error);
     } finally {
+      release();
       signal.removeEventListener("abort", cancel);
       stream.cancel();
     }
@@ -141,7 +151,7 @@ export class CoordinationClient implements SidecarClient {
   }
 
   async close(): Promise<void> {
-    for (const client of this.#channels.values()) client.close();
+    for (const { client } of this.#channels.values()) client.close();
     this.#channels.clear();
     await Promise.resolve();
   }
@@ -159,11 +169,14 @@ export class CoordinationClient implements SidecarClient {
         else reject(error);
       };
     });
-    const stream = this.#channel(to).makeClientStreamRequest(
+    const channel = this.#channel(to);
+    const release = channel.lend();
+    const stream = channel.client.makeClientStreamRequest(
       method.path,
       method.requestSerialize,
       method.responseDeserialize,
       (error) => {
+        release();
         finish(error);
       },
     );
@@ -185,7 +198,9 @@ export class CoordinationClient implements SidecarClient {
       const cancel = (): void => {
         running.cancel();
       };
-      const running = this.#channel(to).makeUnaryRequest(
+      const channel = this.#channel(to);
+      const release = channel.lend();
+      const running = channel.client.makeUnaryRequest(
         method.path,
         method.requestSerialize,
         method.responseDeserialize,
@@ -193,6 +208,7 @@ export class CoordinationClient implements SidecarClient {
         new Metadata(),
         options,
         (error, response) => {
+          release();
           call.signal.removeEventListener("abort", cancel);
           if (error !== null) reject(failureOf(to, call.signal, error));
           else if (response === undefined) reject(new CallFailed(to.node, "no answer", false));
@@ -203,12 +219,47 @@ export class CoordinationClient implements SidecarClient {
     });
   }
 
-  #channel(to: NodeEndpoint): Client {
+  #channel(to: NodeEndpoint): Channel {
     const present = this.#channels.get(to.internalAddress);
     if (present !== undefined) return present;
+    this.#closeUnused();
     const client = new Client(to.internalAddress, this.#credentials, CHANNEL_OPTIONS);
-    this.#channels.set(to.internalAddress, client);
-    return client;
+    const channel = new Channel(client);
+    this.#channels.set(to.internalAddress, channel);
+    return channel;
+  }
+
+  #closeUnused(): void {
+    for (const [address, channel] of this.#channels) {
+      if (channel.unusedForMs < this.#unusedMs) continue;
+      channel.client.close();
+      this.#channels.delete(address);
+    }
+  }
+}
+
+/** A connection to one address, and whether anybody is using it. */
+class Channel {
+  readonly client: Client;
+  #calls = 0;
+  #usedAtMs = performance.now();
+
+  constructor(client: Client) {
+    this.client = client;
+  }
+
+  /** Counts a call until the function that is returned is called. */
+  lend(): () => void {
+    this.#calls += 1;
+    return () => {
+      this.#calls -= 1;
+      this.#usedAtMs = performance.now();
+    };
+  }
+
+  /** Milliseconds since the last call ended; 0 while there is one. */
+  get unusedForMs(): number {
+    return this.#calls > 0 ? 0 : performance.now() - this.#usedAtMs;
   }
 }
 

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Server as NetServer } from "node:net";
 import { Metadata, Server, ServerCredentials, type UntypedHandleCall } from "@grpc/grpc-js";
 import { CoordinationClient } from "../../../operator/sidecar-client/coordination-client.ts";
 import { CallFailed, type NodeEndpoint } from "../../../operator/controller/ports.ts";
@@ -150,5 +152,53 @@ describe("CoordinationClient", () => {
     await assert.rejects(client.pushAssignments(endpoint, updates(), never), CallFailed);
     assert.deepEqual(received, [update, update]);
     assert.equal(ended, false, "a source that waits for ever does not hold up the failure");
+  });
+
+  it("closes the connection to a pod that is gone when it meets another, and none in use", async () => {
+    const status = NodeStatus.fromPartial({ node: "n", bootId: 7, full: true });
+    handlers["watchStatus"] = (stream) => {
+      stream.write(status);
+    };
+    handlers["promote"] = (_call, answer) => {
+      answer(null, {});
+    };
+    const port = Number(endpoint.internalAddress.split(":")[1]);
+    const ended: string[] = [];
+    let firstEnded: () => void = () => undefined;
+    const oneEnded = new Promise<void>((resolve) => {
+      firstEnded = resolve;
+    });
+    const forwarders: NetServer[] = [];
+    const through = async (name: string): Promise<NodeEndpoint> => {
+      const forwarder = createServer((socket) => {
+        const onward = connect(port, "127.0.0.1");
+        socket.pipe(onward).pipe(socket);
+        onward.on("error", () => socket.destroy());
+        socket.on("error", () => onward.destroy());
+        socket.on("close", () => {
+          ended.push(name);
+          firstEnded();
+        });
+      });
+      forwarders.push(forwarder);
+      await once(forwarder.listen(0, "127.0.0.1"), "listening");
+      const address = `127.0.0.1:${(forwarder.address() as AddressInfo).port}`;
+      return { node: name, internalAddress: address, publicAddress: address };
+    };
+    const frugal = new CoordinationClient({ unusedMs: 0 });
+    const stop = new AbortController();
+    const statuses = frugal.watchStatus(await through("followed"), stop.signal);
+    try {
+      await statuses.next();
+      await frugal.promote(await through("gone"), promote, call);
+      await frugal.promote(await through("new"), promote, call);
+      await oneEnded;
+      assert.deepEqual(ended, ["gone"]);
+    } finally {
+      stop.abort(new Error("done"));
+      await statuses.return().catch(() => undefined);
+      await frugal.close();
+      for (const forwarder of forwarders) forwarder.close();
+    }
   });
 });
