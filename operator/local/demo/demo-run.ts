@@ -25,6 +25,8 @@ const ELECTION_TIMEOUT_MS = 30_000;
 /** A recovery without any progress for so long has failed. */
 const STALL_MS = 120_000;
 const WRITES_PER_SECOND = 500;
+/** Writes are gathered for so long before they are sent, as Oxia's clients do unless told else. */
+const LINGER_MS = 5;
 /** How long writes are measured before the wipe. */
 const BEFORE_MS = 4_000;
 
@@ -49,7 +51,11 @@ export class DemoRun {
     this.options = options;
     this.terminal = terminal;
     this.random = seededRandom(options.seed);
-    this.client = new StoreClient({ servers: store.servers(), requestTimeoutMs: 60_000 });
+    this.client = new StoreClient({
+      servers: store.servers(),
+      requestTimeoutMs: 60_000,
+      lingerMs: LINGER_MS,
+    });
     this.progress = new ProgressLine(terminal);
     this.writers = new Writers({
       client: this.client,
