@@ -42,6 +42,13 @@ const CHANNEL_OPTIONS = {
   "grpc.keepalive_time_ms": 2_000,
   "grpc.keepalive_timeout_ms": 2_000,
   "grpc.keepalive_permit_without_calls": 1,
+  // A proxy of the environment is for the world outside; pods are reached at their addresses.
+  "grpc.enable_http_proxy": 0,
+  // What is not used here costs memory for each of thousands of pods.
+  "grpc.enable_retries": 0,
+  "grpc.enable_channelz": 0,
+  "grpc.use_local_subchannel_pool": 1,
+  "grpc.service_config_disable_resolution": 1,
 };
 
 /** A pod that came back has another address: what nobody has called for so long is not kept. */
