@@ -14,6 +14,7 @@ import {
 import type { ShardView } from "../core/status.ts";
 import { IN_SYNC_GATE, podOrdinal, selectorLabels, selectorText } from "../specs/labels.ts";
 import type { ApiClient } from "./api-client.ts";
+import { ApiError, isStatus } from "./api-error.ts";
 import type { PodFacts } from "./pods.ts";
 import { KINDS, type KubeObject, type ResourceKind } from "./resources.ts";
 import { claimUids, type StoreSight } from "./store-view.ts";
@@ -22,6 +23,11 @@ import { claimUids, type StoreSight } from "./store-view.ts";
 export function timestamp(clock: Clock): string {
   return new Date(clock.nowMs()).toISOString().replace(/\.\d+Z$/u, "Z");
 }
+
+/** A store and its pods, as far as their gates depend on them. */
+export type GatedPods = Pick<StoreSight, "pods"> & {
+  readonly store: Pick<StoreSight["store"], "metadata">;
+};
 
 /** See the file's header. */
 export class StatusWriter {
@@ -124,7 +130,7 @@ export class StatusWriter {
   }
 
   /** The readiness gate of each pod: true when all its replicas vote. */
-  async gates(sight: StoreSight, views: readonly ShardView[], signal: AbortSignal): Promise<void> {
+  async gates(sight: GatedPods, views: readonly ShardView[], signal: AbortSignal): Promise<void> {
     for (const pod of sight.pods) {
       const inSync = podInSync(views, pod);
       if (pod.inSync === inSync || pod.terminating) continue;
@@ -143,9 +149,20 @@ export class StatusWriter {
         metadata,
         status: { conditions: [condition] },
       };
-      await this.#client.apply(KINDS.pod, applied, { signal }, "status");
+      try {
+        await this.#client.apply(KINDS.pod, applied, { signal }, "status");
+      } catch (error) {
+        // It was deleted or made again meanwhile: its watch tells, and then this is done anew.
+        if (!isOfAnother(error)) throw error;
+      }
     }
   }
+}
+
+/** The object is gone, or there is another one of that name: its uid is not the one meant. */
+function isOfAnother(error: unknown): boolean {
+  if (isStatus(error, 404) || isStatus(error, 409)) return true;
+  return error instanceof ApiError && error.status === 422 && error.message.includes(".uid");
 }
 
 /**

@@ -21,12 +21,15 @@ export class RunningProcess {
     process.once("exit", () => this.child.kill("SIGKILL"));
   }
 
+  /** True when it has ended, by itself too. */
+  get over(): boolean {
+    return this.child.exitCode !== null || this.child.signalCode !== null;
+  }
+
   /** Throws when it has ended by itself. */
   check(): void {
     const { exitCode, signalCode } = this.child;
-    if (exitCode !== null || signalCode !== null) {
-      throw new Error(`${this.name} has ended (${exitCode ?? signalCode})`);
-    }
+    if (this.over) throw new Error(`${this.name} has ended (${exitCode ?? signalCode})`);
   }
 
   /** Its largest resident memory so far, in MiB. */
@@ -46,7 +49,7 @@ export class RunningProcess {
   async stop(): Promise<void> {
     const kill = setTimeout(() => this.child.kill("SIGKILL"), STOP_MS);
     this.child.kill("SIGTERM");
-    if (this.child.exitCode === null && this.child.signalCode === null) await this.ended;
+    if (!this.over) await this.ended;
     clearTimeout(kill);
   }
 }

@@ -14,6 +14,7 @@ const HEAP = "--max-old-space-size=384";
 const POLL_MS = 500;
 const STEP_MINUTES = 20;
 const SAY_MS = 10_000;
+const RESTARTS_MAX = 10;
 
 /** Programs that were bundled for the run, by name. */
 export type Bundles = Readonly<Record<"operator" | "sidecars", string>>;
@@ -25,6 +26,8 @@ export class ScaleRun {
   private readonly bundles: Bundles;
   private readonly parts: RunningProcess[] = [];
   private operator: RunningProcess;
+  /** How often it ended by itself, as it does when it cannot renew its Lease in time. */
+  private restarts = 0;
 
   constructor(cluster: ScaleCluster, options: ScaleOptions, bundles: Bundles) {
     this.cluster = cluster;
@@ -48,7 +51,8 @@ export class ScaleRun {
     const idle = await this.idling(to);
     const replaced = await this.replacing(to);
     const peakMiB = this.operator.peakMiB();
-    const figures = { ...made, ...cold, "peak MiB": peakMiB, ...idle, ...replaced };
+    const after = { "peak MiB": peakMiB, restarts: this.restarts };
+    const figures = { ...made, ...cold, ...after, ...idle, ...replaced };
     return { what: `${to} stores`, figures };
   }
 
@@ -61,6 +65,15 @@ export class ScaleRun {
     const ports = [PORTS.sidecars, PORTS.health, PORTS.metrics].map(String);
     const program = [HEAP, this.bundles.operator, ...ports];
     return new RunningProcess("operator", process.execPath, program);
+  }
+
+  /** What the kubelet does for a container that has ended. */
+  private keepOperator(): void {
+    if (!this.operator.over) return;
+    this.restarts += 1;
+    if (this.restarts > RESTARTS_MAX) this.operator.check();
+    console.error(`operator: started again, for the ${this.restarts}. time`);
+    this.operator = this.startOperator();
   }
 
   private async making(from: number, to: number): Promise<Row["figures"]> {
@@ -157,7 +170,8 @@ export class ScaleRun {
     for (;;) {
       const [there, wanted] = await look();
       if (there >= wanted) return;
-      for (const part of [...this.parts, this.operator]) part.check();
+      for (const part of this.parts) part.check();
+      this.keepOperator();
       const nowMs = performance.now();
       if (nowMs > endMs) throw new Error(`${what}: ${there} of ${wanted} in ${STEP_MINUTES} min`);
       if (nowMs - saidMs > SAY_MS) {

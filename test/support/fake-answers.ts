@@ -4,6 +4,7 @@ import type { ServerResponse } from "node:http";
 export type Fault =
   | { readonly kind: "status"; readonly status: number; readonly headers?: Record<string, string> }
   | { readonly kind: "body"; readonly text: string }
+  | { readonly kind: "value"; readonly status: number; readonly value: unknown }
   | { readonly kind: "drop" | "stall" | "afterwards" };
 
 /** Does what the fault says. */
@@ -23,6 +24,9 @@ export function misbehave(fault: Fault, response: ServerResponse): void {
     case "body":
       response.writeHead(200, { "content-type": "application/json" });
       response.end(fault.text);
+      break;
+    case "value":
+      reply(response, fault.status, fault.value);
       break;
     case "drop":
       response.destroy();
