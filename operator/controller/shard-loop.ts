@@ -17,7 +17,7 @@ import { RecordInvalid, type ShardRecord } from "../core/record.ts";
 import { shardView, type ShardView } from "../core/status.ts";
 import type { StopReason } from "../core/stops.ts";
 import { electionRequest, runElection, type ElectionRequest } from "./election-run.ts";
-import { OrderTimeout } from "./order-timeout.ts";
+import { OrderQueue } from "./order-queue.ts";
 import { RecordConflict } from "./ports.ts";
 import { RecoveryTracker } from "./recovery-tracker.ts";
 import { RetryBook } from "./retry-book.ts";
@@ -55,11 +55,6 @@ class Overtaken extends Error {
   override readonly name = "Overtaken";
 }
 
-/** A person's change of the record that waits for its turn; never rejects. */
-interface Order {
-  readonly run: () => Promise<void>;
-}
-
 export class ShardLoop {
   readonly context: ShardContext;
   readonly #surroundings: Surroundings;
@@ -93,7 +88,7 @@ export class ShardLoop {
   /** The election that is running. */
   #electing: AbortController | null = null;
   /** People's changes of the record wait for their turn with the loop's own. */
-  readonly #orders: Order[] = [];
+  readonly #orders: OrderQueue;
 
   constructor(context: ShardContext, surroundings: Surroundings) {
     this.context = context;
@@ -101,6 +96,7 @@ export class ShardLoop {
     this.#wake = new Wake(context.clock);
     this.#retries = new RetryBook(context.timings);
     this.#tracker = new RecoveryTracker(context.key, context.events);
+    this.#orders = new OrderQueue(context.clock, context.timings.orderDeadlineMs, this.#wake);
   }
 
   get record(): ShardRecord {
@@ -147,7 +143,7 @@ export class ShardLoop {
    * Saves the wish for another ensemble; the plan gets there. Throws RangeError or RecordConflict.
    */
   changeEnsemble(desired: readonly string[], signal: AbortSignal): Promise<void> {
-    return this.#order(signal, async (bounded) => {
+    return this.#orders.add(signal, async (bounded) => {
       for (const node of desired) {
         if (this.context.endpoint(node) === null) {
           throw new RangeError(`ensemble: ${node} is not a node of this store`);
@@ -167,7 +163,7 @@ export class ShardLoop {
     isStopped: (node: string, signal: AbortSignal) => Promise<boolean>,
     signal: AbortSignal,
   ): Promise<void> {
-    return this.#order(signal, async (bounded) => {
+    return this.#orders.add(signal, async (bounded) => {
       const stopped = new Set<string>();
       for (const { node } of this.record.members) {
         if (await isStopped(node, bounded)) stopped.add(node);
@@ -187,9 +183,9 @@ export class ShardLoop {
         await pause(clock, timings.retryMaxMs, signal);
         continue;
       }
-      const order = this.#orders.shift();
-      if (order !== undefined) {
-        await order.run();
+      const order = this.#orders.take();
+      if (order !== null) {
+        await order();
         this.#surroundings.recordChanged();
         continue;
       }
@@ -460,35 +456,6 @@ export class ShardLoop {
       this.#cutOff = { term: record.term, sinceMs: nowMs };
     }
     return this.#cutOff === null ? 0 : nowMs - this.#cutOff.sinceMs;
-  }
-
-  /** Has `change` done when its turn comes. It is over, one way or another, within a bound. */
-  #order(signal: AbortSignal, change: (bounded: AbortSignal) => Promise<void>): Promise<void> {
-    const { clock, timings } = this.context;
-    const { controller, unlink } = childAbort(signal);
-    const bounded = controller.signal;
-    const timer = clock.timer(timings.orderDeadlineMs, () => {
-      const waits = this.#orders.includes(order);
-      controller.abort(new OrderTimeout(timings.orderDeadlineMs, waits));
-    });
-    let order: Order = { run: () => Promise.resolve() };
-    const done = new Promise<void>((resolve, reject) => {
-      if (this.#orders.length >= 16) {
-        throw new RangeError("too many orders are waiting; try again");
-      }
-      bounded.addEventListener("abort", () => {
-        const at = this.#orders.indexOf(order);
-        if (at !== -1) this.#orders.splice(at, 1);
-        reject(bounded.reason as Error);
-      });
-      order = { run: () => change(bounded).then(resolve, reject) };
-      this.#orders.push(order);
-      this.#wake.notify();
-    });
-    return done.finally(() => {
-      timer.cancel();
-      unlink();
-    });
   }
 }
 
