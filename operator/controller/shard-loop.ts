@@ -35,8 +35,8 @@ export interface Surroundings {
   learned(result: StepResult): void;
   /** A node would not open the shard. */
   refused(node: string, error: unknown): void;
-  /** Called after the record changed: assignments may have, too. */
-  recordChanged(): void;
+  /** Called when the record was read first and after it changed: assignments may have, too. */
+  recordKnown(): void;
   /**
    * Which of these nodes still are the processes that were heard of last; asks them now, and no
    * longer than until those that answered are enough.
@@ -62,10 +62,12 @@ export class ShardLoop {
   readonly #retries: RetryBook;
   readonly #tracker: RecoveryTracker;
   /**
-   * True once the record was read: from then on a change of it is another coordinator's, or a
+   * True once the record was asked for: from then on a change of it is another coordinator's, or a
    * person's.
    */
   #loaded = false;
+  /** True once that succeeded. */
+  #known = false;
   #settledAtMs = 0;
   /** When the record is read anew even though nothing calls for it. */
   #readAgainAtMs = 0;
@@ -186,7 +188,7 @@ export class ShardLoop {
       const order = this.#orders.take();
       if (order !== null) {
         await order();
-        this.#surroundings.recordChanged();
+        this.#surroundings.recordKnown();
         continue;
       }
       const waitMs = await this.#turn(signal);
@@ -265,7 +267,7 @@ export class ShardLoop {
         events.emit({ kind: "stepFailed", ...key, step: name, message: messageOf(error) });
       }
     }
-    this.#surroundings.recordChanged();
+    this.#surroundings.recordKnown();
   }
 
   async #perform(action: Action, signal: AbortSignal): Promise<boolean> {
@@ -401,13 +403,14 @@ export class ShardLoop {
     const { clock, events, keeper, key, timings } = this.context;
     this.#readAgainAtMs = clock.monotonicMs() + timings.recordResyncMs;
     try {
-      const known = this.#loaded;
+      const again = this.#loaded;
       this.#loaded = true;
-      if (await keeper.refresh(signal)) {
-        // Whoever saved it may be about to tell the leader.
-        if (known) this.#settle();
-        this.#surroundings.recordChanged();
-      }
+      const changed = await keeper.refresh(signal);
+      // Whoever saved it may be about to tell the leader.
+      if (changed && again) this.#settle();
+      // That there is none is news, too.
+      if (changed || !this.#known) this.#surroundings.recordKnown();
+      this.#known = true;
       this.#invalid = null;
       return true;
     } catch (error) {
