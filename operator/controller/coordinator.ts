@@ -8,7 +8,12 @@
 import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 import { ProtocolError } from "../../sidecar/protocol/errors.ts";
 import type { ShardAssignments } from "../../sidecar/protocol/gen/oxia-client.ts";
-import { shardAssignments, standIns, type LeaderAddress } from "../core/assignment.ts";
+import {
+  shardAssignments,
+  standIns,
+  type LeaderAddress,
+  type StandIn,
+} from "../core/assignment.ts";
 import type { CoordinatorEvents } from "../core/events.ts";
 import type { ForceQuorumOrder } from "../core/force-quorum.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
@@ -345,8 +350,9 @@ export class Coordinator {
     if (leader !== undefined) this.#lastLeaders.set(name, leader);
     // A record that cannot be read is one: its shard was placed as a new one would be.
     const exists = record.initialized || this.#recordsAsked.get(name)?.read === false;
-    const isUp = (node: string): boolean => this.#watches.get(node)?.reach === "up";
-    const others = standIns({ ...record, initialized: exists }, isUp);
+    const others = standIns({ ...record, initialized: exists }, (node) =>
+      this.#standIn(node, start),
+    );
     for (const node of leader === undefined ? others : [leader, ...others]) {
       const address = this.#watches.get(node)?.endpoint.publicAddress;
       if (address === undefined) continue;
@@ -354,6 +360,12 @@ export class Coordinator {
       return address;
     }
     return null;
+  }
+
+  #standIn(node: string, key: ShardKey): StandIn {
+    const watch = this.#watches.get(node);
+    if (watch?.reach !== "up") return "away";
+    return (watch.replica(key)?.fault ?? "") === "" ? "answers" : "stopped";
   }
 
   #tellListeners(): void {

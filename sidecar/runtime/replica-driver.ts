@@ -198,7 +198,7 @@ export class ReplicaDriver implements ReplicaHandle {
   }
 
   write(_request: WriteRequest, raw: Uint8Array): Promise<WriteResponse> {
-    this.#refuseIfFaulty();
+    this.#redirectIfFaulty();
     const full = this.#work.spaceRefusal;
     if (full !== null) return Promise.reject(full);
     const { clock } = this.#env;
@@ -210,7 +210,7 @@ export class ReplicaDriver implements ReplicaHandle {
   }
 
   async readBarrier(signal: AbortSignal): Promise<void> {
-    this.#refuseIfFaulty();
+    this.#redirectIfFaulty();
     await this.#pending.read((id) => this.#loop.feed({ kind: "read", id }), signal);
   }
 
@@ -439,6 +439,13 @@ export class ReplicaDriver implements ReplicaHandle {
   #refuseIfFaulty(): void {
     this.#stop.signal.throwIfAborted();
     if (this.#fault !== "") throw new ProtocolError("INVALID_STATUS", this.#fault);
+  }
+
+  /** Clients go elsewhere: that this replica stopped is not the last word of its shard. */
+  #redirectIfFaulty(): void {
+    this.#stop.signal.throwIfAborted();
+    if (this.#fault === "") return;
+    throw new ProtocolError("NODE_IS_NOT_LEADER", `this replica stopped: ${this.#fault}`);
   }
 
   #countRejection(peer: Peer): void {

@@ -80,6 +80,26 @@ describe("Coordinator: assignments", () => {
     }
   });
 
+  it("sends nobody to a replica that stopped while another may come back", async () => {
+    const cluster = await leftAlone();
+    loseLeader(cluster);
+    cluster.kill("a");
+    cluster.kill("c");
+    cluster.replica("b").fault = "its log is not the leader's";
+    const coordinator = cluster.coordinator();
+    const running = coordinator.run();
+    try {
+      await cluster.clock.pass(5_000);
+      assert.equal(told(cluster, "b"), "a:6648");
+      cluster.replica("b").fault = "";
+      await cluster.clock.until("b is named", 5_000, () => told(cluster, "b") === "b:6648");
+    } finally {
+      await coordinator.close();
+      await cluster.close();
+      await running;
+    }
+  });
+
   it("tells of the others when the last record that it asked for is not there", async () => {
     const cluster = await leftAlone();
     // A new namespace waits for every node, and meanwhile nothing else happens.
