@@ -315,7 +315,7 @@ export class ShardLoop {
     const prefer = this.#ordered?.prefer ?? null;
     this.#ordered = null;
     const term = this.record.term + 1;
-    const exclude = this.#takeExcluded(action.exclude, term);
+    const exclude = this.#takeExcluded(action.exclude, prefer, term);
     events.emit({ kind: "electionStarted", ...key, term, why: action.why });
     const failed = (message: string): false => {
       const durationMs = clock.monotonicMs() - beganMs;
@@ -361,12 +361,14 @@ export class ShardLoop {
 
   /**
    * Whom the election of this term leaves out: whoever the plan names, and once more whom the
-   * failed one before it did, since that one would win now and be as unfit. Then it is open to all.
+   * failed one before it did, since that one would win now and be as unfit. Then it is open to all;
+   * at once for whoever a person wishes for meanwhile.
    */
-  #takeExcluded(named: string | null, term: number): string | null {
+  #takeExcluded(named: string | null, prefer: string | null, term: number): string | null {
     const before = this.#leftOut;
     this.#leftOut = named === null ? null : { node: named, term };
     if (named !== null || before === null || before.term !== this.record.term) return named;
+    if (before.node === prefer) return null;
     return this.#couldLeaveOut(before.node) ? before.node : null;
   }
 
