@@ -5,6 +5,7 @@
 import { judgeForceQuorum, type ForceQuorumOrder } from "../core/force-quorum.ts";
 import { withDesired } from "../core/ensemble.ts";
 import {
+  cannotCommit,
   couldElect,
   isCutOff,
   judgeLeader,
@@ -17,6 +18,7 @@ import { RecordInvalid, type ShardRecord } from "../core/record.ts";
 import { shardView, type ShardView } from "../core/status.ts";
 import type { StopReason } from "../core/stops.ts";
 import { electionRequest, runElection, type ElectionRequest } from "./election-run.ts";
+import { Lasting } from "./lasting.ts";
 import { OrderQueue } from "./order-queue.ts";
 import { RecordConflict } from "./ports.ts";
 import { RecoveryTracker } from "./recovery-tracker.ts";
@@ -78,8 +80,9 @@ export class ShardLoop {
   #answeredThoughDown: string | null = null;
   #confirmedSets: Observed["confirmedSets"] = null;
   #belowFloor: Observed["belowFloor"] = null;
-  /** Since when the leader of this term has reached too few voters. */
-  #cutOff: { readonly term: number; readonly sinceMs: number } | null = null;
+  /** The leader reaches too few voters, or sends entries to too few. */
+  readonly #cutOff = new Lasting();
+  readonly #idle = new Lasting();
   #ordered: { readonly prefer: string } | null = null;
   /** Whom the election of this term left out; null once somebody won it. */
   #leftOut: { readonly node: string; readonly term: number } | null = null;
@@ -434,7 +437,9 @@ export class ShardLoop {
 
   #observe(): Observed {
     const { clock } = this.context;
-    const leaderSettling = clock.monotonicMs() < this.#settledAtMs;
+    const { record } = this;
+    const nowMs = clock.monotonicMs();
+    const leaderSettling = nowMs < this.#settledAtMs;
     const seen = this.#surroundings.observe();
     const leader = seen.nodes.get(this.#answeredThoughDown ?? "");
     if (!leaderSettling || leader?.reach !== "down") this.#answeredThoughDown = null;
@@ -447,20 +452,11 @@ export class ShardLoop {
       nodes,
       nowMs: clock.nowMs(),
       leaderSettling,
-      leaderCutOffMs: this.#cutOffMs(nodes),
+      leaderCutOffMs: this.#cutOff.see(isCutOff(record, { nodes }), record.term, nowMs),
+      leaderIdleMs: this.#idle.see(cannotCommit(record, { nodes }), record.term, nowMs),
       confirmedSets: this.#confirmedSets,
       belowFloor: this.#belowFloor,
     };
-  }
-
-  #cutOffMs(nodes: Observed["nodes"]): number {
-    const { record } = this;
-    const nowMs = this.context.clock.monotonicMs();
-    if (!isCutOff(record, { nodes })) this.#cutOff = null;
-    else if (this.#cutOff?.term !== record.term) {
-      this.#cutOff = { term: record.term, sinceMs: nowMs };
-    }
-    return this.#cutOff === null ? 0 : nowMs - this.#cutOff.sinceMs;
   }
 }
 
