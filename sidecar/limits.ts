@@ -70,6 +70,9 @@ export const LIMITS = Object.freeze({
   /** Whoever connects and says nothing for so long is disconnected. */
   greetingMs: 10_000,
   snapshotSendersMax: 2,
+  /** Until a snapshot that was refused is tried again: each try pins one anew. */
+  snapshotRetryMinMs: 1_000,
+  snapshotRetryMaxMs: 20_000,
   heartbeatIntervalMs: 100,
   /** Silence after which a peer or leader counts as gone. */
   peerTimeoutMs: 2_000,

@@ -8,7 +8,12 @@
 import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 import { ProtocolError } from "../../sidecar/protocol/errors.ts";
 import type { ShardAssignments } from "../../sidecar/protocol/gen/oxia-client.ts";
-import { shardAssignments, standIns, type LeaderAddress } from "../core/assignment.ts";
+import {
+  shardAssignments,
+  standIns,
+  type LeaderAddress,
+  type StandIn,
+} from "../core/assignment.ts";
 import type { CoordinatorEvents } from "../core/events.ts";
 import type { ForceQuorumOrder } from "../core/force-quorum.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
@@ -61,12 +66,14 @@ export class Coordinator {
   readonly #claims = new Map<string, number>();
   /** Last known leader of each shard: clients are sent there until another leads. */
   readonly #lastLeaders = new Map<string, string>();
-  /** Shards whose record was asked for; `read` false: no answer could be believed yet. */
+  /** Shards whose record was asked for; `read` false: no answer was believed yet. */
   readonly #recordsAsked = new Map<string, { readonly read: boolean }>();
   readonly #refusals = new Map<string, { readonly reason: string; readonly message: string }>();
   readonly #listeners = new Set<() => void>();
   #orderedUids: ReadonlySet<string> = new Set();
   #assignments = "";
+  /** Clients of some shard are sent to a node that neither leads nor led it. */
+  #standsIn = false;
   #running: Promise<void> | null = null;
 
   /** Throws a RangeError for a spec that cannot be right; it names the field. */
@@ -179,8 +186,8 @@ export class Coordinator {
     const { sidecars, clock, events } = this.#options;
     const changed = (): void => {
       for (const loop of this.#loops.values()) loop.notify();
-      // What was held back may go now; a record that is not there tells of no change.
-      if (this.#assignments === "") this.#pushAssignments();
+      // Who stands in for a leader is chosen by what is seen of the nodes.
+      if (this.#standsIn) this.#pushAssignments();
       this.#tellListeners();
     };
     const timings = this.#timings;
@@ -205,16 +212,14 @@ export class Coordinator {
     this.#loops.set(shardKeyText(key), new ShardLoop(context, this.#surroundings(key)));
   }
 
-  /** The record store, noting which records were asked for. */
+  /** The record store, noting which records cannot be read. */
   #notedRecords(): RecordStore {
     const { records } = this.#options;
     return {
       read: async (key, signal) => {
         const name = shardKeyText(key);
         try {
-          const stored = await records.read(key, signal);
-          this.#recordsAsked.set(name, { read: true });
-          return stored;
+          return await records.read(key, signal);
         } catch (error) {
           if (!this.#recordsAsked.has(name)) {
             this.#recordsAsked.set(name, { read: false });
@@ -243,7 +248,8 @@ export class Coordinator {
       refused: (node, error) => {
         this.#refused(key, node, error);
       },
-      recordChanged: () => {
+      recordKnown: () => {
+        this.#recordsAsked.set(shardKeyText(key), { read: true });
         this.#pushAssignments();
         this.#tellListeners();
       },
@@ -327,6 +333,7 @@ export class Coordinator {
   }
 
   #currentAssignments(): ShardAssignments {
+    this.#standsIn = false;
     const leaders = this.#placed.map((placed): LeaderAddress => {
       const { start, index, shards } = placed;
       const address = this.#clientAddress(start);
@@ -343,13 +350,22 @@ export class Coordinator {
     if (leader !== undefined) this.#lastLeaders.set(name, leader);
     // A record that cannot be read is one: its shard was placed as a new one would be.
     const exists = record.initialized || this.#recordsAsked.get(name)?.read === false;
-    const isUp = (node: string): boolean => this.#watches.get(node)?.reach === "up";
-    const others = standIns({ ...record, initialized: exists }, isUp);
+    const others = standIns({ ...record, initialized: exists }, (node) =>
+      this.#standIn(node, start),
+    );
     for (const node of leader === undefined ? others : [leader, ...others]) {
       const address = this.#watches.get(node)?.endpoint.publicAddress;
-      if (address !== undefined) return address;
+      if (address === undefined) continue;
+      if (node !== leader) this.#standsIn = true;
+      return address;
     }
     return null;
+  }
+
+  #standIn(node: string, key: ShardKey): StandIn {
+    const watch = this.#watches.get(node);
+    if (watch?.reach !== "up") return "away";
+    return (watch.replica(key)?.fault ?? "") === "" ? "answers" : "stopped";
   }
 
   #tellListeners(): void {

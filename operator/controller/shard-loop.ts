@@ -5,6 +5,7 @@
 import { judgeForceQuorum, type ForceQuorumOrder } from "../core/force-quorum.ts";
 import { withDesired } from "../core/ensemble.ts";
 import {
+  cannotCommit,
   couldElect,
   isCutOff,
   judgeLeader,
@@ -17,7 +18,8 @@ import { RecordInvalid, type ShardRecord } from "../core/record.ts";
 import { shardView, type ShardView } from "../core/status.ts";
 import type { StopReason } from "../core/stops.ts";
 import { electionRequest, runElection, type ElectionRequest } from "./election-run.ts";
-import { OrderTimeout } from "./order-timeout.ts";
+import { Lasting } from "./lasting.ts";
+import { OrderQueue } from "./order-queue.ts";
 import { RecordConflict } from "./ports.ts";
 import { RecoveryTracker } from "./recovery-tracker.ts";
 import { RetryBook } from "./retry-book.ts";
@@ -35,8 +37,8 @@ export interface Surroundings {
   learned(result: StepResult): void;
   /** A node would not open the shard. */
   refused(node: string, error: unknown): void;
-  /** Called after the record changed: assignments may have, too. */
-  recordChanged(): void;
+  /** Called when the record was read first and after it changed: assignments may have, too. */
+  recordKnown(): void;
   /**
    * Which of these nodes still are the processes that were heard of last; asks them now, and no
    * longer than until those that answered are enough.
@@ -55,11 +57,6 @@ class Overtaken extends Error {
   override readonly name = "Overtaken";
 }
 
-/** A person's change of the record that waits for its turn; never rejects. */
-interface Order {
-  readonly run: () => Promise<void>;
-}
-
 export class ShardLoop {
   readonly context: ShardContext;
   readonly #surroundings: Surroundings;
@@ -67,10 +64,12 @@ export class ShardLoop {
   readonly #retries: RetryBook;
   readonly #tracker: RecoveryTracker;
   /**
-   * True once the record was read: from then on a change of it is another coordinator's, or a
+   * True once the record was asked for: from then on a change of it is another coordinator's, or a
    * person's.
    */
   #loaded = false;
+  /** True once that succeeded. */
+  #known = false;
   #settledAtMs = 0;
   /** When the record is read anew even though nothing calls for it. */
   #readAgainAtMs = 0;
@@ -81,8 +80,9 @@ export class ShardLoop {
   #answeredThoughDown: string | null = null;
   #confirmedSets: Observed["confirmedSets"] = null;
   #belowFloor: Observed["belowFloor"] = null;
-  /** Since when the leader of this term has reached too few voters. */
-  #cutOff: { readonly term: number; readonly sinceMs: number } | null = null;
+  /** The leader reaches too few voters, or sends entries to too few. */
+  readonly #cutOff = new Lasting();
+  readonly #idle = new Lasting();
   #ordered: { readonly prefer: string } | null = null;
   /** Whom the election of this term left out; null once somebody won it. */
   #leftOut: { readonly node: string; readonly term: number } | null = null;
@@ -93,7 +93,7 @@ export class ShardLoop {
   /** The election that is running. */
   #electing: AbortController | null = null;
   /** People's changes of the record wait for their turn with the loop's own. */
-  readonly #orders: Order[] = [];
+  readonly #orders: OrderQueue;
 
   constructor(context: ShardContext, surroundings: Surroundings) {
     this.context = context;
@@ -101,6 +101,7 @@ export class ShardLoop {
     this.#wake = new Wake(context.clock);
     this.#retries = new RetryBook(context.timings);
     this.#tracker = new RecoveryTracker(context.key, context.events);
+    this.#orders = new OrderQueue(context.clock, context.timings.orderDeadlineMs, this.#wake);
   }
 
   get record(): ShardRecord {
@@ -147,7 +148,7 @@ export class ShardLoop {
    * Saves the wish for another ensemble; the plan gets there. Throws RangeError or RecordConflict.
    */
   changeEnsemble(desired: readonly string[], signal: AbortSignal): Promise<void> {
-    return this.#order(signal, async (bounded) => {
+    return this.#orders.add(signal, async (bounded) => {
       for (const node of desired) {
         if (this.context.endpoint(node) === null) {
           throw new RangeError(`ensemble: ${node} is not a node of this store`);
@@ -167,7 +168,7 @@ export class ShardLoop {
     isStopped: (node: string, signal: AbortSignal) => Promise<boolean>,
     signal: AbortSignal,
   ): Promise<void> {
-    return this.#order(signal, async (bounded) => {
+    return this.#orders.add(signal, async (bounded) => {
       const stopped = new Set<string>();
       for (const { node } of this.record.members) {
         if (await isStopped(node, bounded)) stopped.add(node);
@@ -187,10 +188,10 @@ export class ShardLoop {
         await pause(clock, timings.retryMaxMs, signal);
         continue;
       }
-      const order = this.#orders.shift();
-      if (order !== undefined) {
-        await order.run();
-        this.#surroundings.recordChanged();
+      const order = this.#orders.take();
+      if (order !== null) {
+        await order();
+        this.#surroundings.recordKnown();
         continue;
       }
       const waitMs = await this.#turn(signal);
@@ -269,7 +270,7 @@ export class ShardLoop {
         events.emit({ kind: "stepFailed", ...key, step: name, message: messageOf(error) });
       }
     }
-    this.#surroundings.recordChanged();
+    this.#surroundings.recordKnown();
   }
 
   async #perform(action: Action, signal: AbortSignal): Promise<boolean> {
@@ -317,7 +318,7 @@ export class ShardLoop {
     const prefer = this.#ordered?.prefer ?? null;
     this.#ordered = null;
     const term = this.record.term + 1;
-    const exclude = this.#takeExcluded(action.exclude, term);
+    const exclude = this.#takeExcluded(action.exclude, prefer, term);
     events.emit({ kind: "electionStarted", ...key, term, why: action.why });
     const failed = (message: string): false => {
       const durationMs = clock.monotonicMs() - beganMs;
@@ -363,12 +364,14 @@ export class ShardLoop {
 
   /**
    * Whom the election of this term leaves out: whoever the plan names, and once more whom the
-   * failed one before it did, since that one would win now and be as unfit. Then it is open to all.
+   * failed one before it did, since that one would win now and be as unfit. Then it is open to all;
+   * at once for whoever a person wishes for meanwhile.
    */
-  #takeExcluded(named: string | null, term: number): string | null {
+  #takeExcluded(named: string | null, prefer: string | null, term: number): string | null {
     const before = this.#leftOut;
     this.#leftOut = named === null ? null : { node: named, term };
     if (named !== null || before === null || before.term !== this.record.term) return named;
+    if (before.node === prefer) return null;
     return this.#couldLeaveOut(before.node) ? before.node : null;
   }
 
@@ -405,13 +408,14 @@ export class ShardLoop {
     const { clock, events, keeper, key, timings } = this.context;
     this.#readAgainAtMs = clock.monotonicMs() + timings.recordResyncMs;
     try {
-      const known = this.#loaded;
+      const again = this.#loaded;
       this.#loaded = true;
-      if (await keeper.refresh(signal)) {
-        // Whoever saved it may be about to tell the leader.
-        if (known) this.#settle();
-        this.#surroundings.recordChanged();
-      }
+      const changed = await keeper.refresh(signal);
+      // Whoever saved it may be about to tell the leader.
+      if (changed && again) this.#settle();
+      // That there is none is news, too.
+      if (changed || !this.#known) this.#surroundings.recordKnown();
+      this.#known = true;
       this.#invalid = null;
       return true;
     } catch (error) {
@@ -433,7 +437,9 @@ export class ShardLoop {
 
   #observe(): Observed {
     const { clock } = this.context;
-    const leaderSettling = clock.monotonicMs() < this.#settledAtMs;
+    const { record } = this;
+    const nowMs = clock.monotonicMs();
+    const leaderSettling = nowMs < this.#settledAtMs;
     const seen = this.#surroundings.observe();
     const leader = seen.nodes.get(this.#answeredThoughDown ?? "");
     if (!leaderSettling || leader?.reach !== "down") this.#answeredThoughDown = null;
@@ -446,49 +452,11 @@ export class ShardLoop {
       nodes,
       nowMs: clock.nowMs(),
       leaderSettling,
-      leaderCutOffMs: this.#cutOffMs(nodes),
+      leaderCutOffMs: this.#cutOff.see(isCutOff(record, { nodes }), record.term, nowMs),
+      leaderIdleMs: this.#idle.see(cannotCommit(record, { nodes }), record.term, nowMs),
       confirmedSets: this.#confirmedSets,
       belowFloor: this.#belowFloor,
     };
-  }
-
-  #cutOffMs(nodes: Observed["nodes"]): number {
-    const { record } = this;
-    const nowMs = this.context.clock.monotonicMs();
-    if (!isCutOff(record, { nodes })) this.#cutOff = null;
-    else if (this.#cutOff?.term !== record.term) {
-      this.#cutOff = { term: record.term, sinceMs: nowMs };
-    }
-    return this.#cutOff === null ? 0 : nowMs - this.#cutOff.sinceMs;
-  }
-
-  /** Has `change` done when its turn comes. It is over, one way or another, within a bound. */
-  #order(signal: AbortSignal, change: (bounded: AbortSignal) => Promise<void>): Promise<void> {
-    const { clock, timings } = this.context;
-    const { controller, unlink } = childAbort(signal);
-    const bounded = controller.signal;
-    const timer = clock.timer(timings.orderDeadlineMs, () => {
-      const waits = this.#orders.includes(order);
-      controller.abort(new OrderTimeout(timings.orderDeadlineMs, waits));
-    });
-    let order: Order = { run: () => Promise.resolve() };
-    const done = new Promise<void>((resolve, reject) => {
-      if (this.#orders.length >= 16) {
-        throw new RangeError("too many orders are waiting; try again");
-      }
-      bounded.addEventListener("abort", () => {
-        const at = this.#orders.indexOf(order);
-        if (at !== -1) this.#orders.splice(at, 1);
-        reject(bounded.reason as Error);
-      });
-      order = { run: () => change(bounded).then(resolve, reject) };
-      this.#orders.push(order);
-      this.#wake.notify();
-    });
-    return done.finally(() => {
-      timer.cancel();
-      unlink();
-    });
   }
 }
 

@@ -41,18 +41,26 @@ export interface LeaderAddress {
 }
 
 /**
+ * What a node can do for clients of a shard without a leader. `stopped`: its replica is faulty, and
+ * what it says may be taken for the shard's last word; whoever is away says nothing at least.
+ */
+export type StandIn = "answers" | "away" | "stopped";
+
+const BEST_FIRST: readonly StandIn[] = ["answers", "away", "stopped"];
+
+/**
  * Nodes to send a shard's clients to while no leader is known, best first: its voters redirect or
  * refuse for now. None while the shard never had a leader. Without them one shard without a leader
  * would take its whole namespace from clients.
  */
 export function standIns(
   record: Pick<ShardRecord, "initialized" | "members" | "ensemble">,
-  isUp: (node: string) => boolean,
+  standIn: (node: string) => StandIn,
 ): readonly string[] {
   if (!record.initialized) return [];
   const voters = record.members.filter(({ role }) => role === "voter").map(({ node }) => node);
   const all = [...new Set([...voters, ...record.ensemble])];
-  return [...all.filter(isUp), ...all.filter((node) => !isUp(node))];
+  return BEST_FIRST.flatMap((kind) => all.filter((node) => standIn(node) === kind));
 }
 
 /**

@@ -48,6 +48,8 @@ export interface Observed {
    * voters to commit anything; see {@link isCutOff}.
    */
   readonly leaderCutOffMs: number;
+  /** The same for entries: streams that carry none do not count; see {@link cannotCommit}. */
+  readonly leaderIdleMs: number;
   /**
    * The voter sets and term under which the leader reported a committed entry to this coordinator
    * (R13).
@@ -158,6 +160,12 @@ const CUT_OFF_MS = 5_000;
 /** Cursor states in which the follower answers; any other may last for ever. */
 const LIVE_STATES: ReadonlySet<string> = new Set(["Stream", "NoSpace", "Snapshot"]);
 
+/**
+ * Cursor states in which what the leader appends is taken, or refused to clients by name. One that
+ * is sent a snapshot answers, and takes entries when all of it is there.
+ */
+const TAKING_STATES: ReadonlySet<string> = new Set(["Stream", "NoSpace"]);
+
 /** True when the leader's stream to this follower works, as far as the leader knows. */
 export function isFed(progress: FollowerProgress | undefined): boolean {
   return progress !== undefined && LIVE_STATES.has(progress.state);
@@ -168,13 +176,29 @@ export function isFed(progress: FollowerProgress | undefined): boolean {
  * neither commit nor serve a read, whatever the coordinator itself can reach.
  */
 export function isCutOff(record: ShardRecord, observed: Pick<Observed, "nodes">): boolean {
+  return reachesTooFew(record, observed, LIVE_STATES);
+}
+
+/**
+ * True when the recorded leader's own report shows that entries flow to too few voters: it answers
+ * reads at most, and no write. Not a reason to replace it: the others may be far behind.
+ */
+export function cannotCommit(record: ShardRecord, observed: Pick<Observed, "nodes">): boolean {
+  return reachesTooFew(record, observed, TAKING_STATES);
+}
+
+function reachesTooFew(
+  record: ShardRecord,
+  observed: Pick<Observed, "nodes">,
+  states: ReadonlySet<string>,
+): boolean {
   const { leader } = record;
   const seen = observed.nodes.get(leader?.node ?? "");
   const report = seen?.reach === "up" ? seen.replica : null;
   if (leader === null || report?.replicaUid !== leader.uid) return false;
   if (report.status !== ServingStatus.LEADER || report.term !== record.term) return false;
   const fed = record.members.filter(
-    (member) => member.role === "voter" && isFed(followerAt(report, member)),
+    (member) => member.role === "voter" && states.has(followerAt(report, member)?.state ?? ""),
   );
   return !isQuorum(voterSets(record), new Set([leader.node, ...fed.map(({ node }) => node)]));
 }
@@ -185,6 +209,14 @@ export function isCutOff(record: ShardRecord, observed: Pick<Observed, "nodes">)
  */
 export function isIsolated(record: ShardRecord, observed: Observed): boolean {
   return observed.leaderCutOffMs >= CUT_OFF_MS && isCutOff(record, observed);
+}
+
+/**
+ * True when no write has been answered for so long that streams which only broke, and short
+ * transfers, would be over: because the leader is isolated, or its voters have yet to catch up.
+ */
+export function isIdle(record: ShardRecord, observed: Observed): boolean {
+  return observed.leaderIdleMs >= CUT_OFF_MS && cannotCommit(record, observed);
 }
 
 /**

@@ -9,6 +9,7 @@ import {
   currentReplica,
   followerAt,
   isFed,
+  isIdle,
   isIsolated,
   judgeLeader,
   learnerPhase,
@@ -79,7 +80,7 @@ export interface ShardView extends ShardKey {
   readonly generation: number;
   readonly lossEpoch: number;
   readonly leader: string | null;
-  /** True when the leader has its barrier committed and serves, and reaches enough voters to. */
+  /** True when the leader has its barrier committed and serves, and feeds enough voters to. */
   readonly serving: boolean;
   readonly commitFloor: { readonly term: number; readonly offset: number };
   readonly ensemble: readonly string[];
@@ -96,8 +97,8 @@ export interface ShardView extends ShardKey {
 export function shardView(record: ShardRecord, observed: Observed, plan: Plan): ShardView {
   const judged = judgeLeader(record, observed);
   const leader = judged.state === "steady" ? judged.replica : null;
-  // Whether another may replace it or not: it answers no write, and no read that is confirmed.
-  const isolated = isIsolated(record, observed);
+  // Whether another may replace it or not: it answers no write.
+  const idle = idleReason(record, observed);
   const nodes = new Set([
     ...record.ensemble,
     ...(record.next?.ensemble ?? []),
@@ -111,12 +112,12 @@ export function shardView(record: ShardRecord, observed: Observed, plan: Plan): 
     generation: record.generation,
     lossEpoch: record.lossEpoch,
     leader: record.leader?.node ?? null,
-    serving: leader?.serving === true && !isolated,
+    serving: leader?.serving === true && idle === null,
     commitFloor: record.commitFloor,
     ensemble: record.ensemble,
     replicas,
     conditions: [
-      available(record, plan, leader, isolated),
+      available(record, plan, leader, idle),
       ...progressingAndDegraded(record, plan, replicas),
     ],
     stop: plan.stop,
@@ -286,7 +287,7 @@ function available(
   record: ShardRecord,
   plan: Plan,
   leader: ReplicaStatus | null,
-  isolated: boolean,
+  idle: Idle | null,
 ): Condition {
   if (plan.stop !== null) {
     return {
@@ -296,11 +297,9 @@ function available(
       message: plan.stop.message,
     };
   }
-  if (isolated) {
-    const message =
-      `${record.leader?.node ?? ""} leads term ${record.term} and reaches too few voters to commit ` +
-      "anything; see whether those that are not voting run, and whether it can reach them";
-    return { type: "Available", status: false, reason: "LeaderIsolated", message };
+  if (idle !== null) {
+    const message = `${record.leader?.node ?? ""} leads term ${record.term} and ${idle.message}`;
+    return { type: "Available", status: false, reason: idle.reason, message };
   }
   if (leader !== null) {
     const message = `${record.leader?.node ?? ""} leads term ${record.term}`;
@@ -308,4 +307,30 @@ function available(
   }
   const reason = record.initialized ? "NoLeader" : "NotStarted";
   return { type: "Available", status: false, reason, message: plan.waiting ?? "election" };
+}
+
+/** Why no write is answered though somebody leads. */
+interface Idle {
+  readonly reason: "LeaderIsolated" | "VotersBehind";
+  readonly message: string;
+}
+
+function idleReason(record: ShardRecord, observed: Observed): Idle | null {
+  if (!isIdle(record, observed) && !isIsolated(record, observed)) return null;
+  const report = observed.nodes.get(record.leader?.node ?? "")?.replica ?? null;
+  const behind = record.members.flatMap((member) => {
+    const fed = report === null ? undefined : followerAt(report, member);
+    if (member.role !== "voter" || fed?.state !== "Snapshot") return [];
+    return [fed.lastError === "" ? member.node : `${member.node} (${fed.lastError})`];
+  });
+  if (behind.length === 0 || isIsolated(record, observed)) {
+    const message =
+      "reaches too few voters to commit anything; see whether those that are not voting run, " +
+      "and whether it can reach them";
+    return { reason: "LeaderIsolated", message };
+  }
+  const message =
+    `commits nothing before its voters caught up, by a snapshot: ${behind.join(", ")}; ` +
+    "sooner when those that are not voting come back";
+  return { reason: "VotersBehind", message };
 }

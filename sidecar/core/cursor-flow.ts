@@ -47,11 +47,7 @@ export class CursorFlow {
         this.#snapshotDone(cursor, input.base);
         break;
       case "snapshotFailed":
-        cursor.lastError = input.reason;
-        // Heartbeats are answered all the while: they say nothing about the next transfer.
-        cursor.failures = Math.max(cursor.failures, cursor.snapshotFailures);
-        cursor.snapshotFailures += 1;
-        this.#back(cursor, input.nowMs);
+        this.#snapshotFailed(cursor, input);
         break;
     }
   }
@@ -88,6 +84,11 @@ export class CursorFlow {
       if (nowMs >= cursor.reopenAtMs) this.open(cursor);
       return;
     }
+    if (cursor.snapshotAtMs !== null && nowMs >= cursor.snapshotAtMs) {
+      cursor.snapshotAtMs = null;
+      // What it holds may have changed meanwhile: it is asked first.
+      if (cursor.state === "refused") this.#probe(cursor, this.#leader.state.log.last);
+    }
     if (nowMs - cursor.lastHeartbeatMs < heartbeatMs) return;
     cursor.lastHeartbeatMs = nowMs;
     this.heartbeat(cursor);
@@ -109,7 +110,7 @@ export class CursorFlow {
     if (cursor.state === "connecting" || cursor.state === "down") return;
     cursor.failures = 0;
     if (input.round > 0) this.#leader.confirmed(cursor.node, input.round);
-    if (cursor.state === "snapshot") return;
+    if (cursor.state === "snapshot" || cursor.state === "refused") return;
     cursor.noSpace = input.noSpace;
     if (input.noSpace && input.entriesRefused) {
       this.#hold(cursor);
@@ -212,12 +213,19 @@ export class CursorFlow {
     cursor.matched = match;
     cursor.lastError = "";
     cursor.snapshotFailures = 0;
+    cursor.snapshotRefusals = 0;
+    cursor.snapshotAtMs = null;
     cursor.lastPushed = this.#leader.state.log.last.offset;
     this.#leader.state.emit({ kind: "streamFrom", cursorId: cursor.id, next: match.offset + 1 });
   }
 
   #startSnapshot(cursor: FollowerCursor): void {
     cursor.forget();
+    if (cursor.snapshotAtMs !== null) {
+      // Its stream broke meanwhile; that alone changes nothing.
+      cursor.state = "refused";
+      return;
+    }
     cursor.state = "snapshot";
     this.#leader.state.emit({ kind: "startSnapshot", cursorId: cursor.id });
   }
@@ -228,6 +236,24 @@ export class CursorFlow {
     cursor.snapshotOffset = null;
     cursor.snapshotFailures = 0;
     this.#probe(cursor, base);
+  }
+
+  #snapshotFailed(cursor: FollowerCursor, input: CursorInput & { kind: "snapshotFailed" }): void {
+    cursor.lastError = input.reason;
+    if (input.refused) {
+      const { snapshotRetryMinMs, snapshotRetryMaxMs } = this.#leader.state.options;
+      const delayMs = snapshotRetryMinMs * 2 ** Math.min(cursor.snapshotRefusals, 16);
+      cursor.snapshotRefusals += 1;
+      cursor.snapshotAtMs = input.nowMs + Math.min(snapshotRetryMaxMs, delayMs);
+      // It may vote, and what it confirms is needed: its stream stays.
+      if (cursor.state === "snapshot") cursor.state = "refused";
+      cursor.snapshotOffset = null;
+      return;
+    }
+    // Heartbeats are answered all the while: they say nothing about the next transfer.
+    cursor.failures = Math.max(cursor.failures, cursor.snapshotFailures);
+    cursor.snapshotFailures += 1;
+    this.#back(cursor, input.nowMs);
   }
 
   #closed(cursor: FollowerCursor, reason: string, uid: string | null, nowMs: number): void {

@@ -6,6 +6,7 @@ import type { Member } from "../protocol/gen/resilver.ts";
 /**
  * connecting: the stream is being opened. probe: looking for the last common position (R9).
  * stream: entries flow. noSpace: it left entries out, they wait. snapshot: a transfer is under way.
+ * refused: it needs one and took none; heartbeats go on, the next try comes at `snapshotAtMs`.
  * notMember: answered 112, waits for the coordinator (R4). down: the stream broke, opens again at
  * `reopenAtMs`.
  */
@@ -15,6 +16,7 @@ export type CursorState =
   | "stream"
   | "noSpace"
   | "snapshot"
+  | "refused"
   | "notMember"
   | "down";
 
@@ -50,6 +52,10 @@ export class FollowerCursor {
   failures = 0;
   /** Transfers that failed one after the other. */
   snapshotFailures = 0;
+  /** Transfers that were refused since entries flowed. */
+  snapshotRefusals = 0;
+  /** When the next one may begin after a refusal; null: at any time. */
+  snapshotAtMs: number | null = null;
   /** Why nothing flows; "" while it does. */
   lastError = "";
   lastHeartbeatMs = 0;

@@ -70,6 +70,8 @@ export type CursorInput =
       readonly kind: "snapshotFailed";
       readonly cursorId: number;
       readonly reason: string;
+      /** Another try soon would end the same way, and cost another snapshot. */
+      readonly refused: boolean;
       readonly nowMs: number;
     };
 

@@ -12,6 +12,9 @@ export interface CoreOptions {
   /** Delays before a broken cursor is opened again. */
   readonly reconnectMinMs: number;
   readonly reconnectMaxMs: number;
+  /** Delays before a snapshot that was refused is tried again. */
+  readonly snapshotRetryMinMs: number;
+  readonly snapshotRetryMaxMs: number;
   /**
    * An empty follower gets the tail, not a snapshot, when the leader committed at most this many
    * entries.

@@ -1,6 +1,7 @@
 import type { Clock } from "../lib/ports/clock.ts";
 import type { Disk } from "../lib/ports/disk.ts";
 import type { Logger } from "../lib/ports/logger.ts";
+import { LIMITS } from "../limits.ts";
 import { INVALID_OFFSET, type Offset } from "../protocol/entry.ts";
 import type { ShardState } from "../state/shard-state.ts";
 import type { Wal } from "../wal/wal.ts";
@@ -30,6 +31,8 @@ export interface LogKeeperOptions {
   readonly signal: AbortSignal;
   /** Entries up to here need not be kept for transfers under way (R17). */
   readonly transferFloor: () => Offset;
+  /** How large the state was at the oldest snapshot that is kept for them; null: none is. */
+  readonly transferStateBytes: () => number | null;
   /** Ends those transfers, and lets go what is kept for them; the reason is for people. */
   readonly dropTransfers: (reason: string) => Promise<void>;
   readonly trimmed: (offset: Offset) => void;
@@ -112,6 +115,7 @@ export class LogKeeper {
       state.closeOldViews();
       await this.#saveCommitted();
       await this.#watchSpace();
+      await this.#dropForState();
       await this.#checkpoint();
       await this.#trim();
     }
@@ -178,6 +182,23 @@ export class LogKeeper {
     if (limit < wal.first) return;
     await wal.trim(limit);
     trimmed(wal.base.offset);
+  }
+
+  /**
+   * While a snapshot is held no page that the state frees is used again: its file grows with every
+   * checkpoint. Before clients are refused for that, the snapshot goes (R17). Not for a state that
+   * would have grown anyway: nothing that is in the file already comes back.
+   */
+  async #dropForState(): Promise<void> {
+    const { options, state, stateDir, transferStateBytes, dropTransfers } = this.#o;
+    const heldBytes = transferStateBytes();
+    if (heldBytes === null) return;
+    const neededBytes = options.clientStateFreeBytesMin + LIMITS.checkpointRoomBytes;
+    const { freeBytes } = this.#stateVolume;
+    const grownBytes = state.stats.bytes - heldBytes;
+    if (freeBytes >= neededBytes || grownBytes < LIMITS.checkpointBytes) return;
+    const have = `the volume of ${stateDir} has ${freeBytes} bytes free of ${neededBytes}`;
+    await dropTransfers(`dropped for the pages that are kept for it: ${have}`);
   }
 
   async #watchSpace(): Promise<void> {

@@ -2,8 +2,8 @@ import type { Effect } from "../core/effect.ts";
 import type { Input } from "../core/input.ts";
 import type { Replica } from "../core/replica.ts";
 import type { Offset } from "../protocol/entry.ts";
-import { ProtocolError, type Reason } from "../protocol/errors.ts";
 import type { Peer } from "../protocol/gen/resilver.ts";
+import type { HeldSnapshot } from "../snapshot/pins.ts";
 import { sendSnapshot } from "../snapshot/sender.ts";
 import { CursorStream } from "./cursor-stream.ts";
 import { endsReplica } from "./final-error.ts";
@@ -12,14 +12,7 @@ import type { NodeEnvironment } from "./replica-options.ts";
 import type { TransferBytes } from "./replica-status.ts";
 import type { ReplicaStorage } from "./replica-storage.ts";
 import { pinnedSource } from "./snapshot-source.ts";
-
-/** A receiver that says so will not take this snapshot another time either. */
-const REFUSED_FOR_GOOD: ReadonlySet<Reason> = new Set(["RESOURCE_CONFLICT", "INVALID_ARGUMENT"]);
-
-/** The leader itself ended a transfer, for its own log's sake (R17). */
-class TransferDropped extends Error {
-  override readonly name = "TransferDropped";
-}
+import { TransferDropped, transferEnd } from "./transfer-end.ts";
 
 /** What the leader's side of replication works on. */
 interface OutgoingOptions {
@@ -89,20 +82,34 @@ export class OutgoingStreams {
 
   /** Entries up to here need not be kept for a transfer, under way or to be resumed (R17). */
   transferFloor(): Offset {
-    const { core, env } = this.#o;
-    let floor = core.leader?.transferFloor() ?? core.state.log.last.offset;
+    const { core } = this.#o;
+    const floor = core.leader?.transferFloor() ?? core.state.log.last.offset;
     // Also while the cursor is down, to be opened again in a moment.
-    for (const target of this.#pinned) {
-      const held = env.pins.heldOffset(target);
-      if (held === null) this.#pinned.delete(target);
-      else floor = Math.min(floor, held);
-    }
-    return floor;
+    return Math.min(floor, ...this.#held().map(({ offset }) => offset));
   }
 
   /**
-   * Ends all transfers and forgets their snapshots, so that the log need not be kept for them. The
-   * followers are told why, and begin anew.
+   * How large the state was when the oldest snapshot that is held was pinned: what it grew by since
+   * may be pages that are kept for it (R17). Null: none is held.
+   */
+  transferStateBytes(): number | null {
+    const held = this.#held();
+    return held.length === 0 ? null : Math.min(...held.map(({ stateBytes }) => stateBytes));
+  }
+
+  #held(): readonly HeldSnapshot[] {
+    const held: HeldSnapshot[] = [];
+    for (const target of this.#pinned) {
+      const snapshot = this.#o.env.pins.held(target);
+      if (snapshot === null) this.#pinned.delete(target);
+      else held.push(snapshot);
+    }
+    return held;
+  }
+
+  /**
+   * Ends all transfers and forgets their snapshots, so that neither log nor pages of the state need
+   * be kept for them. The followers are told why, and begin anew.
    */
   async dropTransfers(reason: string): Promise<void> {
     const { env, id } = this.#o;
@@ -196,14 +203,13 @@ export class OutgoingStreams {
     const target = this.#target(cursor.uid);
     const fields = { namespace: id.namespace, shard: id.shard, to: cursor.node, uid: cursor.uid };
     let lease: Awaited<ReturnType<typeof env.pins.acquire>> | null = null;
-    // A transfer that broke goes on with the same snapshot; one that is done, or refused for good,
-    // does not.
-    let keep = true;
+    let keep = false;
+    let bytesVerified = 0;
     try {
       // Kept from an earlier leadership, where the log no longer goes on: it would take the
       // follower back.
-      const kept = env.pins.heldOffset(target);
-      if (kept !== null && kept < core.state.log.base.offset) await env.pins.drop(target);
+      const kept = env.pins.held(target);
+      if (kept !== null && kept.offset < core.state.log.base.offset) await env.pins.drop(target);
       lease = await env.pins.acquire(target, () => pinnedSource(storage.state), signal);
       this.#pinned.add(target);
       const { source, snapshotId } = lease;
@@ -219,34 +225,31 @@ export class OutgoingStreams {
         rateLimiter,
         clock,
         signal,
-        onProgress: ({ bytesSent, bytesVerified, bytesTotal }) => {
+        onProgress: (progress) => {
+          const { bytesSent, bytesTotal } = progress;
           metrics.snapshotBytes("sent", Math.max(0, bytesSent - counted));
           counted = Math.max(counted, bytesSent);
+          bytesVerified = progress.bytesVerified;
           this.transfers.set(cursorId, { done: bytesVerified, total: bytesTotal });
         },
       });
-      keep = false;
       logger.info("snapshot transfer is done", { ...fields, snapshotId, offset: base.offset });
       if (!signal.aborted) feed({ kind: "snapshotDone", cursorId, base });
     } catch (error) {
-      const dropped = signal.reason instanceof TransferDropped ? signal.reason : null;
-      keep = dropped === null && !isRefusedForGood(error);
-      const reason = this.#transferFailed(cursorId, error, dropped, signal);
+      const end = transferEnd(error, signal, lease !== null);
+      keep = end.keep;
+      const reason = this.#transferFailed(cursorId, error, end.refused, signal);
       logger.warn("snapshot transfer failed", { ...fields, reason });
     } finally {
       this.transfers.delete(cursorId);
-      await lease?.release({ keep });
+      await lease?.release({ keep, bytesVerified });
     }
   }
 
   /** Tells the core, unless the cursor is closed or has another transfer; returns the reason. */
-  #transferFailed(
-    cursorId: number,
-    error: unknown,
-    dropped: TransferDropped | null,
-    signal: AbortSignal,
-  ): string {
+  #transferFailed(cursorId: number, error: unknown, refused: boolean, signal: AbortSignal): string {
     const { env, feed, fail } = this.#o;
+    const dropped = signal.reason instanceof TransferDropped ? signal.reason : null;
     // Aborted or not: tried again, a failed sync seems to succeed, and the log would be trimmed on
     // the strength of it.
     if (endsReplica(error)) fail(error);
@@ -254,7 +257,8 @@ export class OutgoingStreams {
     const reason = why instanceof Error ? why.message : String(why);
     const present = this.#cursors.get(cursorId)?.transfer?.stop.signal === signal;
     if (!signal.aborted || (dropped !== null && present)) {
-      feed({ kind: "snapshotFailed", cursorId, reason, nowMs: env.clock.monotonicMs() });
+      const nowMs = env.clock.monotonicMs();
+      feed({ kind: "snapshotFailed", cursorId, reason, refused, nowMs });
     }
     return reason;
   }
@@ -277,8 +281,4 @@ export class OutgoingStreams {
       majorityHolds: core.leader?.majorityHolds() ?? false,
     };
   }
-}
-
-function isRefusedForGood(error: unknown): boolean {
-  return error instanceof ProtocolError && REFUSED_FOR_GOOD.has(error.reason);
 }

@@ -1,12 +1,10 @@
-import { Replica } from "../core/replica.ts";
+import type { Replica } from "../core/replica.ts";
 import type { Effect, Reply } from "../core/effect.ts";
 import type { CoordinationInput, Input, RequestId } from "../core/input.ts";
-import { LogIndex } from "../core/log-index.ts";
 import { assert } from "../lib/assert.ts";
 import { everyStep } from "../lib/every-step.ts";
 import { isFatal } from "../lib/ports/disk.ts";
 import type { DuplexCall } from "../lib/ports/duplex-call.ts";
-import { LIMITS } from "../limits.ts";
 import { INVALID_OFFSET, type Offset } from "../protocol/entry.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type {
@@ -44,6 +42,7 @@ import { wrapWriteRequest } from "../protocol/log-entry-value.ts";
 import { StateCorrupt } from "../state/record.ts";
 import { WalCorrupt } from "../wal/errors.ts";
 import { IncomingStreams } from "./incoming-streams.ts";
+import { openCore } from "./open-core.ts";
 import { OutgoingStreams } from "./outgoing-streams.ts";
 import { PendingRequests, protocolError } from "./pending-requests.ts";
 import type { ReplicaHandle } from "./ports.ts";
@@ -51,7 +50,6 @@ import { ReplicaLoop } from "./replica-loop.ts";
 import type { NodeEnvironment } from "./replica-options.ts";
 import { ChangeLog } from "./change-log.ts";
 import { replicaStatus, statusSignature, votes } from "./replica-status.ts";
-import { promisedIn } from "./replica-meta.ts";
 import { logDir, type ReplicaStorage } from "./replica-storage.ts";
 import type { ReplicaIdentity } from "./replica-identity.ts";
 import { formattedBefore } from "./shard-directories.ts";
@@ -91,28 +89,7 @@ export class ReplicaDriver implements ReplicaHandle {
     this.#id = id;
     this.namespace = id.namespace;
     this.shard = id.shard;
-    const meta = id.meta.current;
-    this.#core = new Replica(
-      {
-        node: env.node,
-        storeId: id.storeId,
-        uid: id.directories.uid,
-        bootCounter: meta.bootCounter,
-        formattedBefore: formattedBefore(id.directories, meta),
-        promised: promisedIn(meta),
-        log: id.storage?.log ?? new LogIndex(),
-        applied: id.storage?.state.applied.offset ?? INVALID_OFFSET,
-        commit: id.storage?.wal.recovered.commit ?? INVALID_OFFSET,
-      },
-      {
-        heartbeatMs: env.options.heartbeatMs,
-        reconnectMinMs: 20,
-        reconnectMaxMs: 500,
-        tailEntriesMax: env.options.tailEntriesMax,
-        pendingReadsMax: LIMITS.pendingReadsMax,
-        leaderReads: env.options.leaderReads,
-      },
-    );
+    this.#core = openCore(env, id);
     this.#loop = new ReplicaLoop({
       core: this.#core,
       perform: (effect) => this.#perform(effect),
@@ -136,6 +113,7 @@ export class ReplicaDriver implements ReplicaHandle {
       feed,
       outcome: (offset, response) => this.#outcome(offset, response),
       transferFloor: () => this.#outgoing.transferFloor(),
+      transferStateBytes: () => this.#outgoing.transferStateBytes(),
       dropTransfers: (reason) => this.#outgoing.dropTransfers(reason),
       reserve: id.meta.reserve,
       fail,
@@ -220,7 +198,7 @@ export class ReplicaDriver implements ReplicaHandle {
   }
 
   write(_request: WriteRequest, raw: Uint8Array): Promise<WriteResponse> {
-    this.#refuseIfFaulty();
+    this.#redirectIfFaulty();
     const full = this.#work.spaceRefusal;
     if (full !== null) return Promise.reject(full);
     const { clock } = this.#env;
@@ -232,7 +210,7 @@ export class ReplicaDriver implements ReplicaHandle {
   }
 
   async readBarrier(signal: AbortSignal): Promise<void> {
-    this.#refuseIfFaulty();
+    this.#redirectIfFaulty();
     await this.#pending.read((id) => this.#loop.feed({ kind: "read", id }), signal);
   }
 
@@ -461,6 +439,13 @@ export class ReplicaDriver implements ReplicaHandle {
   #refuseIfFaulty(): void {
     this.#stop.signal.throwIfAborted();
     if (this.#fault !== "") throw new ProtocolError("INVALID_STATUS", this.#fault);
+  }
+
+  /** Clients go elsewhere: that this replica stopped is not the last word of its shard. */
+  #redirectIfFaulty(): void {
+    this.#stop.signal.throwIfAborted();
+    if (this.#fault === "") return;
+    throw new ProtocolError("NODE_IS_NOT_LEADER", `this replica stopped: ${this.#fault}`);
   }
 
   #countRejection(peer: Peer): void {

@@ -15,6 +15,8 @@ const STATE_NAMES = {
   stream: "Stream",
   noSpace: "NoSpace",
   snapshot: "Snapshot",
+  // It answers, and needs one: why it has to wait is its last error.
+  refused: "Snapshot",
   notMember: NOT_MEMBER,
   down: DOWN,
 } as const;

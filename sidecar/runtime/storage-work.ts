@@ -31,6 +31,7 @@ export interface StorageWorkOptions {
   /** Each applied entry's result, in offset order. */
   readonly outcome: (offset: Offset, response: WriteResponse | null) => void;
   readonly transferFloor: () => Offset;
+  readonly transferStateBytes: () => number | null;
   readonly dropTransfers: (reason: string) => Promise<void>;
   readonly reserve: SpaceReserve;
   readonly fail: (error: unknown) => void;
@@ -95,7 +96,8 @@ export class StorageWork {
     this.#storage = storage;
     this.#stop = new AbortController();
     const { signal } = this.#stop;
-    const { env, feed, outcome, transferFloor, dropTransfers, fail } = this.#o;
+    const { env, feed, outcome, fail } = this.#o;
+    const { transferFloor, transferStateBytes, dropTransfers } = this.#o;
     const { clock, budget, disk, logger, options } = env;
     const { state, reader, wal } = storage;
     const applied = (offset: Offset): void => feed({ kind: "applied", offset });
@@ -114,6 +116,7 @@ export class StorageWork {
       options,
       signal,
       transferFloor,
+      transferStateBytes,
       dropTransfers,
       trimmed: (offset) => feed({ kind: "trimmed", offset }),
       short: this.#short,

@@ -10,13 +10,30 @@ export interface PinnedSource extends SnapshotSource {
   release(): Promise<void>;
 }
 
+/** What is kept for the sake of a snapshot (R17). */
+export interface HeldSnapshot {
+  /** The log after this offset. */
+  readonly offset: Offset;
+  /** Every page of the state as it was: about so many bytes. */
+  readonly stateBytes: number;
+}
+
 /** A sender's turn with a pinned snapshot. Exactly one `release` ends it. */
 export interface PinLease {
   /** The same for as long as this pin is kept. */
   readonly snapshotId: string;
   readonly source: SnapshotSource;
-  /** `keep`: the transfer broke and may go on, so the pin stays for the grace time. */
-  release(options: { readonly keep: boolean }): Promise<void>;
+  /**
+   * `keep`: the transfer broke and may go on, so the pin stays for the grace time. That begins when
+   * the receiver verified more than ever: whoever only begins again and again does not hold it.
+   */
+  release(options: ReleaseOptions): Promise<void>;
+}
+
+interface ReleaseOptions {
+  readonly keep: boolean;
+  /** Content that the receiver has, from the snapshot's start. */
+  readonly bytesVerified: number;
 }
 
 interface Pin {
@@ -24,6 +41,9 @@ interface Pin {
   readonly source: PinnedSource;
   inUse: boolean;
   grace: Timer | null;
+  /** The most that a receiver ever had, and when that was told; null: not told yet. */
+  bytesVerified: number;
+  progressAtMs: number | null;
 }
 
 interface Waiter {
@@ -92,12 +112,11 @@ export class SnapshotPins {
     }
   }
 
-  /**
-   * The lowest offset that a kept snapshot of `target` needs the log after; null when there is none
-   * (R17).
-   */
-  heldOffset(target: string): Offset | null {
-    return this.#pins.get(target)?.source.position.offset ?? null;
+  /** What a kept snapshot of `target` needs; null when there is none. */
+  held(target: string): HeldSnapshot | null {
+    const source = this.#pins.get(target)?.source;
+    if (source === undefined) return null;
+    return { offset: source.position.offset, stateBytes: source.forms[0]?.bytes ?? 0 };
   }
 
   /**
@@ -126,7 +145,9 @@ export class SnapshotPins {
         await source.release();
         throw closedError();
       }
-      const made: Pin = { snapshotId: this.#random.uid(), source, inUse: false, grace: null };
+      const snapshotId = this.#random.uid();
+      const progress = { bytesVerified: 0, progressAtMs: null };
+      const made: Pin = { snapshotId, source, inUse: false, grace: null, ...progress };
       this.#pins.set(target, made);
       return made;
     } finally {
@@ -139,15 +160,21 @@ export class SnapshotPins {
     pin.grace = null;
     pin.inUse = true;
     const { snapshotId, source } = pin;
-    return { snapshotId, source, release: ({ keep }) => this.#giveBack(target, pin, keep) };
+    return { snapshotId, source, release: (options) => this.#giveBack(target, pin, options) };
   }
 
-  async #giveBack(target: string, pin: Pin, keep: boolean): Promise<void> {
+  async #giveBack(target: string, pin: Pin, options: ReleaseOptions): Promise<void> {
     assert(pin.inUse, `the snapshot for ${target} was given back twice`);
     pin.inUse = false;
     this.#endTurn();
-    if (!keep || this.#closed || this.#graceMs === 0) return this.#release(target, pin);
-    pin.grace = this.#clock.timer(this.#graceMs, () => {
+    const nowMs = this.#clock.monotonicMs();
+    if (pin.progressAtMs === null || options.bytesVerified > pin.bytesVerified) {
+      pin.progressAtMs = nowMs;
+      pin.bytesVerified = options.bytesVerified;
+    }
+    const leftMs = pin.progressAtMs + this.#graceMs - nowMs;
+    if (!options.keep || this.#closed || leftMs <= 0) return this.#release(target, pin);
+    pin.grace = this.#clock.timer(leftMs, () => {
       const released = this.#release(target, pin).catch(() => undefined);
       this.#releases.add(released);
       void released.then(() => this.#releases.delete(released));

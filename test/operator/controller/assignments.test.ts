@@ -20,7 +20,7 @@ async function leftAlone(): Promise<FakeCluster> {
 }
 
 /** A coordinator of the cluster's shard and of another namespace with a shard of its own. */
-function ofTwoNamespaces(cluster: FakeCluster, readOther: () => Promise<never>): Coordinator {
+function ofTwoNamespaces(cluster: FakeCluster, readOther: () => Promise<null>): Coordinator {
   const { clock, events, records } = cluster;
   const both: RecordStore = {
     read: (key) => (key.namespace === "default" ? records.read() : readOther()),
@@ -46,25 +46,79 @@ function ofTwoNamespaces(cluster: FakeCluster, readOther: () => Promise<never>):
 }
 
 describe("Coordinator: assignments", () => {
-  it("names a voter after a restart while the shard has no leader and no quorum", async () => {
-    const cluster = await leftAlone();
+  /** What this node tells clients of the shard. */
+  function told(cluster: FakeCluster, name: string): string | undefined {
+    return cluster.node(name).assignments?.namespaces["default"]?.assignments[0]?.leader;
+  }
+
+  /** The election after which nobody leads. */
+  function loseLeader(cluster: FakeCluster): void {
     const { record, records } = cluster;
     records.text = JSON.stringify({ ...record, term: record.term + 1, leader: null });
     records.version += 1;
+  }
+
+  it("names a voter that is there after a restart while nobody leads, and another when it goes", async () => {
+    const cluster = await leftAlone();
+    loseLeader(cluster);
     cluster.kill("a");
     cluster.kill("b");
     const coordinator = cluster.coordinator();
     const running = coordinator.run();
     try {
-      const told = () => cluster.node("c").assignments;
-      await cluster.clock.until("assignments", 5_000, () => told() !== null);
-      const leader = told()?.namespaces["default"]?.assignments[0]?.leader;
-      assert.ok(
-        NODES.some((name) => leader === `${name}:6648`),
-        String(leader),
-      );
+      const names = (at: string, name: string) => (): boolean =>
+        told(cluster, at) === `${name}:6648`;
+      await cluster.clock.until("c is named", 5_000, names("c", "c"));
+      cluster.kill("c");
+      cluster.start("b");
+      await cluster.clock.until("b is named", 5_000, names("b", "b"));
       assert.equal(cluster.record.leader, null);
     } finally {
+      await coordinator.close();
+      await cluster.close();
+      await running;
+    }
+  });
+
+  it("sends nobody to a replica that stopped while another may come back", async () => {
+    const cluster = await leftAlone();
+    loseLeader(cluster);
+    cluster.kill("a");
+    cluster.kill("c");
+    cluster.replica("b").fault = "its log is not the leader's";
+    const coordinator = cluster.coordinator();
+    const running = coordinator.run();
+    try {
+      await cluster.clock.pass(5_000);
+      assert.equal(told(cluster, "b"), "a:6648");
+      cluster.replica("b").fault = "";
+      await cluster.clock.until("b is named", 5_000, () => told(cluster, "b") === "b:6648");
+    } finally {
+      await coordinator.close();
+      await cluster.close();
+      await running;
+    }
+  });
+
+  it("tells of the others when the last record that it asked for is not there", async () => {
+    const cluster = await leftAlone();
+    // A new namespace waits for every node, and meanwhile nothing else happens.
+    cluster.kill("a");
+    await cluster.clock.pass(100);
+    let answer: () => void = () => undefined;
+    const held = new Promise<null>((resolve) => {
+      answer = () => resolve(null);
+    });
+    const coordinator = ofTwoNamespaces(cluster, () => held);
+    const running = coordinator.run();
+    try {
+      await cluster.clock.pass(5_000);
+      assert.equal(cluster.node("c").assignments, null);
+      answer();
+      await cluster.clock.until("assignments", 1_000, () => told(cluster, "c") !== undefined);
+      assert.deepEqual(Object.keys(cluster.node("c").assignments?.namespaces ?? {}), ["default"]);
+    } finally {
+      answer();
       await coordinator.close();
       await cluster.close();
       await running;
@@ -80,14 +134,13 @@ describe("Coordinator: assignments", () => {
     const coordinator = ofTwoNamespaces(cluster, () => held);
     const running = coordinator.run();
     try {
-      const told = () => cluster.node("c").assignments;
+      const assignments = () => cluster.node("c").assignments;
       await cluster.clock.pass(5_000);
-      assert.equal(told(), null);
+      assert.equal(assignments(), null);
       answer(new RecordInvalid("leader", "record: leader: nonsense"));
-      await cluster.clock.until("assignments", 5_000, () => told() !== null);
-      assert.deepEqual(Object.keys(told()?.namespaces ?? {}), ["default", "other"]);
-      const leader = told()?.namespaces["default"]?.assignments[0]?.leader;
-      assert.equal(leader, `${cluster.leader()}:6648`);
+      await cluster.clock.until("assignments", 5_000, () => assignments() !== null);
+      assert.deepEqual(Object.keys(assignments()?.namespaces ?? {}), ["default", "other"]);
+      assert.equal(told(cluster, "c"), `${cluster.leader()}:6648`);
     } finally {
       answer(new RecordInvalid("leader", "record: leader: nonsense"));
       await coordinator.close();

@@ -180,6 +180,37 @@ describe("Coordinator", () => {
     });
   });
 
+  it("says that a leader cannot commit whose only follower is being sent a snapshot, and keeps it", async () => {
+    await withCluster(NODES, async (cluster, coordinator) => {
+      await cluster.untilSteady();
+      const leader = cluster.leader() ?? "";
+      const { term } = cluster.record;
+      const [away = "", behind = ""] = NODES.filter((name) => name !== leader);
+      cluster.kill(away);
+      cluster.replica(behind).takesSnapshot = true;
+      const told = (): readonly unknown[] => {
+        const view = coordinator.views()[0];
+        const available = view?.conditions.find(({ type }) => type === "Available");
+        return [view?.leader, view?.serving, available?.status, available?.reason];
+      };
+      await cluster.clock.pass(3_000);
+      assert.deepEqual(told(), [leader, true, true, "Led"], "it may be done in a moment");
+      await cluster.clock.pass(27_000);
+      assert.deepEqual(told(), [leader, false, false, "VotersBehind"]);
+      const [available] = coordinator.views()[0]?.conditions ?? [];
+      assert.equal(
+        available?.message,
+        `${leader} leads term ${term} and commits nothing before its voters caught up, by a ` +
+          `snapshot: ${behind}; sooner when those that are not voting come back`,
+      );
+      assert.deepEqual([cluster.record.term, cluster.leader()], [term, leader]);
+      cluster.replica(behind).takesSnapshot = false;
+      await cluster.clock.pass(1_000);
+      assert.deepEqual(told(), [leader, true, true, "Led"]);
+      assert.equal(cluster.record.term, term);
+    });
+  });
+
   it("ends a person's order within its bound, and says whether it may have been done", async () => {
     await withCluster(NODES, async (cluster, coordinator) => {
       await cluster.untilSteady();

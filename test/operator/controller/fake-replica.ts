@@ -35,6 +35,8 @@ export class FakeReplica {
   stalledMs = 0;
   /** As a follower it is behind by this many entries. */
   behind = 0;
+  /** As a follower it is being sent a snapshot, and answers. */
+  takesSnapshot = false;
   /** As a leader it reaches nobody; others and the coordinator still reach it. */
   cutOff = false;
   bootCounter = 1;
@@ -143,7 +145,7 @@ export class FakeReplica {
     for (const [node, fed] of this.fed) {
       const other = others.get(node) ?? null;
       if (other === null || other.uid !== fed.uid || other.term !== this.term) continue;
-      if (fed.regressed) continue;
+      if (fed.regressed || other.takesSnapshot) continue;
       if (other.status === ServingStatus.NOT_MEMBER || other.status === ServingStatus.LEADER)
         continue;
       other.log = this.log.slice(0, Math.max(fed.acked + 1, this.log.length - other.behind));
@@ -169,6 +171,7 @@ export class FakeReplica {
 
   #cursorState(fed: Fed, other: FakeReplica | null | undefined): string {
     if (fed.regressed) return REGRESSED;
+    if (other?.takesSnapshot === true && other.term === this.term) return "Snapshot";
     return other?.term === this.term && !this.cutOff ? "Stream" : DOWN;
   }
 

@@ -78,6 +78,21 @@ describe("an election without the leader", () => {
     });
   });
 
+  it("is followed by one that a person wishes for the leader, when it failed", async () => {
+    await underLoad(async (busy) => {
+      const { cluster, coordinator, leader, quick, term } = busy;
+      delayNewTerm(busy, 2_000, 1);
+      coordinator.preferLeader(KEY, quick);
+      await cluster.clock.until("it is held", 5_000, () => cluster.record.term === term + 1);
+      coordinator.preferLeader(KEY, leader);
+      await cluster.clock.until("somebody leads", 5_000, () => {
+        return cluster.record.leader !== null && cluster.record.term > term;
+      });
+      assert.deepEqual([cluster.record.leader?.node, cluster.record.term], [leader, term + 2]);
+      await cluster.untilSteady();
+    });
+  });
+
   it("is open to all when it failed twice", async () => {
     await underLoad(async (busy) => {
       const { cluster, coordinator, leader, quick, term } = busy;

@@ -214,12 +214,19 @@ describe("shard assignments", () => {
       ],
     };
     assert.deepEqual(
-      standIns(record, () => false),
+      standIns(record, () => "away"),
       ["b", "c", "a"],
     );
-    assert.equal(standIns(record, (node) => node === "c")[0], "c");
     assert.deepEqual(
-      standIns({ ...record, initialized: false }, () => true),
+      standIns(record, (node) => (node === "c" ? "answers" : "away")),
+      ["c", "b", "a"],
+    );
+    assert.deepEqual(
+      standIns(record, (node) => (node === "b" ? "stopped" : "away")),
+      ["c", "a", "b"],
+    );
+    assert.deepEqual(
+      standIns({ ...record, initialized: false }, () => "answers"),
       [],
     );
   });

@@ -16,6 +16,7 @@ const NOTHING_SEEN: Observed = {
   nodes: new Map(),
   leaderSettling: false,
   leaderCutOffMs: 0,
+  leaderIdleMs: 0,
   confirmedSets: null,
   belowFloor: null,
   recoveringNodes: new Set(),

@@ -161,6 +161,7 @@ export class PlanWorld {
       nodes: this.#nodes,
       leaderSettling: this.#settling,
       leaderCutOffMs: this.#cutOffMs,
+      leaderIdleMs: this.#cutOffMs,
       confirmedSets: this.#confirmed,
       belowFloor: this.#belowFloor,
       recoveringNodes: new Set(this.#recovering),

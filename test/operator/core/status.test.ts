@@ -63,6 +63,7 @@ function follower(fed: { readonly state: string; readonly ackOffset: number }): 
     nodes,
     leaderSettling: false,
     leaderCutOffMs: 0,
+    leaderIdleMs: 0,
     confirmedSets: null,
     belowFloor: null,
     recoveringNodes: new Set(),

@@ -22,6 +22,8 @@ export function leadingReplica(log: LogIndex, leaderReads = false): Replica {
     heartbeatMs: 100,
     reconnectMinMs: 10,
     reconnectMaxMs: 100,
+    snapshotRetryMinMs: 1_000,
+    snapshotRetryMaxMs: 20_000,
     tailEntriesMax: 4,
     pendingReadsMax: 10,
     leaderReads,

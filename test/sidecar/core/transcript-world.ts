@@ -52,6 +52,8 @@ const OPTIONS = {
   heartbeatMs: 100,
   reconnectMinMs: 10,
   reconnectMaxMs: 100,
+  snapshotRetryMinMs: 1_000,
+  snapshotRetryMaxMs: 20_000,
   tailEntriesMax: 4,
   pendingReadsMax: 10,
 };

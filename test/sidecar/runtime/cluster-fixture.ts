@@ -42,6 +42,14 @@ export interface Meddling {
   chunk?: (to: string, message: SnapshotChunk) => readonly SnapshotChunk[];
 }
 
+/** All the log may go that nothing else needs; a transfer is of several chunks. */
+export const TRIMMED: Partial<ReplicaOptions> = {
+  segmentBytes: 4096,
+  walRetentionMs: 0,
+  walRetentionBytes: 0,
+  snapshotChunkBytes: 4096,
+};
+
 /** What a test may pretend about the volumes: real ones of any size need a right to mount. */
 export interface Volumes {
   /** Bytes free where this path is; null: what is really free. */
@@ -174,6 +182,19 @@ export class TestCluster {
       puts: [{ key, value: Buffer.from(value) }],
     });
     await this.replica(name).write(request, WriteRequest.encode(request).finish());
+  }
+
+  /** Writes much, and waits until a checkpoint holds it: what may go of the log can go. */
+  async writeToCheckpoint(name: string, prefix: string): Promise<void> {
+    // Two rounds: the first one's segment is closed by the second.
+    for (const part of ["1", "2"]) {
+      const writes = Array.from({ length: 300 }, (_, n) =>
+        this.write(name, `${prefix}-${part}-${n}`, "x".repeat(64)),
+      );
+      await Promise.all(writes);
+      const { offset } = this.status(name).head ?? { offset: -1 };
+      await this.until("a checkpoint", () => this.status(name).durableOffset >= offset);
+    }
   }
 
   /** A linearizable read; null when there is no such key. */

@@ -56,6 +56,13 @@ describe("a replica that holds what its leader does not", function () {
     const differs = /^the leader's log differs from this replica's at offset 0, .*nothing was cut/u;
     await cluster.until("c stops", () => differs.test(cluster.status("c").fault));
     await assert.rejects(coordinator.newTerm("c"), { reason: "INVALID_STATUS" });
+    // Clients who were sent here try elsewhere.
+    const elsewhere = {
+      reason: "NODE_IS_NOT_LEADER",
+      message: /^this replica stopped: the leader/u,
+    };
+    await assert.rejects(cluster.read("c", "k"), elsewhere);
+    await assert.rejects(cluster.write("c", "k", "v"), elsewhere);
 
     await cluster.stop("c");
     await trimBeyond(commit);

@@ -6,7 +6,7 @@ import { ServingStatus } from "../../../sidecar/protocol/status.ts";
 import type { NodeRuntime } from "../../../sidecar/runtime/ports.ts";
 import { readReplicaMeta, writeReplicaMeta } from "../../../sidecar/runtime/replica-meta.ts";
 import type { ReplicaOptions } from "../../../sidecar/runtime/replica-options.ts";
-import { NAMESPACE, SHARD, STORE, TestCluster } from "./cluster-fixture.ts";
+import { NAMESPACE, SHARD, STORE, TestCluster, TRIMMED } from "./cluster-fixture.ts";
 import { HandCoordinator } from "./hand-coordinator.ts";
 
 const MIB = 1024 * 1024;
@@ -342,34 +342,10 @@ describe("full volumes", function () {
   });
 
   describe("the log, and a transfer", () => {
-    /** All the log may go that nothing else needs; a transfer is of several chunks. */
-    const TRIMMED: Partial<ReplicaOptions> = {
-      segmentBytes: 4096,
-      walRetentionMs: 0,
-      walRetentionBytes: 0,
-      snapshotChunkBytes: 4096,
-    };
-
-    async function writeMany(prefix: string): Promise<void> {
-      const all = Array.from({ length: 300 }, (_, n) =>
-        cluster.write("a", `${prefix}-${n}`, "x".repeat(64)),
-      );
-      await Promise.all(all);
-    }
-
-    /** Writes, and waits until it is in a checkpoint and what may go of the log is gone. */
-    async function writeAndTrim(prefix: string): Promise<void> {
-      for (const part of ["1", "2"]) {
-        await writeMany(`${prefix}-${part}`);
-        const { offset } = cluster.status("a").head ?? { offset: -1 };
-        await cluster.until("a checkpoint", () => cluster.status("a").durableOffset >= offset);
-      }
-    }
-
     /** A transfer to c that stalls; returns an offset at or above its snapshot's. */
     async function stallTransfer(): Promise<number> {
       await start(TRIMMED);
-      await writeAndTrim("before");
+      await cluster.writeToCheckpoint("a", "before");
       await cluster.stop("c");
       await cluster.wipe("c", ["wal", "state"]);
       await cluster.open("c");
@@ -396,7 +372,7 @@ describe("full volumes", function () {
 
     it("a learner that was short of room takes entries again when the snapshot made it", async () => {
       await start({ ...TRIMMED, freeBytesMin: 1 });
-      await writeAndTrim("before");
+      await cluster.writeToCheckpoint("a", "before");
       await cluster.stop("c");
       await cluster.wipe("c", ["wal", "state"]);
       await cluster.open("c");
@@ -424,7 +400,7 @@ describe("full volumes", function () {
 
     it("is told of what failed no longer than until it votes", async () => {
       await start(TRIMMED);
-      await writeAndTrim("before");
+      await cluster.writeToCheckpoint("a", "before");
       await cluster.stop("c");
       await cluster.wipe("c", ["wal", "state"]);
       await cluster.open("c");
@@ -441,7 +417,7 @@ describe("full volumes", function () {
     it("is kept for it while the stream is down, too", async () => {
       const pinned = await stallTransfer();
       await cluster.stop("c");
-      await writeAndTrim("meanwhile");
+      await cluster.writeToCheckpoint("a", "meanwhile");
       const { logFirstOffset } = cluster.status("a");
       assert.ok(logFirstOffset <= pinned + 1, `the log begins at ${logFirstOffset}, pin ${pinned}`);
       await cluster.open("c");
@@ -450,7 +426,7 @@ describe("full volumes", function () {
 
     it("goes before clients are refused for it, and the transfer begins anew", async () => {
       const pinned = await stallTransfer();
-      await writeAndTrim("meanwhile");
+      await cluster.writeToCheckpoint("a", "meanwhile");
       const { logFirstOffset } = cluster.status("a");
       assert.ok(logFirstOffset <= pinned + 1, `the log begins at ${logFirstOffset}, pin ${pinned}`);
       cluster.volumes.freeBytes = (path) => (path.includes("/a/wal/") ? 4095 : null);

@@ -9,10 +9,45 @@ import { EntryMaker, StillClock } from "../wal/log-fixture.ts";
 
 const DIR = "/data/log";
 
+const MIB = 1024 * 1024;
+
+async function makeDisk(): Promise<SimDisk> {
+  const disk = new SimDisk({ seed: 1 });
+  await disk.makeDir("/data");
+  return disk;
+}
+
+/** A keeper of a log; it has nothing else to look after unless told of it. */
+function keeperOf(
+  given: Pick<LogKeeperOptions, "disk" | "clock" | "wal" | "signal"> & Partial<LogKeeperOptions>,
+  state: object,
+): LogKeeper {
+  return new LogKeeper({
+    dir: DIR,
+    stateDir: "/data",
+    state: {
+      stats: { bytes: 0 },
+      durable: { offset: -1 },
+      checkpointDue: () => false,
+      closeOldViews: () => undefined,
+      ...state,
+    } as unknown as LogKeeperOptions["state"],
+    logger: SILENT_LOGGER,
+    options: DEFAULT_REPLICA_OPTIONS,
+    transferFloor: () => -1,
+    transferStateBytes: () => null,
+    dropTransfers: async () => undefined,
+    trimmed: () => undefined,
+    short: false,
+    space: () => undefined,
+    reserve: { keep: async () => undefined } as unknown as LogKeeperOptions["reserve"],
+    ...given,
+  });
+}
+
 describe("log keeper", () => {
   it("spends a sync on the commit offset when it rests, and none while writes go on", async () => {
-    const sim = new SimDisk({ seed: 1 });
-    await sim.makeDir("/data");
+    const sim = await makeDisk();
     let syncs = 0;
     let looks = 0;
     const disk = meddledDisk(sim, (act, path) => {
@@ -21,30 +56,14 @@ describe("log keeper", () => {
     const clock = new StillClock();
     const wal = await Wal.open({ disk, dir: DIR, segmentBytes: 65_536, clock });
     const stop = new AbortController();
-    const keeper = new LogKeeper({
-      wal,
-      dir: DIR,
-      stateDir: "/data",
-      state: {
-        stats: { bytes: 0 },
-        durable: { offset: -1 },
-        checkpointDue: () => false,
+    const keeper = keeperOf(
+      { wal, disk, clock, signal: stop.signal },
+      {
         closeOldViews: () => {
           looks += 1;
         },
-      } as unknown as LogKeeperOptions["state"],
-      disk,
-      clock,
-      logger: SILENT_LOGGER,
-      options: DEFAULT_REPLICA_OPTIONS,
-      signal: stop.signal,
-      transferFloor: () => -1,
-      dropTransfers: async () => undefined,
-      trimmed: () => undefined,
-      short: false,
-      space: () => undefined,
-      reserve: { keep: async () => undefined } as unknown as LogKeeperOptions["reserve"],
-    });
+      },
+    );
     const maker = new EntryMaker();
     syncs = 0;
     const seen: number[] = [];
@@ -67,5 +86,60 @@ describe("log keeper", () => {
     sim.restart();
     const again = await Wal.open({ disk, dir: DIR, segmentBytes: 65_536, clock });
     assert.equal(again.recovered.commit, again.last.offset);
+  });
+
+  it("lets go of snapshots whose pages fill the volume of the state, before clients are refused", async () => {
+    const sim = await makeDisk();
+    const clock = new StillClock();
+    const wal = await Wal.open({ disk: sim, dir: DIR, segmentBytes: 65_536, clock });
+    const options = { ...DEFAULT_REPLICA_OPTIONS, clientStateFreeBytesMin: 100 * MIB };
+    const neededBytes = 164 * MIB;
+    let freeBytes = 0;
+    const disk = new Proxy(sim, {
+      get: (target, name) => {
+        if (name === "freeBytes") return async () => freeBytes;
+        const method = Reflect.get(target, name) as (...args: unknown[]) => unknown;
+        return method.bind(target);
+      },
+    });
+    const state = { stats: { bytes: 0 } };
+    let heldBytes: number | null = null;
+    const drops: string[] = [];
+    /** Two seconds with the volume and a snapshot like this; returns why that was dropped. */
+    const look = async (room: number, grown: number, isHeld: boolean): Promise<string[]> => {
+      freeBytes = room;
+      state.stats.bytes = 1_000 * MIB + grown;
+      heldBytes = isHeld ? 1_000 * MIB : null;
+      const stop = new AbortController();
+      const endMs = clock.at + 2_000;
+      clock.sleep = async (durationMs = 0): Promise<void> => {
+        clock.at += durationMs;
+        if (clock.at >= endMs) stop.abort();
+      };
+      const keeper = keeperOf(
+        {
+          wal,
+          disk,
+          clock,
+          options,
+          signal: stop.signal,
+          transferStateBytes: () => heldBytes,
+          dropTransfers: async (reason) => {
+            drops.push(reason);
+            heldBytes = null;
+          },
+        },
+        state,
+      );
+      await keeper.run();
+      return drops.splice(0);
+    };
+    assert.deepEqual(await look(neededBytes, 500 * MIB, true), [], "there is room");
+    assert.deepEqual(await look(neededBytes - 1, MIB, true), [], "it grew for other reasons");
+    assert.deepEqual(await look(neededBytes - 1, 500 * MIB, false), [], "nothing is held");
+    assert.deepEqual(await look(neededBytes - 1, 32 * MIB, true), [
+      "dropped for the pages that are kept for it: " +
+        `the volume of /data has ${neededBytes - 1} bytes free of ${neededBytes}`,
+    ]);
   });
 });

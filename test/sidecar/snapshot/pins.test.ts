@@ -34,21 +34,46 @@ describe("snapshot pins", () => {
   it("give a broken transfer the same snapshot within the grace time", async () => {
     const { clock, pins, pin, counts } = setUp();
     const first = await pins.acquire("a", pin, never);
-    assert.equal(pins.heldOffset("a"), 41);
-    await first.release({ keep: true });
+    assert.equal(pins.held("a")?.offset, 41);
+    await first.release({ keep: true, bytesVerified: 0 });
     clock.advance(999);
     const second = await pins.acquire("a", pin, never);
     assert.equal(second.snapshotId, first.snapshotId);
     assert.equal(second.source, first.source);
     clock.advance(5000);
     assert.equal(counts.released, 0);
-    await second.release({ keep: true });
+    await second.release({ keep: true, bytesVerified: 1 });
     clock.advance(1000);
     assert.deepEqual(counts, { made: 1, released: 1 });
-    assert.equal(pins.heldOffset("a"), null);
+    assert.equal(pins.held("a"), null);
     const third = await pins.acquire("a", pin, never);
     assert.notEqual(third.snapshotId, first.snapshotId);
-    await third.release({ keep: false });
+    await third.release({ keep: false, bytesVerified: 0 });
+    assert.deepEqual(counts, { made: 2, released: 2 });
+  });
+
+  it("are not kept for whoever begins again and again and comes no further", async () => {
+    const { clock, pins, pin, counts } = setUp();
+    const tried = async (bytesVerified: number): Promise<void> => {
+      await (await pins.acquire("a", pin, never)).release({ keep: true, bytesVerified });
+    };
+    await tried(5);
+    for (const bytesVerified of [0, 5, 4]) {
+      clock.advance(300);
+      await tried(bytesVerified);
+    }
+    assert.deepEqual(counts, { made: 1, released: 0 });
+    clock.advance(100);
+    assert.deepEqual(counts, { made: 1, released: 1 });
+    // Each step forward gives it the whole time again; a try may take longer than that.
+    for (const bytesVerified of [0, 1, 2]) {
+      await tried(bytesVerified);
+      clock.advance(999);
+    }
+    assert.deepEqual(counts, { made: 2, released: 1 });
+    const lease = await pins.acquire("a", pin, never);
+    clock.advance(60_000);
+    await lease.release({ keep: true, bytesVerified: 2 });
     assert.deepEqual(counts, { made: 2, released: 2 });
   });
 
@@ -58,7 +83,7 @@ describe("snapshot pins", () => {
     await assert.rejects(pins.acquire("a", pin, never), /being sent to a already/);
     await pins.drop("a");
     assert.equal(counts.released, 0);
-    await lease.release({ keep: true });
+    await lease.release({ keep: true, bytesVerified: 0 });
     await pins.drop("a");
     assert.equal(counts.released, 1);
   });
@@ -83,10 +108,10 @@ describe("snapshot pins", () => {
       order.push("e");
       return lease;
     });
-    for (const lease of leases) await lease.release({ keep: false });
-    for (const lease of [await d, await e]) await lease.release({ keep: false });
+    for (const lease of leases) await lease.release({ keep: false, bytesVerified: 0 });
+    for (const lease of [await d, await e]) await lease.release({ keep: false, bytesVerified: 0 });
     assert.deepEqual(order, ["d", "e"]);
-    await (await pins.acquire("f", pin, never)).release({ keep: false });
+    await (await pins.acquire("f", pin, never)).release({ keep: false, bytesVerified: 0 });
   });
 
   it("give the turn on when pinning fails", async () => {
@@ -95,19 +120,19 @@ describe("snapshot pins", () => {
     for (const _ of [1, 2, 3]) {
       await assert.rejects(pins.acquire("a", broken, never), /no checkpoint/);
     }
-    await (await pins.acquire("a", pin, never)).release({ keep: false });
+    await (await pins.acquire("a", pin, never)).release({ keep: false, bytesVerified: 0 });
   });
 
   it("are all released at the end", async () => {
     const { pins, pin, counts } = setUp({ sendersMax: 2 });
     const used = await pins.acquire("a", pin, never);
-    await (await pins.acquire("b", pin, never)).release({ keep: true });
+    await (await pins.acquire("b", pin, never)).release({ keep: true, bytesVerified: 0 });
     const c = await pins.acquire("c", pin, never);
     const waiting = caught(pins.acquire("d", pin, never));
     await pins.close();
     assert.ok((await waiting) instanceof ProtocolError);
-    await used.release({ keep: true });
-    await c.release({ keep: true });
+    await used.release({ keep: true, bytesVerified: 0 });
+    await c.release({ keep: true, bytesVerified: 0 });
     assert.deepEqual(counts, { made: 3, released: 3 });
     await assert.rejects(pins.acquire("x", pin, never), /shutting down/);
   });

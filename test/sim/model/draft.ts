@@ -280,7 +280,13 @@ export class Draft {
     const began = this.feed(follower, { kind: "installBegin", streamId, peer: this.#peer(stream) });
     const accepted = began.some(({ kind }) => kind === "acceptInstall");
     if (base === null || !accepted) {
-      this.feed(leader, { kind: "snapshotFailed", cursorId, reason: "refused", nowMs });
+      this.feed(leader, {
+        kind: "snapshotFailed",
+        cursorId,
+        reason: "busy",
+        refused: false,
+        nowMs,
+      });
       return;
     }
     this.feed(follower, { kind: "installed", streamId, base });

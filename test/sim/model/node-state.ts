@@ -83,6 +83,8 @@ const OPTIONS = {
   heartbeatMs: Number.POSITIVE_INFINITY,
   reconnectMinMs: 0,
   reconnectMaxMs: 0,
+  snapshotRetryMinMs: 0,
+  snapshotRetryMaxMs: 0,
   // Whoever is empty is sent a snapshot as soon as anything is committed.
   tailEntriesMax: 1,
   pendingReadsMax: 10,
