@@ -67,7 +67,7 @@ export class CursorFlow {
     const { state, reads } = this.#leader;
     if (cursor.state === "connecting" || cursor.state === "down") return;
     if (cursor.state === "notMember") return;
-    const previous = cursor.state === "probe" ? cursor.probe : this.#known(cursor);
+    const previous = cursor.state === "probe" ? cursor.probe : cursor.matched;
     state.emit({
       kind: "heartbeat",
       cursorId: cursor.id,
@@ -92,12 +92,6 @@ export class CursorFlow {
     if (nowMs - cursor.lastHeartbeatMs < heartbeatMs) return;
     cursor.lastHeartbeatMs = nowMs;
     this.heartbeat(cursor);
-  }
-
-  #known(cursor: FollowerCursor): LogPosition | null {
-    const { matched, ackOffset } = cursor;
-    if (matched === null || ackOffset <= matched.offset) return matched;
-    return this.#leader.state.log.positionAt(ackOffset) ?? matched;
   }
 
   #probe(cursor: FollowerCursor, position: LogPosition): void {
@@ -156,6 +150,8 @@ export class CursorFlow {
     // An ack beyond our own head cannot be about our log.
     if (offset > this.#leader.state.log.last.offset || offset <= cursor.ackOffset) return;
     cursor.ackOffset = offset;
+    // Trimmed already where the follower is far behind; it may have trimmed the one before too.
+    cursor.matched = this.#leader.state.log.positionAt(offset) ?? cursor.matched;
     if (!cursor.voter) return;
     this.#leader.tracker.ack(cursor.node, offset);
     this.#leader.advanceCommit();
@@ -191,12 +187,20 @@ export class CursorFlow {
 
   /**
    * A voter that no longer holds what it acknowledged to this leader lost data: it stops counting
-   * (R3, H19).
+   * (R3, H19). True: the answer is dealt with.
    */
   #regressed(cursor: FollowerCursor, hint: LogPosition): boolean {
     const { tracker, reads } = this.#leader;
     const acked = tracker.ackedBy(cursor.node);
     if (acked === null || hint.offset >= acked) return false;
+    if (cursor.state === "stream" && cursor.matched !== null && cursor.matched.offset < acked) {
+      // Asked about less than it acknowledged, which it may have trimmed. Only on another stream
+      // is no answer to such a question on its way: there the head is asked about first.
+      cursor.state = "down";
+      cursor.reopenAtMs = 0;
+      this.#leader.state.emit({ kind: "closeCursor", cursorId: cursor.id });
+      return true;
+    }
     cursor.regressed = true;
     cursor.observedUid = cursor.uid;
     cursor.state = "notMember";
