@@ -14,6 +14,7 @@ import { StoreChannels } from "./store-channels.ts";
 import { StoreError } from "./store-error.ts";
 import {
   type BatchLimits,
+  OPERATION_BYTES_MAX,
   type WriteBody,
   WriteOperation,
   type WriteResult,
@@ -28,6 +29,7 @@ export interface StoreClientOptions {
   readonly requestTimeoutMs?: number;
   /** How long a batch of writes waits for company. Default 0. */
   readonly lingerMs?: number;
+  /** What a request of writes holds at most; never more than a message may. */
   readonly batch?: BatchLimits;
   /** Order the store sorts keys by, to merge several shards. Default hierarchical. */
   readonly keyOrder?: KeyOrder;
@@ -257,6 +259,10 @@ export class StoreClient {
           },
           (outcome) => (outcome instanceof StoreError ? reject(outcome) : resolve(outcome)),
         );
+        if (operation.bytes > OPERATION_BYTES_MAX) {
+          const allowed = `allowed: up to ${OPERATION_BYTES_MAX}`;
+          throw new StoreError("REFUSED", `a write of ${operation.bytes} bytes; ${allowed}`);
+        }
         onAbort = () => operation.giveUp("ABORTED", "aborted by the caller");
         options.signal?.addEventListener("abort", onAbort);
         this.writer(shard).add(operation);
@@ -325,7 +331,8 @@ export class StoreClient {
   private writer(shard: number): ShardWriter {
     let writer = this.writers.get(shard);
     if (writer === undefined) {
-      const { namespace, batch: limits, lingerMs } = this.options;
+      const { namespace, batch, lingerMs } = this.options;
+      const limits = { ...batch, bytesMax: Math.min(batch.bytesMax, OPERATION_BYTES_MAX) };
       const { channels, assignments } = this;
       writer = new ShardWriter({ shard, namespace, channels, assignments, limits, lingerMs });
       this.writers.set(shard, writer);

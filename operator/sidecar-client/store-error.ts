@@ -55,9 +55,13 @@ export class CallError extends Error {
     this.retry = retry;
   }
 
-  /** The request that it answers was refused, and certainly nothing was done. */
+  /**
+   * The request that it answers was refused, and certainly nothing was done. Only a refusal by name
+   * says so: the library ends calls by itself, also with codes that sound like one, and then the
+   * requests under way may have been done.
+   */
   get nothingDone(): boolean {
-    if (this.refusal === null) return !this.retry;
+    if (this.refusal === null) return false;
     if (this.refusal.metadata["outcome"] === "unknown") return false;
     return !this.retry || BEFORE_LOGGED.has(this.refusal.reason);
   }

@@ -36,6 +36,7 @@ export type WriteFault =
   | "full"
   | "applyThenBreak"
   | "applyThenStepDown"
+  | "applyThenExhaust"
   | "breakFirst"
   | "invalid"
   | "silent";
@@ -117,7 +118,7 @@ export class FakeStoreServer {
   heldReads: (() => void)[] | null = null;
   address = "";
   assignmentStreams = 0;
-  private readonly server = new Server();
+  private readonly server = new Server({ "grpc.max_receive_message_length": -1 });
 
   constructor(store: FakeStore) {
     this.store = store;
@@ -221,6 +222,7 @@ export class FakeStoreServer {
         const response = this.store.apply(request);
         if (fault === "none") call.write(response);
         else if (fault === "applyThenBreak") breakOff(call);
+        else if (fault === "applyThenExhaust") breakOff(call, status.RESOURCE_EXHAUSTED);
         else steppedDown(call);
       }
     });
@@ -258,13 +260,11 @@ function steppedDown(call: Failing): void {
   fail(call, new ProtocolError("RESOURCE_UNAVAILABLE", "ended", metadata), status.UNAVAILABLE);
 }
 
-function breakOff(call: Failing): void {
+/** Ends a call as the library does by itself: without a refusal by name. */
+function breakOff(call: Failing, code = status.UNAVAILABLE): void {
   const metadata = new Metadata();
   const details = "connection lost";
-  call.emit(
-    "error",
-    Object.assign(new Error(details), { code: status.UNAVAILABLE, details, metadata }),
-  );
+  call.emit("error", Object.assign(new Error(details), { code, details, metadata }));
 }
 
 function versionOf(versionId: number) {

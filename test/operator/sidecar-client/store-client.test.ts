@@ -135,7 +135,13 @@ describe("StoreClient", () => {
   it("never sends a conditional write again: its outcome is unknown", async () => {
     const client = connect();
     await client.put("a", bytes("0"));
-    for (const fault of ["breakFirst", "applyThenBreak", "applyThenStepDown"] as const) {
+    const faults = [
+      "breakFirst",
+      "applyThenBreak",
+      "applyThenStepDown",
+      "applyThenExhaust",
+    ] as const;
+    for (const fault of faults) {
       const before = store.applied.length;
       first.fault = fault;
       const put = client.put(`new-${fault}`, bytes("1"), { expectedVersionId: -1 });
@@ -146,6 +152,24 @@ describe("StoreClient", () => {
     first.fault = "breakFirst";
     const put = client.put("b", bytes("1"), { retryUnknown: false });
     await assert.rejects(put, failsWith("UNKNOWN_OUTCOME"));
+  });
+
+  it("refuses a write that no message can hold, and leaves alone those before it", async () => {
+    const client = connect({ batch: { operationsMax: 1_000, bytesMax: 2 ** 30 } });
+    await client.ready();
+    // One routing key: all of them go to one shard.
+    const once = { partitionKey: "a", expectedVersionId: -1 };
+    const small = client.put("a", bytes("1"), once);
+    const tooBig = client.put("b", Buffer.alloc(8 * 1024 * 1024), once);
+    await assert.rejects(tooBig, failsWith("REFUSED"));
+    await assert.rejects(tooBig, /8388\d+ bytes.*allowed: up to 838\d+/);
+    assert.equal((await small).written, true);
+
+    // Each fits into a message, all of them together do not.
+    const half = Buffer.alloc(4 * 1024 * 1024);
+    const puts = ["c", "d", "e"].map((key) => client.put(key, half, once));
+    for (const { written } of await Promise.all(puts)) assert.equal(written, true);
+    assert.equal(store.applied.length, 4);
   });
 
   it("sends a conditional write again that was refused before anything was done", async () => {
