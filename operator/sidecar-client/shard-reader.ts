@@ -52,8 +52,9 @@ export class ShardReader {
   }
 
   /** One get; many made in the same turn share a request, and nothing else. */
-  get(request: GetRequest, deadlineMs: number): Promise<GetResponse> {
-    return new Promise((resolve, reject) => {
+  async get(request: GetRequest, deadlineMs: number): Promise<GetResponse> {
+    this.throwIfClosed();
+    return await new Promise((resolve, reject) => {
       const get = { request, deadlineMs, alone: false, lastError: null, resolve, reject };
       this.pending.add(get);
       this.queue.push(get);
@@ -73,6 +74,7 @@ export class ShardReader {
   ): AsyncGenerator<Response, void, void> {
     const backoff = new Backoff();
     for (;;) {
+      this.throwIfClosed();
       let yielded = false;
       try {
         for await (const message of this.attempt(method, request, deadlineMs)) {
@@ -81,6 +83,7 @@ export class ShardReader {
         }
         return;
       } catch (error) {
+        this.throwIfClosed();
         const failure = callErrorOf(error);
         if (yielded) throw new StoreError("UNAVAILABLE", failure.message, failure);
         await this.beforeRetry(failure, deadlineMs, backoff);
@@ -93,6 +96,10 @@ export class ShardReader {
     clearImmediate(this.turn ?? undefined);
     this.queue.length = 0;
     for (const get of this.pending) this.fail(get, "CLOSED", "the client was closed");
+  }
+
+  private throwIfClosed(): void {
+    if (this.stop.signal.aborted) throw new StoreError("CLOSED", "the client was closed");
   }
 
   private flush(): void {
@@ -235,7 +242,6 @@ export class ShardReader {
   }
 
   private async beforeRetry(error: CallError, deadlineMs: number, backoff: Backoff): Promise<void> {
-    if (this.stop.signal.aborted) throw new StoreError("CLOSED", "the client was closed");
     if (!error.retry) throw new StoreError("REFUSED", error.message, error);
     this.followRedirect(error);
     const delayMs = backoff.next();

@@ -341,6 +341,8 @@ export class StoreClient {
   }
 
   private reader(shard: number): ShardReader {
+    // The shard may have been waited for: a reader made now would be closed by nobody.
+    if (this.closed) throw new StoreError("CLOSED", "the client was closed");
     let reader = this.readers.get(shard);
     if (reader === undefined) {
       reader = new ShardReader({ shard, channels: this.channels, assignments: this.assignments });

@@ -310,6 +310,28 @@ describe("StoreClient", () => {
     await assert.rejects(client.put("a", bytes("1")), failsWith("CLOSED"));
   });
 
+  it("ends reads on close, also those that have only just been asked for", async () => {
+    const client = connect({ requestTimeoutMs: 60_000 });
+    await client.ready();
+    const seen = await client.get("a");
+    assert.equal(seen, null);
+    const others = connect({ requestTimeoutMs: 60_000 });
+    await others.ready();
+    // One has a reader of the shard already, the other one would make it.
+    for (const one of [client, others]) {
+      const during = [one.get("a"), collect(one.list("", "")), collect(one.scan("", ""))];
+      const outcomes = Promise.allSettled(during);
+      await one.close();
+      for (const outcome of await outcomes) {
+        assert.equal(outcome.status, "rejected");
+        failsWith("CLOSED")(outcome.reason);
+      }
+      await assert.rejects(one.get("a"), failsWith("CLOSED"));
+      await assert.rejects(collect(one.list("", "")), failsWith("CLOSED"));
+      await assert.rejects(collect(one.scan("", "")), failsWith("CLOSED"));
+    }
+  });
+
   it("starts with one server down", async () => {
     first.stop();
     for (const shard of store.shards.keys()) store.setLeader(shard, second.address);
