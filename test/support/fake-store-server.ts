@@ -34,6 +34,7 @@ export type WriteFault =
   | "none"
   | "refuse"
   | "full"
+  | "overload"
   | "applyThenBreak"
   | "applyThenStepDown"
   | "applyThenExhaust"
@@ -216,6 +217,10 @@ export class FakeStoreServer {
         fail(call, new ProtocolError("INVALID_ARGUMENT", "bad value"), status.INVALID_ARGUMENT);
       } else if (fault === "full") {
         fail(call, new ProtocolError("NO_SPACE", "full"), status.RESOURCE_EXHAUSTED);
+      } else if (fault === "overload") {
+        // As the real one: what follows on the stream is not done either.
+        call.removeAllListeners("data");
+        unavailable(call, "none");
       } else if (fault === "breakFirst") {
         breakOff(call);
       } else {
@@ -223,7 +228,7 @@ export class FakeStoreServer {
         if (fault === "none") call.write(response);
         else if (fault === "applyThenBreak") breakOff(call);
         else if (fault === "applyThenExhaust") breakOff(call, status.RESOURCE_EXHAUSTED);
-        else steppedDown(call);
+        else unavailable(call, "unknown");
       }
     });
     call.on("end", () => call.end());
@@ -255,9 +260,8 @@ function fail(call: Failing, error: ProtocolError, code: number): void {
   );
 }
 
-function steppedDown(call: Failing): void {
-  const metadata = { outcome: "unknown" };
-  fail(call, new ProtocolError("RESOURCE_UNAVAILABLE", "ended", metadata), status.UNAVAILABLE);
+function unavailable(call: Failing, outcome: string): void {
+  fail(call, new ProtocolError("RESOURCE_UNAVAILABLE", "ended", { outcome }), status.UNAVAILABLE);
 }
 
 /** Ends a call as the library does by itself: without a refusal by name. */

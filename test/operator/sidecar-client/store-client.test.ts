@@ -175,11 +175,24 @@ describe("StoreClient", () => {
   it("sends a conditional write again that was refused before anything was done", async () => {
     const client = connect();
     await client.put("a", bytes("0"));
-    first.fault = "refuse";
-    assert.ok((await client.put("new", bytes("1"), { expectedVersionId: -1 })).written);
+    for (const fault of ["refuse", "overload"] as const) {
+      first.fault = fault;
+      assert.ok((await client.put(`new-${fault}`, bytes("1"), { expectedVersionId: -1 })).written);
+    }
     // The stream does not tell; only the refusal does.
     for (const shard of store.shards.keys()) store.leaders[shard] = second.address;
     assert.ok((await client.put("b", bytes("1"), { expectedVersionId: -1 })).written);
+  });
+
+  it("sends all conditional writes again that an overloaded leader took none of", async () => {
+    const client = connect({ batch: { operationsMax: 1, bytesMax: 1_024 } });
+    const route = { partitionKey: "a" };
+    await client.put("a", bytes("0"), route);
+    first.fault = "overload";
+    const once = { ...route, expectedVersionId: -1 };
+    const puts = ["b", "c", "d"].map((key) => client.put(key, bytes("1"), once));
+    for (const { written } of await Promise.all(puts)) assert.equal(written, true);
+    assert.equal(store.applied.length, 4);
   });
 
   it("says that nothing was done when each attempt was refused before anything was", async () => {
