@@ -117,6 +117,10 @@ export class FakeStoreServer {
   later: WriteFault[] = [];
   /** Answers of reads that are held back; null: reads are answered at once. */
   heldReads: (() => void)[] | null = null;
+  /** A list or scan with more pages, of a record each, is ended after so many of them. */
+  pagesMax = Number.POSITIVE_INFINITY;
+  /** Lists and scans that were ended so. */
+  interrupted = 0;
   address = "";
   assignmentStreams = 0;
   private readonly server = new Server({ "grpc.max_receive_message_length": -1 });
@@ -157,15 +161,19 @@ export class FakeStoreServer {
           const { shard, startInclusive, endExclusive } = call.request;
           if (this.refused(call, shard)) return;
           const keys = this.store.range(shard, startInclusive, endExclusive);
-          for (const key of keys) call.write({ keys: [key] });
-          call.end();
+          this.pages(
+            call,
+            keys.map((key) => ({ keys: [key] })),
+          );
         },
         rangeScan: (call: ServerWritableStream<RangeScanRequest, unknown>) => {
           const { shard, startInclusive, endExclusive } = call.request;
           if (this.refused(call, shard)) return;
           const keys = this.store.range(shard, startInclusive, endExclusive);
-          call.write({ records: keys.map((key) => this.store.read(shard, key)) });
-          call.end();
+          this.pages(
+            call,
+            keys.map((key) => ({ records: [this.store.read(shard, key)] })),
+          );
         },
       },
     );
@@ -232,6 +240,16 @@ export class FakeStoreServer {
       }
     });
     call.on("end", () => call.end());
+  }
+
+  private pages(call: ServerWritableStream<unknown, unknown>, pages: readonly unknown[]): void {
+    for (const page of pages.slice(0, this.pagesMax)) call.write(page);
+    if (pages.length <= this.pagesMax) {
+      call.end();
+      return;
+    }
+    this.interrupted += 1;
+    unavailable(call, "");
   }
 
   private refused(call: Failing, shard: number | undefined): boolean {

@@ -244,6 +244,55 @@ describe("StoreClient", () => {
     assert.equal(await client.delete("a"), "absent");
   });
 
+  it("goes on behind the last key with a list or scan that was interrupted", async () => {
+    const client = connect();
+    const keys = Array.from({ length: 40 }, (_, n) => `/k/${String(n).padStart(3, "0")}`);
+    await Promise.all(keys.map((key) => client.put(key, bytes(key))));
+    first.pagesMax = 3;
+    assert.deepEqual(await collect(client.list("/k/", "/k//")), keys);
+    const listed = first.interrupted;
+    assert.ok(listed >= 12, `interrupted ${listed} times`);
+    const seen: string[] = [];
+    for await (const { key, value } of client.scan("/k/", "/k//")) {
+      assert.equal(Buffer.from(value).toString(), key);
+      seen.push(key);
+      // The key that it would go on behind is gone by then.
+      for (const records of store.shards) records.delete(key);
+    }
+    assert.deepEqual(seen, keys);
+    assert.ok(first.interrupted >= listed + 10);
+  });
+
+  it("does not go on with a list or scan that is to show one moment", async () => {
+    const client = connect();
+    const keys = Array.from({ length: 40 }, (_, n) => `/k/${String(n).padStart(3, "0")}`);
+    await Promise.all(keys.map((key) => client.put(key, bytes("1"))));
+    const options = { oneView: true };
+    assert.equal((await collect(client.scan("", "", options))).length, 40);
+    first.pagesMax = 3;
+    const refused = failsWith("UNAVAILABLE", "RESOURCE_UNAVAILABLE");
+    await assert.rejects(collect(client.scan("", "", options)), refused);
+    await assert.rejects(collect(client.list("", "", options)), refused);
+  });
+
+  it("gives a list or scan its time for each wait, not for all of it", async () => {
+    const client = connect();
+    const keys = Array.from({ length: 40 }, (_, n) => `/k/${String(n).padStart(3, "0")}`);
+    await Promise.all(keys.map((key) => client.put(key, bytes("1"))));
+    // Interrupted, so that there is something to wait for after the time is up.
+    first.pagesMax = 3;
+    const beganMs = performance.now();
+    const scanned: string[] = [];
+    for await (const { key } of client.scan("", "", { timeoutMs: 400 })) {
+      scanned.push(key);
+      // A reader that is slow over each record: time goes by in small steps.
+      const { value } = (await client.get(key)) ?? {};
+      assert.equal(Buffer.from(value ?? []).toString(), "1");
+      while (performance.now() - beganMs < scanned.length * 20) await client.get(key);
+    }
+    assert.deepEqual(scanned, keys);
+  });
+
   it("refuses only the get that was refused, not those that share its request", async () => {
     const client = connect({ servers: [first.address] });
     await client.put("a", bytes("1"));
