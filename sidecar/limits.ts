@@ -56,6 +56,10 @@ export const LIMITS = Object.freeze({
   readViewMsMax: 30_000,
   /** Lists and scans open at once on a shard. */
   readViewsMax: 512,
+  /** Requests of reads and pages of their answers that have not left, of a whole process. */
+  readBytesMax: 64 * 1024 * 1024,
+  /** A reader that takes nothing for so long makes room for others when they need it. */
+  readStallMs: 1_000,
   snapshotChunkBytes: 1024 * 1024,
   /** Of a snapshot that is being received: bytes of one write, and how many are under way. */
   pageWriteBytes: 4 * 1024 * 1024,

@@ -1,6 +1,10 @@
 import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { GetRequest, GetResponse } from "../../sidecar/protocol/gen/oxia-client.ts";
+import type {
+  GetRequest,
+  GetResponse,
+  RangeScanRequest,
+} from "../../sidecar/protocol/gen/oxia-client.ts";
 import { type MethodDefinition, OxiaClientService } from "../../sidecar/protocol/service.ts";
 import type { AssignmentWatch } from "./assignment-watch.ts";
 import { Backoff } from "./backoff.ts";
@@ -34,6 +38,19 @@ export interface ShardReaderOptions {
   readonly assignments: AssignmentWatch;
 }
 
+/** Which keys: from `startInclusive` to before `endExclusive`, empty: to the end. */
+export interface KeyRange {
+  readonly startInclusive: string;
+  readonly endExclusive: string;
+}
+
+/** A list or a scan: how it is called, and what its pages hold. */
+export interface RangeKind<Page, Item> {
+  readonly method: MethodDefinition<RangeScanRequest, Page, false, true>;
+  readonly itemsOf: (page: Page) => readonly Item[];
+  readonly keyOf: (item: Item) => string;
+}
+
 /** All reads of one shard. Reads change nothing, so they are tried again until their deadline. */
 export class ShardReader {
   private readonly options: ShardReaderOptions;
@@ -52,8 +69,9 @@ export class ShardReader {
   }
 
   /** One get; many made in the same turn share a request, and nothing else. */
-  get(request: GetRequest, deadlineMs: number): Promise<GetResponse> {
-    return new Promise((resolve, reject) => {
+  async get(request: GetRequest, deadlineMs: number): Promise<GetResponse> {
+    this.throwIfClosed();
+    return await new Promise((resolve, reject) => {
       const get = { request, deadlineMs, alone: false, lastError: null, resolve, reject };
       this.pending.add(get);
       this.queue.push(get);
@@ -65,24 +83,43 @@ export class ShardReader {
     });
   }
 
-  /** Messages of a list or scan. Only a call that has yielded nothing yet is tried again. */
-  async *stream<Request, Response>(
-    method: MethodDefinition<Request, Response, false, true>,
-    request: Request,
-    deadlineMs: number,
-  ): AsyncGenerator<Response, void, void> {
+  /**
+   * The items of a list or scan. A call that is interrupted, or takes longer than the server keeps
+   * a view, goes on behind the last key: what follows is as of then. `timeoutMs` is for each wait.
+   */
+  async *range<Page, Item>(
+    kind: RangeKind<Page, Item>,
+    range: KeyRange,
+    options: { readonly timeoutMs: number; readonly oneView: boolean },
+  ): AsyncGenerator<Item, void, void> {
     const backoff = new Backoff();
+    const { shard } = this.options;
+    let last: string | null = null;
+    let deadlineMs = performance.now() + options.timeoutMs;
     for (;;) {
-      let yielded = false;
+      this.throwIfClosed();
+      const startInclusive: string = last ?? range.startInclusive;
+      const request = { ...range, shard, startInclusive, includeInternalKeys: false };
       try {
-        for await (const message of this.attempt(method, request, deadlineMs)) {
-          yielded = true;
-          yield message;
+        for await (const page of this.attempt(kind.method, request, () => deadlineMs)) {
+          for (const item of kind.itemsOf(page)) {
+            const key: string = kind.keyOf(item);
+            // Where the attempt before was interrupted; it may be gone since.
+            if (key === last) continue;
+            last = key;
+            // The caller may take its time.
+            deadlineMs = Number.POSITIVE_INFINITY;
+            yield item;
+            deadlineMs = performance.now() + options.timeoutMs;
+            backoff.reset();
+          }
         }
         return;
       } catch (error) {
+        this.throwIfClosed();
         const failure = callErrorOf(error);
-        if (yielded) throw new StoreError("UNAVAILABLE", failure.message, failure);
+        const broken = last !== null && options.oneView;
+        if (broken) throw new StoreError("UNAVAILABLE", failure.message, failure);
         await this.beforeRetry(failure, deadlineMs, backoff);
       }
     }
@@ -93,6 +130,10 @@ export class ShardReader {
     clearImmediate(this.turn ?? undefined);
     this.queue.length = 0;
     for (const get of this.pending) this.fail(get, "CLOSED", "the client was closed");
+  }
+
+  private throwIfClosed(): void {
+    if (this.stop.signal.aborted) throw new StoreError("CLOSED", "the client was closed");
   }
 
   private flush(): void {
@@ -154,7 +195,7 @@ export class ShardReader {
     const request = { shard: this.options.shard, gets: batch.map((get) => get.request) };
     const deadlineMs = Math.max(...batch.map((get) => get.deadlineMs));
     const answers: GetResponse[] = [];
-    const stream = this.attempt(OxiaClientService.read, request, deadlineMs);
+    const stream = this.attempt(OxiaClientService.read, request, () => deadlineMs);
     for await (const message of stream) answers.push(...message.gets);
     if (answers.length !== batch.length) {
       throw new CallError(`${answers.length} answers to ${batch.length} gets`, null, true);
@@ -203,7 +244,7 @@ export class ShardReader {
   private async *attempt<Request, Response>(
     method: MethodDefinition<Request, Response, false, true>,
     request: Request,
-    deadlineMs: number,
+    deadlineMs: () => number,
   ): AsyncGenerator<Response, void, void> {
     const { assignments, channels, shard } = this.options;
     const leader = assignments.leaderOf(shard);
@@ -216,7 +257,7 @@ export class ShardReader {
       const nowMs = performance.now();
       const silent = nowMs - progressMs >= SUSPECT_MS;
       const moved = assignments.leaderOf(shard) !== leader;
-      if (nowMs >= deadlineMs || (silent && moved)) cancel.abort();
+      if (nowMs >= deadlineMs() || (silent && moved)) cancel.abort();
       else if (silent) {
         progressMs = nowMs;
         assignments.suspect();
@@ -224,7 +265,8 @@ export class ShardReader {
     }, 100);
     try {
       for await (const message of channels.serverStream(leader, method, request, cancel.signal)) {
-        progressMs = performance.now();
+        // As long as the caller is at it nobody is silent.
+        progressMs = Number.POSITIVE_INFINITY;
         yield message;
         progressMs = performance.now();
       }
@@ -235,7 +277,6 @@ export class ShardReader {
   }
 
   private async beforeRetry(error: CallError, deadlineMs: number, backoff: Backoff): Promise<void> {
-    if (this.stop.signal.aborted) throw new StoreError("CLOSED", "the client was closed");
     if (!error.retry) throw new StoreError("REFUSED", error.message, error);
     this.followRedirect(error);
     const delayMs = backoff.next();

@@ -167,7 +167,7 @@ export class ShardWriter {
     this.lastError = error;
     const [first = [], ...rest] = stream.inFlight;
     this.dropStream();
-    const again = [...this.afterFailure(first, error), ...this.afterDoubt(rest.flat(), error)];
+    const again = [...this.afterFailure(first, error), ...this.afterOther(rest.flat(), error)];
     this.queue.unshift(...again);
     this.failedLeader = stream.leader;
     if (error.refusal?.reason === "NODE_IS_NOT_LEADER") {
@@ -209,6 +209,16 @@ export class ShardWriter {
     for (const operation of batch)
       if (operation.conditional) operation.refuse(error.message, error);
     return batch.filter(({ conditional }) => !conditional);
+  }
+
+  /** The operations of the requests that were sent after it. */
+  private afterOther(
+    operations: readonly WriteOperation[],
+    error: CallError,
+  ): readonly WriteOperation[] {
+    if (!error.nothingDoneAfter) return this.afterDoubt(operations, error);
+    for (const operation of operations) operation.sent = false;
+    return operations;
   }
 
   private afterDoubt(operations: readonly WriteOperation[], error: CallError): WriteOperation[] {

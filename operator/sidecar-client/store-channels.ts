@@ -4,7 +4,8 @@ import { CallError, callErrorOf } from "./store-error.ts";
 
 /** Bulk reads would crawl with gRPC's 64 KiB default (PERFORMANCE.md). */
 const WINDOW_BYTES = 8 * 1024 * 1024;
-const MESSAGE_BYTES_MAX = 8 * 1024 * 1024;
+/** The largest message either way: as the servers have it. */
+export const MESSAGE_BYTES_MAX = 8 * 1024 * 1024;
 
 const OPTIONS = {
   "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,

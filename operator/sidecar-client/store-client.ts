@@ -1,6 +1,8 @@
 import {
   type GetResponse,
   KeyComparisonType,
+  type ListResponse,
+  type RangeScanResponse,
   Status,
   type Version,
 } from "../../sidecar/protocol/gen/oxia-client.ts";
@@ -8,12 +10,13 @@ import { OxiaClientService } from "../../sidecar/protocol/service.ts";
 import { AssignmentWatch } from "./assignment-watch.ts";
 import { hierarchicalOrder, type KeyOrder, mergeSorted } from "./key-order.ts";
 import { shardOfKey } from "./shard-map.ts";
-import { ShardReader } from "./shard-reader.ts";
+import { type KeyRange, type RangeKind, ShardReader } from "./shard-reader.ts";
 import { ShardWriter } from "./shard-writer.ts";
 import { StoreChannels } from "./store-channels.ts";
 import { StoreError } from "./store-error.ts";
 import {
   type BatchLimits,
+  OPERATION_BYTES_MAX,
   type WriteBody,
   WriteOperation,
   type WriteResult,
@@ -24,10 +27,14 @@ export interface StoreClientOptions {
   /** host:port of public endpoints; any one of them is enough to find the others. */
   readonly servers: readonly string[];
   readonly namespace?: string;
-  /** How long one call is tried, retries included. Default 30,000. */
+  /**
+   * How long one call is tried, retries included; of a list or scan, how long it waits for more at
+   * a time. Default 30,000.
+   */
   readonly requestTimeoutMs?: number;
   /** How long a batch of writes waits for company. Default 0. */
   readonly lingerMs?: number;
+  /** What a request of writes holds at most; never more than a message may. */
   readonly batch?: BatchLimits;
   /** Order the store sorts keys by, to merge several shards. Default hierarchical. */
   readonly keyOrder?: KeyOrder;
@@ -56,6 +63,15 @@ export interface ReadOptions {
   readonly partitionKey?: string;
   /** Overrides the client's requestTimeoutMs. */
   readonly timeoutMs?: number;
+}
+
+/** Options of a list or scan. */
+export interface RangeOptions extends ReadOptions {
+  /**
+   * Each shard's part is as of one moment, and what is interrupted ends as UNAVAILABLE. Otherwise
+   * it goes on behind the last key, as of then; so does what takes longer than a server allows.
+   */
+  readonly oneView?: boolean;
 }
 
 /** A record as stored. `value` is empty when it was not asked for. */
@@ -177,43 +193,24 @@ export class StoreClient {
   /**
    * Keys from `startInclusive` to before `endExclusive` (empty: to the end), in the store's order.
    */
-  async *list(
+  list(
     startInclusive: string,
     endExclusive: string,
-    options: ReadOptions = {},
+    options: RangeOptions = {},
   ): AsyncGenerator<string, void, void> {
-    const deadline = this.deadline(options.timeoutMs);
-    const shards = await this.shardsFor(options.partitionKey);
-    const range = { startInclusive, endExclusive, includeInternalKeys: false };
-    const sources = shards.map((shard) => {
-      const pages = this.reader(shard).stream(
-        OxiaClientService.list,
-        { shard, ...range },
-        deadline,
-      );
-      return flatten(pages, ({ keys }) => keys);
-    });
-    yield* mergeSorted(sources, (key) => key, this.options.keyOrder);
+    return this.range(LIST, { startInclusive, endExclusive }, options);
   }
 
   /**
    * Records from `startInclusive` to before `endExclusive` (empty: to the end), in the store's
    * order.
    */
-  async *scan(
+  scan(
     startInclusive: string,
     endExclusive: string,
-    options: ReadOptions = {},
+    options: RangeOptions = {},
   ): AsyncGenerator<StoredRecord, void, void> {
-    const deadline = this.deadline(options.timeoutMs);
-    const shards = await this.shardsFor(options.partitionKey);
-    const range = { startInclusive, endExclusive, includeInternalKeys: false };
-    const sources = shards.map((shard) => {
-      const method = OxiaClientService.rangeScan;
-      const pages = this.reader(shard).stream(method, { shard, ...range }, deadline);
-      return flatten(pages, ({ records }) => records.map((record) => recordOf(record, "")));
-    });
-    yield* mergeSorted(sources, ({ key }) => key, this.options.keyOrder);
+    return this.range(SCAN, { startInclusive, endExclusive }, options);
   }
 
   /**
@@ -257,6 +254,10 @@ export class StoreClient {
           },
           (outcome) => (outcome instanceof StoreError ? reject(outcome) : resolve(outcome)),
         );
+        if (operation.bytes > OPERATION_BYTES_MAX) {
+          const allowed = `allowed: up to ${OPERATION_BYTES_MAX}`;
+          throw new StoreError("REFUSED", `a write of ${operation.bytes} bytes; ${allowed}`);
+        }
         onAbort = () => operation.giveUp("ABORTED", "aborted by the caller");
         options.signal?.addEventListener("abort", onAbort);
         this.writer(shard).add(operation);
@@ -265,6 +266,20 @@ export class StoreClient {
       this.pendingWrites -= 1;
       if (onAbort !== null) options.signal?.removeEventListener("abort", onAbort);
     }
+  }
+
+  private async *range<Page, Item>(
+    kind: RangeKind<Page, Item>,
+    range: KeyRange,
+    { partitionKey, timeoutMs, oneView }: RangeOptions,
+  ): AsyncGenerator<Item, void, void> {
+    const shards = await this.shardsFor(partitionKey);
+    const each = {
+      timeoutMs: timeoutMs ?? this.options.requestTimeoutMs,
+      oneView: oneView ?? false,
+    };
+    const sources = shards.map((shard) => this.reader(shard).range(kind, range, each));
+    yield* mergeSorted(sources, kind.keyOf, this.options.keyOrder);
   }
 
   private deadline(timeoutMs: number | undefined): number {
@@ -325,7 +340,8 @@ export class StoreClient {
   private writer(shard: number): ShardWriter {
     let writer = this.writers.get(shard);
     if (writer === undefined) {
-      const { namespace, batch: limits, lingerMs } = this.options;
+      const { namespace, batch, lingerMs } = this.options;
+      const limits = { ...batch, bytesMax: Math.min(batch.bytesMax, OPERATION_BYTES_MAX) };
       const { channels, assignments } = this;
       writer = new ShardWriter({ shard, namespace, channels, assignments, limits, lingerMs });
       this.writers.set(shard, writer);
@@ -334,6 +350,8 @@ export class StoreClient {
   }
 
   private reader(shard: number): ShardReader {
+    // The shard may have been waited for: a reader made now would be closed by nobody.
+    if (this.closed) throw new StoreError("CLOSED", "the client was closed");
     let reader = this.readers.get(shard);
     if (reader === undefined) {
       reader = new ShardReader({ shard, channels: this.channels, assignments: this.assignments });
@@ -349,9 +367,14 @@ function recordOf(answer: GetResponse, askedKey: string): StoredRecord {
   return { key: answer.key ?? askedKey, value, version: answer.version ?? NO_VERSION };
 }
 
-async function* flatten<Page, Item>(
-  pages: AsyncIterable<Page>,
-  itemsOf: (page: Page) => readonly Item[],
-): AsyncGenerator<Item, void, void> {
-  for await (const page of pages) yield* itemsOf(page);
-}
+const LIST: RangeKind<ListResponse, string> = {
+  method: OxiaClientService.list,
+  itemsOf: ({ keys }) => keys,
+  keyOf: (key) => key,
+};
+
+const SCAN: RangeKind<RangeScanResponse, StoredRecord> = {
+  method: OxiaClientService.rangeScan,
+  itemsOf: ({ records }) => records.map((record) => recordOf(record, "")),
+  keyOf: ({ key }) => key,
+};

@@ -6,7 +6,8 @@ import { type ProtocolError, type Reason, REASONS } from "../../sidecar/protocol
  * What went wrong, for a caller to decide on:
  * - UNKNOWN_OUTCOME: a write was sent and no answer came; it may have happened, now or later;
  * - UNAVAILABLE: nothing was done, no leader could be reached in time;
- * - REFUSED: nothing was done and trying again will not help (`reason` says why);
+ * - REFUSED: nothing was done, and nothing will be before what `reason` names has changed: mostly
+ *   the request itself, room on a volume with NO_SPACE;
  * - OVERLOADED: nothing was sent, this client holds too many requests already;
  * - ABORTED: the caller's signal fired before the request was sent;
  * - CLOSED: the client was closed before the request was sent.
@@ -33,7 +34,8 @@ export class StoreError extends Error {
 
 /**
  * What a write is refused with for now, always before it is logged. RESOURCE_UNAVAILABLE is not
- * here: it also ends writes that were logged, when a leadership or a replica ends.
+ * here: it also ends writes that were logged, when a leadership or a replica ends. Where it does
+ * not, its metadata says so.
  */
 const BEFORE_LOGGED: ReadonlySet<Reason> = new Set<Reason>([
   "NODE_IS_NOT_LEADER",
@@ -55,11 +57,21 @@ export class CallError extends Error {
     this.retry = retry;
   }
 
-  /** The request that it answers was refused, and certainly nothing was done. */
+  /**
+   * The request that it answers was refused, and certainly nothing was done. Only a refusal by name
+   * says so: the library ends calls by itself, also with codes that sound like one, and then the
+   * requests under way may have been done.
+   */
   get nothingDone(): boolean {
-    if (this.refusal === null) return !this.retry;
+    if (this.refusal === null) return false;
     if (this.refusal.metadata["outcome"] === "unknown") return false;
+    if (this.nothingDoneAfter) return true;
     return !this.retry || BEFORE_LOGGED.has(this.refusal.reason);
+  }
+
+  /** Nor was anything of what was sent after that request. */
+  get nothingDoneAfter(): boolean {
+    return this.refusal?.metadata["outcome"] === "none";
   }
 }
 

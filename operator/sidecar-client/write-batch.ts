@@ -7,6 +7,7 @@ import type {
   WriteRequest,
   WriteResponse,
 } from "../../sidecar/protocol/gen/oxia-client.ts";
+import { MESSAGE_BYTES_MAX } from "./store-channels.ts";
 import { StoreError, type StoreErrorCode } from "./store-error.ts";
 
 /** What one operation of a batch was answered. `put` is set for puts. */
@@ -26,7 +27,7 @@ export type WriteBody =
 /** One write on its way. It is settled exactly once; later answers are ignored. */
 export class WriteOperation {
   readonly body: WriteBody;
-  /** Size on the wire, nearly. */
+  /** Size in a request, at most. */
   readonly bytes: number;
   /** Doing it twice is not the same as once: never sent again once it may have been done. */
   readonly conditional: boolean;
@@ -78,16 +79,26 @@ export class WriteOperation {
   }
 }
 
-function bytesOf(body: WriteBody): number {
-  switch (body.kind) {
-    case "put":
-      return body.request.key.length + body.request.value.length + 32;
-    case "delete":
-      return body.request.key.length + 16;
-    case "deleteRange":
-      return body.request.startInclusive.length + body.request.endExclusive.length + 16;
+/** More than the tags, lengths and numbers of one operation take. */
+const HEAD_BYTES = 64;
+
+function bytesOf({ kind, request }: WriteBody): number {
+  if (kind === "deleteRange") {
+    return textBytes(request.startInclusive) + textBytes(request.endExclusive) + HEAD_BYTES;
   }
+  const value = kind === "put" ? request.value.byteLength : 0;
+  return textBytes(request.key) + textBytes(request.partitionKey) + value + HEAD_BYTES;
 }
+
+function textBytes(text = ""): number {
+  return Buffer.byteLength(text);
+}
+
+/**
+ * Operations of one request, all together: with its head it still is a message that can be sent.
+ * The library ends the whole call for one that cannot, and with it the requests before.
+ */
+export const OPERATION_BYTES_MAX = MESSAGE_BYTES_MAX - 64;
 
 /** Bounds of one request: as Oxia's clients have them. */
 export interface BatchLimits {

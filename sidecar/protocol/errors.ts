@@ -33,7 +33,9 @@ export type Reason = keyof typeof REASONS;
 
 /**
  * A refusal. `metadata` travels as ErrorInfo metadata: observedUid, expectedUid, term, leader,
- * shard, field, value, allowed.
+ * shard, field, value, allowed, and `outcome` of a write where the reason does not tell: "unknown",
+ * it may take effect; "none", it was refused at once, so neither it nor what follows it on its
+ * stream was logged.
  */
 export class ProtocolError extends Error {
   override readonly name = "ProtocolError";

@@ -8,6 +8,8 @@ export interface DecodedRequest<Request> {
   readonly request: Request;
   /** Set when the bytes are no request that can be taken; `request` is empty then. */
   readonly malformed: ProtocolError | null;
+  /** What it came as. */
+  readonly bytes: number;
 }
 
 /** A write with the bytes it came as. */
@@ -25,8 +27,7 @@ const decodeWriteRequest = strictly(WriteRequest, "write");
 
 /** Decodes a WriteRequest and keeps its bytes. Never throws. */
 export function decodeWrite(bytes: Buffer): RawWrite {
-  const { request, malformed } = decodeWriteRequest(bytes);
-  return { request, raw: bytes, malformed };
+  return { ...decodeWriteRequest(bytes), raw: bytes };
 }
 
 /** A function that decodes requests of one type and never throws. */
@@ -34,17 +35,18 @@ export function strictly<Request>(
   codec: Decoder<Request>,
   kind: Parameters<typeof refuseMalformed>[1],
 ): (bytes: Buffer) => DecodedRequest<Request> {
-  const refused = (malformed: ProtocolError): DecodedRequest<Request> => ({
+  const refused = (bytes: Buffer, malformed: ProtocolError): DecodedRequest<Request> => ({
     request: codec.decode(new Uint8Array(0)),
     malformed,
+    bytes: bytes.byteLength,
   });
   return (bytes) => {
     const malformed = refuseMalformed(bytes, kind);
-    if (malformed !== null) return refused(malformed);
+    if (malformed !== null) return refused(bytes, malformed);
     try {
-      return { request: codec.decode(bytes), malformed };
+      return { request: codec.decode(bytes), malformed, bytes: bytes.byteLength };
     } catch (error) {
-      return refused(undecodable(error));
+      return refused(bytes, undecodable(error));
     }
   };
 }

@@ -22,7 +22,8 @@ import { refuseUnsupported, refuseUnsupportedRead } from "../state/request-valid
 import type { Assignments } from "./assignments.ts";
 import { type DecodedRequest, decodeWrite, type RawWrite, strictly } from "./decoded-request.ts";
 import { drained, type HandlerContext, serverStream, unary } from "./handlers.ts";
-import { mapPages, readPages, writePages, writeView } from "./read-pages.ts";
+import type { ReadMemory } from "./read-memory.ts";
+import { listPages, readPages, scanPages, writePages, writeView } from "./read-pages.ts";
 import { DEFAULT_NAMESPACE, ShardLookup } from "./shard-lookup.ts";
 import { handleWriteStream } from "./write-stream.ts";
 
@@ -31,6 +32,8 @@ export interface PublicServiceOptions {
   readonly runtime: NodeRuntime;
   readonly assignments: Assignments;
   readonly context: HandlerContext;
+  /** One for all that this process serves. */
+  readonly reads: ReadMemory;
   /** Aborts when the process stops: streams that would last for ever end then. */
   readonly stopping: AbortSignal;
 }
@@ -50,7 +53,8 @@ export const PublicServiceDefinition = {
 
 /** Handlers of {@link PublicServiceDefinition}. */
 export function publicService(options: PublicServiceOptions): PublicHandlers {
-  const { context, runtime, assignments, stopping } = options;
+  const { context, runtime, assignments, reads, stopping } = options;
+  const { clock } = context;
   const lookup = new ShardLookup(runtime, assignments);
   const find = (shard: number | undefined, call: Call): ReplicaHandle =>
     lookup.find(shard, call.metadata);
@@ -75,8 +79,9 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
         const { shard, gets } = wellFormed(call.request);
         const replica = find(shard, call);
         for (const get of gets) checkRead(get);
+        const hold = reads.hold(call, call.request.bytes);
         await replica.readBarrier(signal);
-        await writePages(call, readPages(replica, gets), context.clock);
+        await writePages({ call, hold, clock }, readPages(replica, gets));
       }),
     ),
     list: serverStream<DecodedRequest<ListRequest>, ListResponse>(context, "List", (call, signal) =>
@@ -84,9 +89,9 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
         const request = wellFormed(call.request);
         const replica = find(request.shard, call);
         checkRead(request);
+        const hold = reads.hold(call, call.request.bytes);
         await replica.readBarrier(signal);
-        const pages = mapPages(replica.list(request), (keys) => ({ keys }));
-        await writeView(call, pages, context.clock);
+        await writeView({ call, hold, clock }, listPages(replica.list(request)));
       }),
     ),
     rangeScan: serverStream<DecodedRequest<RangeScanRequest>, RangeScanResponse>(
@@ -97,9 +102,9 @@ export function publicService(options: PublicServiceOptions): PublicHandlers {
           const request = wellFormed(call.request);
           const replica = find(request.shard, call);
           checkRead(request);
+          const hold = reads.hold(call, call.request.bytes);
           await replica.readBarrier(signal);
-          const pages = mapPages(replica.scan(request), (records) => ({ records }));
-          await writeView(call, pages, context.clock);
+          await writeView({ call, hold, clock }, scanPages(replica.scan(request)));
         }),
     ),
     getSequenceUpdates: serverStream(context, "GetSequenceUpdates", () =>

@@ -19,6 +19,7 @@ import type { HandlerContext } from "./handlers.ts";
 import { type HealthServer, openHealthServer } from "./health-server.ts";
 import { publicService, PublicServiceDefinition } from "./public-service.ts";
 import { bulkSnapshots, replicationService } from "./replication-service.ts";
+import { ReadMemory } from "./read-memory.ts";
 import { RpcServer, type ServedService } from "./server.ts";
 import type { Audience } from "./status-map.ts";
 
@@ -160,8 +161,9 @@ function internalServices(shared: Shared): readonly ServedService[] {
 }
 
 function publicServices(shared: Shared): readonly ServedService[] {
+  const reads = new ReadMemory(shared.clock);
   const handlers = (audience: Audience): ServedService["handlers"] =>
-    publicService({ ...shared, context: contextFor(shared, audience) });
+    publicService({ ...shared, reads, context: contextFor(shared, audience) });
   return [
     { definition: PublicServiceDefinition, handlers: handlers("public") },
     { definition: underReleasedName(PublicServiceDefinition), handlers: handlers("released") },

@@ -58,6 +58,7 @@ export class PendingRequests {
           field: "pending writes",
           value: String(this.writes),
           allowed: `up to ${LIMITS.pendingWritesMax} writes or ${LIMITS.pendingWriteBytesMax} bytes`,
+          outcome: "none",
         }),
       );
     }

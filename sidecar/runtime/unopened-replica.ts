@@ -95,7 +95,7 @@ export class UnopenedReplica implements ReplicaHandle {
   }
 
   #refusal(): ProtocolError {
-    return new ProtocolError("RESOURCE_UNAVAILABLE", this.#status.fault);
+    return new ProtocolError("RESOURCE_UNAVAILABLE", this.#status.fault, { outcome: "none" });
   }
 }
 

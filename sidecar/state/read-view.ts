@@ -1,3 +1,4 @@
+import { assert } from "../lib/assert.ts";
 import { LIMITS } from "../limits.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { Engine } from "./engine.ts";
@@ -65,21 +66,20 @@ export interface ViewItem {
  * view. A view holds old engine pages and replaced entries, so it must be closed.
  */
 export class ReadView {
-  readonly openedMs: number;
   readonly #source: ViewSource;
   readonly #engine: EngineCursor;
   readonly #merged: MergeCursor;
   readonly #closed: (view: ReadView) => void;
   #open = true;
+  /** What whoever reads on is told after it was closed. */
+  #why: ProtocolError | null = null;
 
   constructor(
     source: ViewSource,
     range: KeyRange,
     reverse: boolean,
-    openedMs: number,
     closed: (view: ReadView) => void,
   ) {
-    this.openedMs = openedMs;
     this.#source = source;
     this.#closed = closed;
     const { from, to } = range;
@@ -92,13 +92,12 @@ export class ReadView {
   }
 
   /**
-   * The next record, undefined at the end. Throws RESOURCE_UNAVAILABLE when the view was closed for
-   * its age.
+   * The next record, undefined at the end. Throws RESOURCE_UNAVAILABLE when the view was closed
+   * under its reader.
    */
   next(): ViewItem | undefined {
-    if (!this.#open) {
-      throw tooLongRead();
-    }
+    if (this.#why !== null) throw this.#why;
+    assert(this.#open, "read of a view after its end");
     for (let key = this.#merged.current(); key !== undefined; key = this.#merged.current()) {
       const item = this.#itemOf(key);
       this.#merged.advance();
@@ -125,10 +124,11 @@ export class ReadView {
     };
   }
 
-  /** Releases the view; may be called twice. */
-  close(): void {
+  /** Releases the view, with `why` under its reader; may be called twice. */
+  close(why: ProtocolError | null = null): void {
     if (!this.#open) return;
     this.#open = false;
+    this.#why = why;
     this.#engine.close();
     this.#closed(this);
   }

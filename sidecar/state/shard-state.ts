@@ -3,7 +3,6 @@ import { everyStep } from "../lib/every-step.ts";
 import type { Clock } from "../lib/ports/clock.ts";
 import { type Disk, isFatal } from "../lib/ports/disk.ts";
 import { LIMITS } from "../limits.ts";
-import { ProtocolError } from "../protocol/errors.ts";
 import { LOG_START, type LogEntry, type LogPosition, type Offset } from "../protocol/entry.ts";
 import type {
   GetRequest,
@@ -27,8 +26,8 @@ import {
 } from "./key-order.ts";
 import type { MemoryBudget } from "./memory-budget.ts";
 import { MemoryTable, type TableEntry } from "./memory-table.ts";
+import { closedRead, OpenViews } from "./open-views.ts";
 import { readList, readOne, readScan, type RecordSource } from "./read-request.ts";
-import { ReadView } from "./read-view.ts";
 import { type RecordVersion, recordVersion, StateCorrupt, verifyRecord } from "./record.ts";
 import { RedoJournal } from "./redo-journal.ts";
 import { SlicePace } from "./slice-pace.ts";
@@ -82,7 +81,7 @@ export class ShardState {
   readonly #cache = new VersionCache();
   readonly #counter: VersionCounter;
   readonly #pace: SlicePace;
-  readonly #views = new Set<ReadView>();
+  readonly #views: OpenViews;
   readonly #target: WriteTarget;
   readonly #source: RecordSource;
   #active = new MemoryTable();
@@ -143,10 +142,12 @@ export class ShardState {
     this.#records = meta?.records ?? 0;
     this.#checkpointAtMs = options.clock.monotonicMs();
     this.#target = this.#writeTarget();
+    const tables = (): readonly MemoryTable[] => this.#tables();
+    this.#views = new OpenViews(options.clock, (offset) => ({ offset, tables: tables(), engine }));
     this.#source = {
       keySorting: options.keySorting,
       record: (key) => this.#record(key),
-      view: (range, reverse) => this.#boundedView(range, reverse),
+      view: (range, reverse) => this.#views.openForClient(range, reverse, this.#applied.offset),
     };
     options.budget.countShard(1);
   }
@@ -237,8 +238,10 @@ export class ShardState {
     return response;
   }
 
-  /** Answers a get of any comparison. */
+  /** Answers a get of any comparison. Like all reads it throws RESOURCE_UNAVAILABLE when closed. */
   get(request: GetRequest): GetResponse {
+    // One of several gets, each in a turn of its own: a snapshot may have been installed between.
+    if (this.#closed) throw closedRead();
     this.#readOps += 1;
     return readOne(this.#source, request);
   }
@@ -353,7 +356,7 @@ export class ShardState {
   /**
    * Checksum of everything that must be equal on replicas that applied the same entries: keys,
    * records, counters. Reads and verifies every record of one view, a thousand per turn.
-   * Independent of what is flushed.
+   * Independent of what is flushed. May take as long as its caller waits.
    */
   async checksum(
     signal: AbortSignal,
@@ -361,7 +364,7 @@ export class ShardState {
     while (this.#unfinished !== null) await this.#unfinished;
     const appliedOffset = this.#applied.offset;
     const counters = [this.#counter.next, this.#counter.lossEpoch];
-    const view = this.#view({ from: RECORDS_FROM, to: RECORDS_TO }, false);
+    const view = this.#views.open({ from: RECORDS_FROM, to: RECORDS_TO }, appliedOffset);
     const sum = await checksumOf(view, counters, this.#options.clock, signal);
     return { appliedOffset, ...sum };
   }
@@ -374,7 +377,7 @@ export class ShardState {
     return this.#inTurn(async () => {
       if (this.#closed) return;
       this.#closed = true;
-      for (const view of this.#views) view.close();
+      this.#views.close();
       const { budget } = this.#options;
       budget.add(-this.#active.bytes - (this.#pending?.table.bytes ?? 0));
       budget.countShard(-1);
@@ -439,7 +442,7 @@ export class ShardState {
 
   #set(key: EncodedKey, record: Buffer | null, version: RecordVersion | null): void {
     const write = { offset: this.#writeOffset, record, version };
-    const keep = this.#keepReplaced || this.#views.size > 0;
+    const keep = this.#keepReplaced || this.#views.some;
     this.#options.budget.add(this.#active.set(key, this.#active.get(key), keep, write));
   }
 
@@ -461,7 +464,7 @@ export class ShardState {
   }
 
   #keysOf(range: KeyRange, max: number): readonly EncodedKey[] {
-    const view = this.#view(range, false, this.#writeOffset);
+    const view = this.#views.open(range, this.#writeOffset);
     const keys: EncodedKey[] = [];
     for (let item = view.next(); item !== undefined; item = view.next()) {
       keys.push(item.key);
@@ -471,29 +474,8 @@ export class ShardState {
     return keys;
   }
 
-  #view(range: KeyRange, reverse: boolean, offset: Offset = this.#applied.offset): ReadView {
-    assert(!this.#closed, "read after close");
-    const source = { offset, tables: this.#tables(), engine: this.#engine };
-    const nowMs = this.#options.clock.monotonicMs();
-    const view = new ReadView(source, range, reverse, nowMs, (closed) => {
-      this.#views.delete(closed);
-    });
-    this.#views.add(view);
-    return view;
-  }
-
-  /** Reads are refused at the bound; applying entries never is. */
-  #boundedView(range: KeyRange, reverse: boolean): ReadView {
-    if (this.#views.size >= LIMITS.readViewsMax) {
-      const many = `${this.#views.size} reads are open on this shard`;
-      throw new ProtocolError("RESOURCE_UNAVAILABLE", `${many}; allowed: ${LIMITS.readViewsMax}`);
-    }
-    return this.#view(range, reverse);
-  }
-
   /** Views keep old pages and old entries alive: to be called now and then, also when idle. */
   closeOldViews(): void {
-    const oldestMs = this.#options.clock.monotonicMs() - LIMITS.readViewMsMax;
-    for (const view of this.#views) if (view.openedMs < oldestMs) view.close();
+    this.#views.closeOld();
   }
 }

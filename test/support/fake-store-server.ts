@@ -34,8 +34,10 @@ export type WriteFault =
   | "none"
   | "refuse"
   | "full"
+  | "overload"
   | "applyThenBreak"
   | "applyThenStepDown"
+  | "applyThenExhaust"
   | "breakFirst"
   | "invalid"
   | "silent";
@@ -115,9 +117,13 @@ export class FakeStoreServer {
   later: WriteFault[] = [];
   /** Answers of reads that are held back; null: reads are answered at once. */
   heldReads: (() => void)[] | null = null;
+  /** A list or scan with more pages, of a record each, is ended after so many of them. */
+  pagesMax = Number.POSITIVE_INFINITY;
+  /** Lists and scans that were ended so. */
+  interrupted = 0;
   address = "";
   assignmentStreams = 0;
-  private readonly server = new Server();
+  private readonly server = new Server({ "grpc.max_receive_message_length": -1 });
 
   constructor(store: FakeStore) {
     this.store = store;
@@ -155,15 +161,19 @@ export class FakeStoreServer {
           const { shard, startInclusive, endExclusive } = call.request;
           if (this.refused(call, shard)) return;
           const keys = this.store.range(shard, startInclusive, endExclusive);
-          for (const key of keys) call.write({ keys: [key] });
-          call.end();
+          this.pages(
+            call,
+            keys.map((key) => ({ keys: [key] })),
+          );
         },
         rangeScan: (call: ServerWritableStream<RangeScanRequest, unknown>) => {
           const { shard, startInclusive, endExclusive } = call.request;
           if (this.refused(call, shard)) return;
           const keys = this.store.range(shard, startInclusive, endExclusive);
-          call.write({ records: keys.map((key) => this.store.read(shard, key)) });
-          call.end();
+          this.pages(
+            call,
+            keys.map((key) => ({ records: [this.store.read(shard, key)] })),
+          );
         },
       },
     );
@@ -215,16 +225,31 @@ export class FakeStoreServer {
         fail(call, new ProtocolError("INVALID_ARGUMENT", "bad value"), status.INVALID_ARGUMENT);
       } else if (fault === "full") {
         fail(call, new ProtocolError("NO_SPACE", "full"), status.RESOURCE_EXHAUSTED);
+      } else if (fault === "overload") {
+        // As the real one: what follows on the stream is not done either.
+        call.removeAllListeners("data");
+        unavailable(call, "none");
       } else if (fault === "breakFirst") {
         breakOff(call);
       } else {
         const response = this.store.apply(request);
         if (fault === "none") call.write(response);
         else if (fault === "applyThenBreak") breakOff(call);
-        else steppedDown(call);
+        else if (fault === "applyThenExhaust") breakOff(call, status.RESOURCE_EXHAUSTED);
+        else unavailable(call, "unknown");
       }
     });
     call.on("end", () => call.end());
+  }
+
+  private pages(call: ServerWritableStream<unknown, unknown>, pages: readonly unknown[]): void {
+    for (const page of pages.slice(0, this.pagesMax)) call.write(page);
+    if (pages.length <= this.pagesMax) {
+      call.end();
+      return;
+    }
+    this.interrupted += 1;
+    unavailable(call, "");
   }
 
   private refused(call: Failing, shard: number | undefined): boolean {
@@ -253,18 +278,15 @@ function fail(call: Failing, error: ProtocolError, code: number): void {
   );
 }
 
-function steppedDown(call: Failing): void {
-  const metadata = { outcome: "unknown" };
-  fail(call, new ProtocolError("RESOURCE_UNAVAILABLE", "ended", metadata), status.UNAVAILABLE);
+function unavailable(call: Failing, outcome: string): void {
+  fail(call, new ProtocolError("RESOURCE_UNAVAILABLE", "ended", { outcome }), status.UNAVAILABLE);
 }
 
-function breakOff(call: Failing): void {
+/** Ends a call as the library does by itself: without a refusal by name. */
+function breakOff(call: Failing, code = status.UNAVAILABLE): void {
   const metadata = new Metadata();
   const details = "connection lost";
-  call.emit(
-    "error",
-    Object.assign(new Error(details), { code: status.UNAVAILABLE, details, metadata }),
-  );
+  call.emit("error", Object.assign(new Error(details), { code, details, metadata }));
 }
 
 function versionOf(versionId: number) {

@@ -108,7 +108,8 @@ export class TortureClients {
     const call = { kind: "scan", start: `p${pair}-`, end: `p${pair}-~` } as const;
     return this.#note(name, call, async () => {
       const pairs = [];
-      for await (const { key, value, version } of client.scan(call.start, call.end)) {
+      const oneMoment = client.scan(call.start, call.end, { oneView: true });
+      for await (const { key, value, version } of oneMoment) {
         pairs.push({ key, value: Buffer.from(value).toString(), versionId: version.versionId });
       }
       return { kind: "pairs", pairs };

@@ -135,7 +135,13 @@ describe("StoreClient", () => {
   it("never sends a conditional write again: its outcome is unknown", async () => {
     const client = connect();
     await client.put("a", bytes("0"));
-    for (const fault of ["breakFirst", "applyThenBreak", "applyThenStepDown"] as const) {
+    const faults = [
+      "breakFirst",
+      "applyThenBreak",
+      "applyThenStepDown",
+      "applyThenExhaust",
+    ] as const;
+    for (const fault of faults) {
       const before = store.applied.length;
       first.fault = fault;
       const put = client.put(`new-${fault}`, bytes("1"), { expectedVersionId: -1 });
@@ -148,14 +154,45 @@ describe("StoreClient", () => {
     await assert.rejects(put, failsWith("UNKNOWN_OUTCOME"));
   });
 
+  it("refuses a write that no message can hold, and leaves alone those before it", async () => {
+    const client = connect({ batch: { operationsMax: 1_000, bytesMax: 2 ** 30 } });
+    await client.ready();
+    // One routing key: all of them go to one shard.
+    const once = { partitionKey: "a", expectedVersionId: -1 };
+    const small = client.put("a", bytes("1"), once);
+    const tooBig = client.put("b", Buffer.alloc(8 * 1024 * 1024), once);
+    await assert.rejects(tooBig, failsWith("REFUSED"));
+    await assert.rejects(tooBig, /8388\d+ bytes.*allowed: up to 838\d+/);
+    assert.equal((await small).written, true);
+
+    // Each fits into a message, all of them together do not.
+    const half = Buffer.alloc(4 * 1024 * 1024);
+    const puts = ["c", "d", "e"].map((key) => client.put(key, half, once));
+    for (const { written } of await Promise.all(puts)) assert.equal(written, true);
+    assert.equal(store.applied.length, 4);
+  });
+
   it("sends a conditional write again that was refused before anything was done", async () => {
     const client = connect();
     await client.put("a", bytes("0"));
-    first.fault = "refuse";
-    assert.ok((await client.put("new", bytes("1"), { expectedVersionId: -1 })).written);
+    for (const fault of ["refuse", "overload"] as const) {
+      first.fault = fault;
+      assert.ok((await client.put(`new-${fault}`, bytes("1"), { expectedVersionId: -1 })).written);
+    }
     // The stream does not tell; only the refusal does.
     for (const shard of store.shards.keys()) store.leaders[shard] = second.address;
     assert.ok((await client.put("b", bytes("1"), { expectedVersionId: -1 })).written);
+  });
+
+  it("sends all conditional writes again that an overloaded leader took none of", async () => {
+    const client = connect({ batch: { operationsMax: 1, bytesMax: 1_024 } });
+    const route = { partitionKey: "a" };
+    await client.put("a", bytes("0"), route);
+    first.fault = "overload";
+    const once = { ...route, expectedVersionId: -1 };
+    const puts = ["b", "c", "d"].map((key) => client.put(key, bytes("1"), once));
+    for (const { written } of await Promise.all(puts)) assert.equal(written, true);
+    assert.equal(store.applied.length, 4);
   });
 
   it("says that nothing was done when each attempt was refused before anything was", async () => {
@@ -205,6 +242,55 @@ describe("StoreClient", () => {
     assert.equal(await client.delete("a"), "gone");
     first.fault = "refuse";
     assert.equal(await client.delete("a"), "absent");
+  });
+
+  it("goes on behind the last key with a list or scan that was interrupted", async () => {
+    const client = connect();
+    const keys = Array.from({ length: 40 }, (_, n) => `/k/${String(n).padStart(3, "0")}`);
+    await Promise.all(keys.map((key) => client.put(key, bytes(key))));
+    first.pagesMax = 3;
+    assert.deepEqual(await collect(client.list("/k/", "/k//")), keys);
+    const listed = first.interrupted;
+    assert.ok(listed >= 12, `interrupted ${listed} times`);
+    const seen: string[] = [];
+    for await (const { key, value } of client.scan("/k/", "/k//")) {
+      assert.equal(Buffer.from(value).toString(), key);
+      seen.push(key);
+      // The key that it would go on behind is gone by then.
+      for (const records of store.shards) records.delete(key);
+    }
+    assert.deepEqual(seen, keys);
+    assert.ok(first.interrupted >= listed + 10);
+  });
+
+  it("does not go on with a list or scan that is to show one moment", async () => {
+    const client = connect();
+    const keys = Array.from({ length: 40 }, (_, n) => `/k/${String(n).padStart(3, "0")}`);
+    await Promise.all(keys.map((key) => client.put(key, bytes("1"))));
+    const options = { oneView: true };
+    assert.equal((await collect(client.scan("", "", options))).length, 40);
+    first.pagesMax = 3;
+    const refused = failsWith("UNAVAILABLE", "RESOURCE_UNAVAILABLE");
+    await assert.rejects(collect(client.scan("", "", options)), refused);
+    await assert.rejects(collect(client.list("", "", options)), refused);
+  });
+
+  it("gives a list or scan its time for each wait, not for all of it", async () => {
+    const client = connect();
+    const keys = Array.from({ length: 40 }, (_, n) => `/k/${String(n).padStart(3, "0")}`);
+    await Promise.all(keys.map((key) => client.put(key, bytes("1"))));
+    // Interrupted, so that there is something to wait for after the time is up.
+    first.pagesMax = 3;
+    const beganMs = performance.now();
+    const scanned: string[] = [];
+    for await (const { key } of client.scan("", "", { timeoutMs: 400 })) {
+      scanned.push(key);
+      // A reader that is slow over each record: time goes by in small steps.
+      const { value } = (await client.get(key)) ?? {};
+      assert.equal(Buffer.from(value ?? []).toString(), "1");
+      while (performance.now() - beganMs < scanned.length * 20) await client.get(key);
+    }
+    assert.deepEqual(scanned, keys);
   });
 
   it("refuses only the get that was refused, not those that share its request", async () => {
@@ -284,6 +370,28 @@ describe("StoreClient", () => {
     await client.close();
     for (const outcome of await outcomes) assert.equal(outcome.status, "rejected");
     await assert.rejects(client.put("a", bytes("1")), failsWith("CLOSED"));
+  });
+
+  it("ends reads on close, also those that have only just been asked for", async () => {
+    const client = connect({ requestTimeoutMs: 60_000 });
+    await client.ready();
+    const seen = await client.get("a");
+    assert.equal(seen, null);
+    const others = connect({ requestTimeoutMs: 60_000 });
+    await others.ready();
+    // One has a reader of the shard already, the other one would make it.
+    for (const one of [client, others]) {
+      const during = [one.get("a"), collect(one.list("", "")), collect(one.scan("", ""))];
+      const outcomes = Promise.allSettled(during);
+      await one.close();
+      for (const outcome of await outcomes) {
+        assert.equal(outcome.status, "rejected");
+        failsWith("CLOSED")(outcome.reason);
+      }
+      await assert.rejects(one.get("a"), failsWith("CLOSED"));
+      await assert.rejects(collect(one.list("", "")), failsWith("CLOSED"));
+      await assert.rejects(collect(one.scan("", "")), failsWith("CLOSED"));
+    }
   });
 
   it("starts with one server down", async () => {

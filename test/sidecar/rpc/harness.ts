@@ -6,6 +6,7 @@ import {
   Metadata,
   type ServiceError,
 } from "@grpc/grpc-js";
+import type { Clock } from "../../../sidecar/lib/ports/clock.ts";
 import { SILENT_LOGGER } from "../../../sidecar/lib/ports/logger.ts";
 import { NO_METRICS } from "../../../sidecar/lib/ports/metrics.ts";
 import { NodeClock } from "../../../sidecar/os/node-clock.ts";
@@ -24,7 +25,10 @@ export interface Harness {
 }
 
 /** Opens a sidecar's three ports on 127.0.0.1. */
-export async function openHarness(runtime: NodeRuntime): Promise<Harness> {
+export async function openHarness(
+  runtime: NodeRuntime,
+  clock: Clock = new NodeClock(),
+): Promise<Harness> {
   const servers = await SidecarServers.open({
     publicAddress: "127.0.0.1:0",
     internalAddress: "127.0.0.1:0",
@@ -32,7 +36,7 @@ export async function openHarness(runtime: NodeRuntime): Promise<Harness> {
     storeId: "store-1",
     version: "test",
     runtime,
-    clock: new NodeClock(),
+    clock,
     logger: SILENT_LOGGER,
     metrics: { ...NO_METRICS, contentType: "text/plain", page: async () => "" },
   });

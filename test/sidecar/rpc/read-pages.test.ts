@@ -2,23 +2,24 @@ import assert from "node:assert/strict";
 import { EventEmitter } from "node:events";
 import type { ServerWritableStream } from "@grpc/grpc-js";
 import { LIMITS } from "../../../sidecar/limits.ts";
-import { writeView } from "../../../sidecar/rpc/read-pages.ts";
+import { ReadMemory } from "../../../sidecar/rpc/read-memory.ts";
+import { type SizedPage, writeView } from "../../../sidecar/rpc/read-pages.ts";
 import { StillClock } from "../wal/log-fixture.ts";
 
 describe("pages of a view", () => {
   it("end with a refusal when the reader stalls, and release the view", async () => {
     const clock = new StillClock();
     let cancelled = 0;
-    let fire = (): void => undefined;
+    const timers: (() => void)[] = [];
     clock.timer = (...[delayMs, late]: unknown[]) => {
       assert.equal(delayMs, LIMITS.readViewMsMax);
-      fire = late as () => void;
+      timers.push(late as () => void);
       return { cancel: () => void (cancelled += 1) };
     };
     let released = false;
-    function* pages(): Generator<number> {
+    function* pages(): Generator<SizedPage<number>> {
       try {
-        for (let at = 0; ; at++) yield at;
+        for (let at = 0; ; at++) yield { message: at, bytes: 1 };
       } finally {
         released = true;
       }
@@ -30,11 +31,22 @@ describe("pages of a view", () => {
       write: (page: number) => seen.push(page),
     });
     const stream = call as unknown as ServerWritableStream<unknown, number>;
-    const over = assert.rejects(writeView(stream, pages(), clock), /too long.*start it again/);
+    const memory = new ReadMemory(clock);
+    const hold = memory.hold(stream, 0);
+    const counted = memory.bytes;
+    const over = assert.rejects(
+      writeView({ call: stream, hold, clock }, pages()),
+      /too long.*start it again/,
+    );
     assert.deepEqual(seen, [0, 1]);
-    fire();
+    // The first is the view's.
+    timers[0]?.();
     await over;
     assert.ok(released);
     assert.equal(cancelled, 1);
+    // The pages are there as long as the call is.
+    assert.equal(memory.bytes, counted + 2);
+    call.emit("cancelled");
+    assert.equal(memory.bytes, 0);
   });
 });
