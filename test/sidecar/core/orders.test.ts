@@ -47,6 +47,9 @@ describe("replication core: orders meant for somebody else", () => {
       assert.equal(refused({ targetUid: "b0", generation: 1, term: 1 }), "NODE_IS_NOT_MEMBER");
       assert.equal(refused({ generation: 2, term: 1 }), "STALE_GENERATION");
       assert.equal(refused({ term: 1 }), "INVALID_TERM");
+      const { refusal } = only(order(make(), kind, { ...request, generation: 2 }), "refuse");
+      const { field, value, allowed } = refusal.metadata;
+      assert.deepEqual([field, value, allowed], ["generation", "2", ">= 3"]);
     });
   }
 
