@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { ServingStatus } from "../../../sidecar/protocol/status.ts";
-import { LOG_START } from "../../../sidecar/protocol/entry.ts";
+import { chainCrc, LOG_START } from "../../../sidecar/protocol/entry.ts";
+import type { LogPosition } from "../../../sidecar/protocol/entry.ts";
 import type { Peer } from "../../../sidecar/protocol/gen/resilver.ts";
+import type { Effect } from "../../../sidecar/core/effect.ts";
 import type { Replica } from "../../../sidecar/core/replica.ts";
 import {
   append,
@@ -88,6 +90,7 @@ describe("replication core: whose stream a follower takes", () => {
   it("not further when an append bears another term or is meant for another replica", () => {
     for (const [change, reason] of [
       [{ term: 1 }, "INVALID_TERM"],
+      [{ term: 3 }, "INVALID_TERM"],
       [{ targetUid: "b0" }, "NODE_IS_NOT_MEMBER"],
     ] as const) {
       const core = streaming();
@@ -211,6 +214,38 @@ describe("replication core: what a follower takes and acknowledges", () => {
     assert.equal(core.state.log.last.offset, 1);
   });
 
+  it("cuts an entry of the same term that is another one (R8)", () => {
+    const core = streaming({ terms: [1, 2, 2] });
+    const value = Uint8Array.of(10, 1, 7);
+    const entry = { term: 2, offset: 1, timestamp: 1, value };
+    const entryCrc = chainCrc(first.crc, 2, 1, 1, value);
+    const other = append(first, 2, { entry, entryCrc });
+    const effects = core.step({ kind: "append", streamId: 1, append: other });
+    assert.deepEqual(kinds(effects), ["truncateLog", "appendLog", "syncLog"]);
+    assert.deepEqual(core.state.log.last, { term: 2, offset: 1, crc: entryCrc });
+  });
+
+  it("answers a round at once, of an entry too (R15)", () => {
+    const core = streaming({ terms: [1] });
+    const asked = append(first, 2, { round: 6, targetUid: "b1" });
+    const { offset, round } = only(
+      core.step({ kind: "append", streamId: 1, append: asked }),
+      "ack",
+    );
+    assert.deepEqual([offset, round], [0, 6]);
+  });
+
+  it("says of nothing that it is durable when it names where the logs differ", () => {
+    const core = streaming({ terms: [1, 2] });
+    core.step({ kind: "append", streamId: 1, append: heartbeat(second) });
+    const elsewhere = heartbeat({ ...second, crc: second.crc + 1 });
+    const { mismatch, synced } = only(
+      core.step({ kind: "append", streamId: 1, append: elsewhere }),
+      "ack",
+    );
+    assert.deepEqual([mismatch?.offset, synced], [0, false]);
+  });
+
   it("tells once that it votes", () => {
     const core = streaming({ terms: [1] });
     const counted = heartbeat(first, { targetVotes: true });
@@ -218,6 +253,48 @@ describe("replication core: what a follower takes and acknowledges", () => {
     assert.deepEqual(kinds(told), ["votes", "ack"]);
     assert.equal(core.follower.votes, true);
     assert.deepEqual(kinds(core.step({ kind: "append", streamId: 1, append: counted })), ["ack"]);
+  });
+});
+
+describe("replication core: a follower without room (R17)", () => {
+  const barrier = (previous: LogPosition): ReturnType<typeof append> => {
+    const value = Uint8Array.of(18, 0);
+    const entry = { term: 2, offset: previous.offset + 1, timestamp: 1, value };
+    const entryCrc = chainCrc(previous.crc, 2, entry.offset, 1, value);
+    return append(previous, 2, { entry, entryCrc });
+  };
+  const full = (): Replica => {
+    const core = streaming({ terms: [1] });
+    core.step({ kind: "space", short: true });
+    return core;
+  };
+  const take = (core: Replica, one: ReturnType<typeof append>): readonly Effect[] =>
+    core.step({ kind: "append", streamId: 1, append: one });
+
+  it("takes what its leader needs before it serves: older entries and barriers (R7)", () => {
+    assert.ok(kinds(take(full(), barrier(head([1])))).includes("appendLog"));
+    assert.ok(kinds(take(full(), append(head([1]), 1))).includes("appendLog"));
+  });
+
+  it("puts writes of the term off, and whatever comes behind them, until it has room", () => {
+    const core = full();
+    const { entriesRefused, noSpace } = only(take(core, append(head([1]), 2)), "ack");
+    assert.deepEqual([entriesRefused, noSpace], [true, true]);
+    assert.deepEqual(kinds(take(core, barrier(head([1])))), ["ack"]);
+    assert.equal(core.state.log.last.offset, 0);
+    core.step({ kind: "space", short: false });
+    const room = only(take(core, heartbeat(head([1]))), "ack");
+    assert.deepEqual([room.entriesRefused, room.noSpace], [false, false]);
+    core.step({ kind: "space", short: true });
+    assert.ok(kinds(take(core, barrier(head([1])))).includes("appendLog"));
+  });
+
+  it("begins anew with a new stream", () => {
+    const core = full();
+    take(core, append(head([1]), 2));
+    core.step({ kind: "streamOpened", streamId: 2, peer: peer() });
+    const effects = core.step({ kind: "append", streamId: 2, append: barrier(head([1])) });
+    assert.ok(kinds(effects).includes("appendLog"));
   });
 });
 
@@ -269,6 +346,14 @@ describe("replication core: a snapshot at a follower", () => {
     const taken = core.step({ kind: "append", streamId: 1, append: append(base, 2) });
     assert.deepEqual(kinds(taken), ["appendLog", "syncLog"]);
     assert.deepEqual(core.state.log.last, nextPosition(base, 2));
+  });
+
+  it("makes a follower of a learner that no stream was opened to yet (R10)", () => {
+    const core = followingReplica({ promised: { enrolled: { term: 2, leaderUid: "a1" } } });
+    assert.equal(core.state.status, ServingStatus.NOT_MEMBER);
+    core.step({ kind: "installBegin", streamId: 5, peer: peer() });
+    core.step({ kind: "installed", streamId: 5, base });
+    assert.equal(core.state.status, ServingStatus.FOLLOWER);
   });
 
   it("never takes the commit offset back", () => {

@@ -17,7 +17,10 @@ import { append, followingReplica, head, kinds, only, peer } from "./following-r
 
 function refusedFor(effects: readonly Effect[]): string {
   assert.deepEqual(kinds(effects), ["refuse"]);
-  return only(effects, "refuse").refusal.reason;
+  const { reason, metadata } = only(effects, "refuse").refusal;
+  // Whoever asked has to be told what was wrong with it.
+  if (reason === "INVALID_ARGUMENT") assert.ok((metadata["field"] ?? "") !== "");
+  return reason;
 }
 
 describe("replication core: orders meant for somebody else", () => {
@@ -114,6 +117,17 @@ describe("replication core: a new term", () => {
     assert.equal(only(core.step(open), "closeStream").refusal?.reason, "RESOURCE_UNAVAILABLE");
     persist(core, effects);
     assert.deepEqual(core.step(open), []);
+  });
+
+  it("never sets aside what the replica holds, nor does any other promise of a member", () => {
+    const core = followingReplica();
+    const aside = (effects: readonly Effect[]): boolean => only(effects, "persistMeta").setAside;
+    const fence = order(core, "newTerm", { term: 3 });
+    assert.equal(aside(fence), false);
+    persist(core, fence);
+    assert.equal(aside(order(core, "becomeLeader", { ...LEAD, lossEpoch: 4 })), false);
+    const raised = order(core, "addFollower", { term: 3, member: member("a"), generation: 9 });
+    assert.equal(aside(raised), false);
   });
 
   it("ends the wait for the one before", () => {
@@ -394,6 +408,15 @@ describe("replication core: an order to cut the log", () => {
     order(waiting, "newTerm", { term: 3 });
     assert.equal(refusedFor(cut(waiting, to)), "INVALID_STATUS");
     assert.equal(refusedFor(cut(serving({ terms }), to)), "INVALID_STATUS");
+  });
+});
+
+describe("replication core: a trim that is done", () => {
+  it("moves the start of what is known of the log", () => {
+    const core = followingReplica({ terms: [1, 1, 1] });
+    core.step({ kind: "trimmed", offset: 1 });
+    assert.deepEqual(core.state.log.base, head([1, 1]));
+    assert.deepEqual(core.state.log.last, head([1, 1, 1]));
   });
 });
 
