@@ -207,6 +207,9 @@ describe("replication core: followers without room (R17)", () => {
     const core = serving();
     write(core);
     sync(core);
+    // What is not durable does not count here either (R8).
+    answer(core, 2, { ...full, ackOffset: 1 });
+    assert.equal(cursorOf(core, 2).ackOffset, 0);
     const held = answer(core, 1, { ...full, ackOffset: 1, synced: true });
     assert.equal(only(held, "holdStream").cursorId, 1);
     assert.equal(core.state.commit, 1);
