@@ -222,6 +222,23 @@ describe("replication core: what waits for a commit", () => {
     assert.equal(commitOf(core), 1);
   });
 
+  it("takes no commit back when the new ensemble holds less (I8)", () => {
+    const core = serving();
+    write(core, 9);
+    sync(core);
+    acks(core, 1, 1);
+    assert.equal(commitOf(core), 1);
+    const sets = [
+      ["a", "b", "c"],
+      ["b", "d"],
+    ];
+    change(core, sets, 8);
+    order(core, "addFollower", { term: 3, member: member("d") });
+    // The barrier of this very term is all that both ensembles hold.
+    acks(core, 3, 0);
+    assert.equal(commitOf(core), 1);
+  });
+
   it("bears the epoch of the loss (R6)", () => {
     const core = serving({ promised: { lossEpoch: 6 } });
     const effects = change(core, [["a", "b", "c"]], 8);
