@@ -1,8 +1,9 @@
 /**
- * `npm run tools`: programs that the tests of the chart use and npm does not have, into the user's
- * cache folder. What is on the PATH already is left alone. Names of tools run for these only.
+ * `npm run tools`: programs that tests use and npm does not have, into the user's cache folder.
+ * What is on the PATH already is left alone. Names of tools run for these only.
  */
 import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import {
   accessSync,
   constants,
@@ -10,11 +11,14 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
+  renameSync,
   rmSync,
 } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { delimiter, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { root } from "./bootstrap.mjs";
 
 const HELM = "helm.sh/helm/v3/cmd/helm@v3.22.0";
 
@@ -26,16 +30,24 @@ const folder = join(
   "bin",
 );
 
-const TOOLS = { helm: installHelm, promtool: installPrometheus, prometheus: installPrometheus };
+const porcupineSources = join(root, "test", "linearizability", "porcupine");
+
+const TOOLS = {
+  helm: installHelm,
+  promtool: installPrometheus,
+  prometheus: installPrometheus,
+  porcupine: buildPorcupine,
+};
 
 /** Installs what is missing; returns the names of those that are still not there. */
 export function installTools(names = Object.keys(TOOLS)) {
   mkdirSync(folder, { recursive: true });
   return names.filter((name) => {
-    if (found(name)) return false;
+    const file = name === "porcupine" ? porcupineFile() : name;
+    if (found(file)) return false;
     process.stdout.write(`installing ${name} into ${folder} ...\n`);
     TOOLS[name]();
-    return !found(name);
+    return !found(file);
   });
 }
 
@@ -53,6 +65,25 @@ function found(name) {
 /** Compiled from its module: no release archive has to be trusted beside Go's checksums. */
 function installHelm() {
   run("go", ["install", HELM], { env: { ...process.env, GOBIN: folder } });
+}
+
+/** The checker around the Go module; its name tells builds of other sources apart. */
+function buildPorcupine() {
+  const target = join(folder, porcupineFile());
+  const part = `${target}.${process.pid}`;
+  // Two checkouts may build at once, and what is there must be whole.
+  if (run("go", ["build", "-trimpath", "-o", part, "."], { cwd: porcupineSources })) {
+    renameSync(part, target);
+  }
+}
+
+/** As test/support/outside-tool.ts names it. */
+function porcupineFile() {
+  const hash = createHash("sha256");
+  for (const name of readdirSync(porcupineSources).sort()) {
+    hash.update(readFileSync(join(porcupineSources, name)));
+  }
+  return `porcupine-${hash.digest("hex").slice(0, 12)}`;
 }
 
 /** Out of Debian's package, which needs no root and starts no service. */

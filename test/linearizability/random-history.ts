@@ -37,7 +37,9 @@ export function generateHistory(options: HistoryOptions): readonly Operation[] {
       const lost = call.kind !== "get" && call.kind !== "scan" && chance.happens(options.lost);
       const skipped = lost && chance.happens(0.5);
       const outcome: Outcome = skipped ? { kind: "unknown" } : effect(state, call, () => version++);
-      if (outcome.kind === "written" || outcome.kind === "found") shown.push(outcome.versionId);
+      // Of a lost write nobody knows the version: no client can expect it.
+      const told = !lost && (outcome.kind === "written" || outcome.kind === "found");
+      if (told) shown.push(outcome.versionId);
       const { client, calledAt, returnedAt } = draft;
       if (lost)
         return {

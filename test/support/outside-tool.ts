@@ -1,7 +1,9 @@
 /** Programs that are no npm packages, for tests that run them. */
-import { accessSync, constants } from "node:fs";
+import { createHash } from "node:crypto";
+import { accessSync, constants, readdirSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import type { Context } from "mocha";
 import { skip } from "./skip.ts";
 
@@ -10,6 +12,7 @@ const INSTALL = {
   helm: "go install helm.sh/helm/v3/cmd/helm@v3.22.0",
   promtool: "apt-get install prometheus",
   prometheus: "apt-get install prometheus",
+  porcupine: "install Go",
 } as const;
 
 /**
@@ -22,11 +25,20 @@ export function outsideTool(context: Context, name: keyof typeof INSTALL): strin
     ...(process.env["PATH"] ?? "").split(delimiter),
     join(cache, "resilver", "tools", "bin"),
   ];
-  const found = folders.map((folder) => join(folder, name)).find(isExecutable);
+  const file = name === "porcupine" ? porcupineFile() : name;
+  const found = folders.map((folder) => join(folder, file)).find(isExecutable);
   if (found !== undefined) return found;
   const reason = `${name} is not installed: npm run tools, or ${INSTALL[name]}`;
   if ((process.env["CI"] ?? "") !== "") throw new Error(reason);
   return skip(context, reason);
+}
+
+/** The program's name holds a digest of its sources: an older one must not be run in its place. */
+function porcupineFile(): string {
+  const folder = fileURLToPath(new URL("../linearizability/porcupine/", import.meta.url));
+  const hash = createHash("sha256");
+  for (const name of readdirSync(folder).sort()) hash.update(readFileSync(join(folder, name)));
+  return `porcupine-${hash.digest("hex").slice(0, 12)}`;
 }
 
 function isExecutable(path: string): boolean {

@@ -97,8 +97,10 @@ describe("loss of a machine", () => {
   it("has nothing to say of pods that run, or wait for something else", () => {
     assert.equal(nodeLossStep(input({ pods: NAMES.map(whole) })).kind, "none");
     assert.equal(nodeLossStep(input({}, "ready")).kind, "none");
-    const pods = [whole("s-0"), whole("s-1"), waiting("s-2", null)];
-    assert.equal(nodeLossStep(input({ pods })).kind, "none");
+    for (const places of [null, {}]) {
+      const pods = [whole("s-0"), whole("s-1"), waiting("s-2", places)];
+      assert.equal(nodeLossStep(input({ pods })).kind, "none");
+    }
     assert.equal(nodeLossStep(input({ pods: [whole("s-0"), stuck("s-2", "ready")] })).kind, "none");
   });
 
@@ -123,6 +125,8 @@ describe("loss of a machine", () => {
 
   it("keeps what is on a machine that is ready again under its taint", () => {
     assert.match(waits(input({}, "back")), /m2 \(back\); take the taint .* from it/u);
+    const pods = [whole("s-0"), whole("s-1"), waiting("s-2", { m2: "gone", m3: "back" })];
+    assert.match(waits(input({ pods })), /m3 \(back\); take the taint/u);
   });
 
   it("waits while one of a volume's machines is there", () => {
@@ -164,6 +168,21 @@ describe("loss of a machine", () => {
     ],
     ["no majority without it", { shards: [shard({ holding: ["s-0"] })] }, /1 of 3 replicas of/u],
     [
+      "just half without it, of an even number",
+      { shards: [shard({ ensemble: [...NAMES, "s-3"] })] },
+      /2 of 4 replicas of .* a majority is needed/u,
+    ],
+    [
+      "one of its claims has no uid yet",
+      {
+        pods: [whole("s-0"), whole("s-1"), waiting("s-2", { m2: "gone" })].map((pod) => ({
+          ...pod,
+          claims: pod.claims.map((one) => (one.name === "wal-s-2" ? { ...one, uid: "" } : one)),
+        })),
+      },
+      /a claim has no uid yet/u,
+    ],
+    [
       "the voters that are left are processes of earlier pods, on machines said to be lost",
       {
         pods: [whole("s-0"), waiting("s-1", { m1: "gone" }), waiting("s-2", { m2: "gone" })],
@@ -204,8 +223,18 @@ describe("loss of a machine", () => {
   }
 
   it("does not wait for a new shard that waits for the pod, and has no place on it", () => {
-    const fresh = shard({ initialized: false, ensemble: ["s-0", "s-1"], holding: [], behind: [] });
+    const fresh = shard({
+      initialized: false,
+      ensemble: ["s-0", "s-1"],
+      holding: [],
+      behind: ["s-1"],
+    });
     assert.equal(nodeLossStep(input({ shards: [shard(), fresh] })).kind, "replace");
+  });
+
+  it("does not wait for a leader of a shard that has no replica on it", () => {
+    const other = shard({ ensemble: ["s-0", "s-1"], behind: [], serving: false });
+    assert.equal(nodeLossStep(input({ shards: [shard(), other] })).kind, "replace");
   });
 
   it("advises to keep the claims where they may be the last ones", () => {

@@ -160,6 +160,8 @@ export class Target<D extends Disk = CrashDisk> {
   readonly writers: FileWriters;
   receiver: SnapshotReceiver;
   commit = -1;
+  /** Its log holds the base of what is sent. */
+  holdsBase = false;
   madeRoom = 0;
   makeRoom: () => void = () => undefined;
   installed: InstalledSnapshot[] = [];
@@ -195,7 +197,7 @@ export class Target<D extends Disk = CrashDisk> {
       term: TERM,
       signal: new AbortController().signal,
       localCommit: () => this.commit,
-      holds: () => false,
+      holds: () => this.holdsBase,
       exclusive: (job) => job(),
       checkStillWanted: () => this.checkStillWanted(),
       onInstalled: async (installed) => {

@@ -178,6 +178,18 @@ describe("snapshot transfer", () => {
     assert.deepEqual(await target.state(), OLD);
   });
 
+  it("refuses a base that the log goes on from: the log is what is sent then (R12)", async () => {
+    const target = await Target.prepared();
+    target.holdsBase = true;
+    const { sent, received } = await attempt(target, sourceOf(CONTENT));
+    for (const error of [sent, received]) {
+      assert.ok(error instanceof ProtocolError);
+      assert.match(error.message, /is in this replica's log, which goes on from there/);
+    }
+    assert.equal(target.writers.opened.length, 0);
+    assert.deepEqual(await target.state(), OLD);
+  });
+
   it("refuses a base below the local commit, at the start and at the commit (R12)", async () => {
     const target = await Target.prepared();
     target.commit = BASE.offset + 1;

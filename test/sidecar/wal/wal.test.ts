@@ -119,8 +119,12 @@ describe("Wal on a real disk", () => {
     wal.append(entries);
     await wal.sync();
     const before = wal.segments;
+    assert.equal(wal.trimOffset(-1), -1);
+    const upTo = wal.trimOffset(40);
     await wal.trim(40);
     assert.ok(wal.first > 0 && wal.first <= 41);
+    assert.equal(upTo, wal.first - 1);
+    assert.equal(wal.trimOffset(40), upTo);
     const { first } = wal;
     await assert.rejects(wal.read(first - 1, 10), WalTrimmed);
     await assertHolds(wal, entries.slice(first));
