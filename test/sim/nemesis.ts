@@ -51,9 +51,15 @@ export class Nemesis {
   }
 
   /** Goes on with fewer faults, which last longer. */
-  slowDown({ faultGapMs, stretch }: QuietTime): void {
+  slowDown({ ms, faultGapMs, stretch, unwatched }: QuietTime): void {
+    const cluster = this.#cluster;
     this.#gapMs = faultGapMs;
     this.#stretch = stretch;
+    if (unwatched === 0) return;
+    for (const one of [...cluster.coordinators]) cluster.killCoordinator(one);
+    this.#later(unwatched * ms, () => {
+      if (cluster.coordinators.length === 0) cluster.startCoordinator();
+    });
   }
 
   /** Ends all faults; whatever is down comes up. */

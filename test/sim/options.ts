@@ -44,12 +44,14 @@ export interface QuietTime {
   readonly faultGapMs: number;
   /** Whatever is down, cut off or slow is so this many times longer. */
   readonly stretch: number;
+  /** Part of it, from its beginning, for which no coordinator runs, as after a failed upgrade. */
+  readonly unwatched: number;
   /** How replicas run from the start, for such a time to show anything. */
   readonly replica: Pick<ReplicaOptions, "heartbeatMs" | "walRetentionMs">;
 }
 
 /** Runs that have a quiet time. */
-const QUIET_SHARE = 0.65;
+const QUIET_SHARE = 0.75;
 const MINUTE_MS = 60_000;
 
 /** One run, drawn from its seed: which faults, how often, how fast everything is. */
@@ -154,10 +156,11 @@ function quietTime(chance: Chance): QuietTime {
   const long = chance.happens(0.05);
   return {
     // Some are longer than a log is kept by default.
-    ms: long ? 70 * MINUTE_MS : one(3, 6, 6, 12) * MINUTE_MS,
+    ms: (long ? 70 : one(2, 3, 5, 7)) * MINUTE_MS,
     thinkMs: one(60_000, 300_000),
     faultGapMs: one(30_000, 90_000, 200_000),
     stretch: one(5, 20, 60),
+    unwatched: one(0, 0.75),
     replica: {
       heartbeatMs: one(500, 1_000, 1_000, 1_000),
       walRetentionMs: one(0, 20_000, 120_000, 3_600_000),

@@ -15,6 +15,8 @@ const RECOVERY_MS = 60_000;
 const WRITES_AT_END = 5;
 /** How long the clients are busy before a quiet time. */
 const BUSY_MS = 1_000;
+/** Events of busy clients are what costs real time; a quiet time is to show something else. */
+const WRITES_BEFORE_QUIET_MAX = 40;
 /** Orders to a coordinator are carried out, or given up, by then. */
 const ORDERS_MS = 2_000;
 
@@ -94,7 +96,9 @@ class Run {
   async all(): Promise<void> {
     const { cluster } = this;
     if (!(await this.#life.start())) return;
-    if (!(await this.#life.writes(this.#options.warmupWrites))) return;
+    const { warmupWrites, quiet } = this.#options;
+    const first = quiet === null ? warmupWrites : Math.min(warmupWrites, WRITES_BEFORE_QUIET_MAX);
+    if (!(await this.#life.writes(first))) return;
     this.#workload.start();
     this.#nemesis.start();
     await this.#harm();
