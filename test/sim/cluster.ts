@@ -3,7 +3,9 @@ import type { StoreSpec } from "../../operator/controller/ports.ts";
 import { voterSetsText } from "../../operator/core/quorum.ts";
 import { type ShardRecord, voterSets } from "../../operator/core/record.ts";
 import { DiskError } from "../../sidecar/lib/ports/disk.ts";
+import type { ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import type { NodeOptions } from "../../sidecar/runtime/node.ts";
+import type { ReplicaHandle } from "../../sidecar/runtime/ports.ts";
 import { Chance } from "./chance.ts";
 import type { SimOptions } from "./options.ts";
 import { isUnopened, Referee } from "./referee.ts";
@@ -241,8 +243,7 @@ export class SimCluster {
     // What an earlier process of the node did, or a client, is nothing that is seen there.
     if (node === undefined || node.process !== owner) return undefined;
     const { replica } = node;
-    const status = replica?.status() ?? null;
-    const seen = status !== null && isUnopened(status) ? null : status;
+    const seen = seenOf(replica);
     const booted = this.referee.settle(node.name, seen, node.damaged || node.retiring);
     if (replica === null || seen === null) return undefined;
     node.damaged = false;
@@ -296,4 +297,10 @@ export class SimCluster {
     this.kill(node, { power: true, silent: false });
     this.bootLater(node, RESTART_MS);
   }
+}
+
+/** What a replica says; null: it does not run, or holds nothing yet that it could tell of. */
+function seenOf(replica: ReplicaHandle | null): ReplicaStatus | null {
+  const status = replica?.status();
+  return status === undefined || isUnopened(status) ? null : status;
 }

@@ -55,8 +55,11 @@ export class Nemesis {
     const cluster = this.#cluster;
     this.#gapMs = faultGapMs;
     this.#stretch = stretch;
+    // Two at once are an accident that is over soon.
+    for (const one of cluster.coordinators.slice(unwatched === 0 ? 1 : 0)) {
+      cluster.killCoordinator(one);
+    }
     if (unwatched === 0) return;
-    for (const one of [...cluster.coordinators]) cluster.killCoordinator(one);
     this.#later(unwatched * ms, () => {
       if (cluster.coordinators.length === 0) cluster.startCoordinator();
     });
@@ -207,15 +210,24 @@ export class Nemesis {
         cluster.coordinatorDiesAfter = 1 + this.#chance.below(12);
         return true;
       case "secondCoordinator":
-        if (cluster.coordinators.length >= COORDINATORS_MAX) return false;
-        cluster.startCoordinator();
-        return true;
+        return this.#secondCoordinator();
       case "changeEnsemble":
         return this.#changeEnsemble();
       default:
         victim?.coordinator.preferLeader({ namespace: NAMESPACE, shard: SHARD }, node.name);
         return victim !== undefined;
     }
+  }
+
+  /** In a hurry it stays, until something ends it; else its lease is lost some time later. */
+  #secondCoordinator(): boolean {
+    const cluster = this.#cluster;
+    if (cluster.coordinators.length >= COORDINATORS_MAX) return false;
+    const second = cluster.startCoordinator();
+    if (this.#stretch > 1) {
+      this.#later(this.#below(COORDINATOR_DOWN_MS), () => cluster.killCoordinator(second));
+    }
+    return true;
   }
 
   /** Somebody wishes for other nodes, or for more or fewer of them. */
