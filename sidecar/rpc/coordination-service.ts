@@ -38,6 +38,7 @@ import {
   type WatchStatusRequest,
 } from "../protocol/gen/resilver.ts";
 import type { NodeRuntime, ReplicaHandle } from "../runtime/ports.ts";
+import { StatusReports } from "../runtime/status-reports.ts";
 import type { Assignments } from "./assignments.ts";
 import { drained, type HandlerContext, measure, serverStream, unary } from "./handlers.ts";
 import { DEFAULT_NAMESPACE } from "./shard-lookup.ts";
@@ -200,22 +201,11 @@ function receiveAssignments(
   };
 }
 
-/** Everything is told again after so many heartbeats without news. */
-const QUIET_BEATS_MAX = 10;
-
-/**
- * One WatchStatus stream: everything first, then each change, and at each heartbeat everything
- * again, if anything differs, or nothing but a sign of life: a coordinator follows thousands of
- * these. A slow reader gets the latest of each replica.
- */
+/** One WatchStatus stream, with a heartbeat. */
 class StatusWatch {
   readonly #call: ServerWritableStream<WatchStatusRequest, NodeStatus>;
   readonly #options: CoordinationServiceOptions;
-  readonly #changed = new Map<string, ReplicaStatus>();
-  #full = true;
-  /** What was sent last of everything, and for how many heartbeats it was the same. */
-  #sent = "";
-  #quietBeats = 0;
+  readonly #reports: StatusReports;
   #wake: () => void = () => {};
   #timer: Timer | null = null;
 
@@ -225,15 +215,14 @@ class StatusWatch {
   ) {
     this.#call = call;
     this.#options = options;
+    this.#reports = new StatusReports(options.runtime);
   }
 
   async run(): Promise<void> {
     const { runtime, stopping } = this.#options;
     const wake = (): void => this.#wake();
     const unwatch = runtime.watch((statuses) => {
-      for (const status of statuses) {
-        this.#changed.set(`${status.shard} ${status.namespace}`, status);
-      }
+      this.#reports.changed(statuses);
       wake();
     });
     this.#call.on("cancelled", wake);
@@ -241,13 +230,13 @@ class StatusWatch {
     this.#beat();
     try {
       while (!this.#call.cancelled && !stopping.aborted) {
-        if (!this.#full && this.#changed.size === 0) {
+        if (!this.#reports.pending) {
           await new Promise<void>((resolve) => {
             this.#wake = resolve;
           });
           continue;
         }
-        this.#call.write(this.#next());
+        this.#call.write(this.#reports.next());
         await drained(this.#call);
       }
     } finally {
@@ -261,29 +250,9 @@ class StatusWatch {
     }
   }
 
-  #next(): NodeStatus {
-    const { runtime } = this.#options;
-    const { node, bootId } = runtime;
-    const changed = [...this.#changed.values()];
-    this.#changed.clear();
-    if (!this.#full) {
-      // The reader holds something else than it was sent as a whole.
-      this.#sent = "";
-      return { node, bootId, full: false, replicas: changed };
-    }
-    this.#full = false;
-    const { replicas } = runtime.status();
-    const text = JSON.stringify(replicas);
-    const isQuiet =
-      changed.length === 0 && text === this.#sent && this.#quietBeats < QUIET_BEATS_MAX;
-    this.#quietBeats = isQuiet ? this.#quietBeats + 1 : 0;
-    this.#sent = text;
-    return { node, bootId, full: !isQuiet, replicas: isQuiet ? [] : replicas };
-  }
-
   #beat(): void {
     this.#timer = this.#options.context.clock.timer(LIMITS.statusHeartbeatMs, () => {
-      this.#full = true;
+      this.#reports.beat();
       this.#beat();
       this.#wake();
     });

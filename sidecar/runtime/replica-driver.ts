@@ -56,9 +56,7 @@ import { formattedBefore } from "./shard-directories.ts";
 import { SnapshotInstall } from "./snapshot-install.ts";
 import { StorageOpening } from "./storage-opening.ts";
 import { NO_SPACE_RETRY_MS, StorageWork } from "./storage-work.ts";
-
-/** Milliseconds between two ticks of the core. */
-const TICK_MS = 20;
+import { Ticker } from "./ticker.ts";
 
 /**
  * One replica at work: feeds its core and performs the effects on log, state, streams and promises.
@@ -71,6 +69,7 @@ export class ReplicaDriver implements ReplicaHandle {
   readonly #id: ReplicaIdentity;
   readonly #core: Replica;
   readonly #loop: ReplicaLoop;
+  readonly #ticker: Ticker;
   readonly #pending: PendingRequests;
   readonly #incoming: IncomingStreams;
   readonly #outgoing: OutgoingStreams;
@@ -89,6 +88,8 @@ export class ReplicaDriver implements ReplicaHandle {
     this.#id = id;
     this.namespace = id.namespace;
     this.shard = id.shard;
+    const { heartbeatMs } = env.options;
+    const { signal } = this.#stop;
     this.#core = openCore(env, id);
     this.#loop = new ReplicaLoop({
       core: this.#core,
@@ -98,6 +99,7 @@ export class ReplicaDriver implements ReplicaHandle {
       nowMs: () => env.clock.monotonicMs(),
     });
     const feed = (input: Input): void => this.#loop.feed(input);
+    this.#ticker = new Ticker({ core: this.#core, clock: env.clock, heartbeatMs, signal, feed });
     this.#pending = new PendingRequests((id) => feed({ kind: "cancelled", id }));
     this.#incoming = new IncomingStreams(id.directories.uid, this.#loop, () => this.#work.admit());
     const fail = (error: unknown): void => this.#fail(error);
@@ -109,7 +111,7 @@ export class ReplicaDriver implements ReplicaHandle {
       core: this.#core,
       logDir: logDir(id.directories),
       stateDir: id.directories.stateDir,
-      signal: this.#stop.signal,
+      signal,
       feed,
       outcome: (offset, response) => this.#outcome(offset, response),
       transferFloor: () => this.#outgoing.transferFloor(),
@@ -123,12 +125,12 @@ export class ReplicaDriver implements ReplicaHandle {
       id,
       storage: () => this.#work.storage,
       start: (storage) => this.#startStorage(storage),
-      signal: this.#stop.signal,
+      signal,
     });
     if (id.storage !== null) this.#startStorage(id.storage);
     this.#changes = new ChangeLog(env.logger, this);
-    this.#own(this.#tick());
-    this.#own(id.room.watch(env.clock, () => !votes(this.#core), this.#stop.signal));
+    this.#own(this.#ticker.run());
+    this.#own(id.room.watch(env.clock, () => !votes(this.#core), signal));
     this.#signature = statusSignature(this.#core, id.meta.current, "");
   }
 
@@ -397,6 +399,7 @@ export class ReplicaDriver implements ReplicaHandle {
 
   /** After a batch of inputs: one sync for all of it, and word to the streams. */
   #afterDrain(): void {
+    this.#ticker.notice();
     this.#outgoing.notify();
     this.#work.flush();
     const signature = statusSignature(this.#core, this.#id.meta.current, this.#fault);
@@ -404,18 +407,6 @@ export class ReplicaDriver implements ReplicaHandle {
     this.#signature = signature;
     this.#changes.log(this.#core, this.#fault);
     this.#id.changed();
-  }
-
-  async #tick(): Promise<void> {
-    const { clock } = this.#env;
-    for (;;) {
-      try {
-        await clock.sleep(TICK_MS, this.#stop.signal);
-      } catch {
-        return;
-      }
-      this.#loop.feed({ kind: "tick", nowMs: clock.monotonicMs() });
-    }
   }
 
   async #order<K extends Reply["kind"]>(

@@ -3,7 +3,9 @@ import type { StoreSpec } from "../../operator/controller/ports.ts";
 import { voterSetsText } from "../../operator/core/quorum.ts";
 import { type ShardRecord, voterSets } from "../../operator/core/record.ts";
 import { DiskError } from "../../sidecar/lib/ports/disk.ts";
+import type { ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import type { NodeOptions } from "../../sidecar/runtime/node.ts";
+import type { ReplicaHandle } from "../../sidecar/runtime/ports.ts";
 import { Chance } from "./chance.ts";
 import type { SimOptions } from "./options.ts";
 import { isUnopened, Referee } from "./referee.ts";
@@ -59,6 +61,7 @@ export class SimCluster {
   readonly #recordFaults: { failBefore: number; failAfter: number };
   readonly #alterCoordinator: (options: CoordinatorOptions) => CoordinatorOptions;
   readonly #uids = new Map<string, string>();
+  readonly #byName: ReadonlyMap<string, SimNode>;
   #started = 0;
   #events = 0;
 
@@ -95,6 +98,7 @@ export class SimCluster {
     };
     const names = ["a", "b", "c", "d", "e", "f", "g"].slice(0, options.nodes + options.spares);
     this.nodes = names.map((name) => new SimNode(name, world));
+    this.#byName = new Map(this.nodes.map((node) => [node.name, node]));
   }
 
   note(who: string, what: string): void {
@@ -107,7 +111,7 @@ export class SimCluster {
   }
 
   node(name: string): SimNode {
-    const found = this.nodes.find((node) => node.name === name);
+    const found = this.#byName.get(name);
     if (found === undefined) throw new Error(`no node ${name}`);
     return found;
   }
@@ -230,25 +234,25 @@ export class SimCluster {
     }
   }
 
-  async #settle(owner: Owner | null, label: string): Promise<void> {
+  #settle(owner: Owner | null, label: string): Promise<void> | undefined {
     this.note(owner?.name ?? "-", label);
     this.probe({ kind: "event", owner: owner?.name ?? "", label });
     this.#events += 1;
     if (this.#events % 5_000 === 0) this.network.tidy();
-    const node = this.nodes.find((one) => one.process !== null && one.process === owner);
-    if (node === undefined) return;
-    const replica =
-      node.replica !== null && isUnopened(node.replica.status()) ? null : node.replica;
-    const booted = this.referee.settle(node.name, replica, node.damaged || node.retiring);
-    if (replica === null) return;
+    const node = owner === null ? undefined : this.#byName.get(owner.name);
+    // What an earlier process of the node did, or a client, is nothing that is seen there.
+    if (node === undefined || node.process !== owner) return undefined;
+    const { replica } = node;
+    const seen = seenOf(replica);
+    const booted = this.referee.settle(node.name, seen, node.damaged || node.retiring);
+    if (replica === null || seen === null) return undefined;
     node.damaged = false;
     node.corrupted = false;
     if (booted) node.retiring = false;
     if (booted) this.referee.faultInjected();
-    if (booted) this.#uids.set(node.name, replica.status().replicaUid);
-    if (booted || this.#events % INSPECT_EVERY === 0) {
-      await this.referee.inspect(node.name, replica);
-    }
+    if (booted) this.#uids.set(node.name, seen.replicaUid);
+    if (!booted && this.#events % INSPECT_EVERY !== 0) return undefined;
+    return this.referee.inspect(node.name, replica);
   }
 
   #recordSaved(record: ShardRecord, by: SimProcess): void {
@@ -293,4 +297,10 @@ export class SimCluster {
     this.kill(node, { power: true, silent: false });
     this.bootLater(node, RESTART_MS);
   }
+}
+
+/** What a replica says; null: it does not run, or holds nothing yet that it could tell of. */
+function seenOf(replica: ReplicaHandle | null): ReplicaStatus | null {
+  const status = replica?.status();
+  return status === undefined || isUnopened(status) ? null : status;
 }

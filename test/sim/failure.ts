@@ -49,7 +49,11 @@ export async function shrink(result: SimResult): Promise<string | null> {
 }
 
 function* candidates(options: SimOptions): Generator<Partial<SimOptions>> {
-  const { faults, safetyMs, clients, spares, warmupWrites } = options;
+  const { faults, safetyMs, clients, spares, warmupWrites, quiet } = options;
+  if (quiet !== null) {
+    yield { quiet: null };
+    if (quiet.ms > 2_000) yield { quiet: { ...quiet, ms: Math.floor(quiet.ms / 2) } };
+  }
   if (options.finalWipe) yield { finalWipe: false };
   if (options.finalPowerLoss) yield { finalPowerLoss: false };
   for (const fault of faults) {

@@ -3,7 +3,7 @@ import type { Chance } from "./chance.ts";
 import { KEY, type SimCluster } from "./cluster.ts";
 import { recordsOf } from "./damaged-record.ts";
 import type { DiskImage } from "./disk-image.ts";
-import type { Fault } from "./options.ts";
+import type { Fault, QuietTime } from "./options.ts";
 import { NAMESPACE, SHARD, type SimNode } from "./sim-node.ts";
 
 const WIPES = [["wal", "state"], ["wal"], ["state"]] as const;
@@ -25,15 +25,19 @@ export class Nemesis {
   readonly #cluster: SimCluster;
   readonly #chance: Chance;
   #stopped = false;
+  #gapMs: number;
+  /** How much longer harm lasts than in a hurry. */
+  #stretch = 1;
 
   constructor(cluster: SimCluster, chance: Chance) {
+    this.#gapMs = cluster.options.faultGapMs;
     this.#cluster = cluster;
     this.#chance = chance;
   }
 
   /** Begins; goes on until {@link heal}. */
   start(): void {
-    const { faults, faultGapMs } = this.#cluster.options;
+    const { faults } = this.#cluster.options;
     const next = (): void => {
       if (this.#stopped) return;
       const fault = faults[this.#chance.below(faults.length)] as Fault;
@@ -41,14 +45,30 @@ export class Nemesis {
         this.injected.set(fault, (this.injected.get(fault) ?? 0) + 1);
         this.#cluster.referee.faultInjected();
       }
-      this.#later(faultGapMs * 2 * this.#chance.unit(), next);
+      this.#later(this.#gapMs * 2 * this.#chance.unit(), next);
     };
-    this.#later(faultGapMs, next);
+    this.#later(this.#gapMs, next);
+  }
+
+  /** Goes on with fewer faults, which last longer. */
+  slowDown({ ms, faultGapMs, stretch, unwatched }: QuietTime): void {
+    const cluster = this.#cluster;
+    this.#gapMs = faultGapMs;
+    this.#stretch = stretch;
+    // Two at once are an accident that is over soon.
+    for (const one of cluster.coordinators.slice(unwatched === 0 ? 1 : 0)) {
+      cluster.killCoordinator(one);
+    }
+    if (unwatched === 0) return;
+    this.#later(unwatched * ms, () => {
+      if (cluster.coordinators.length === 0) cluster.startCoordinator();
+    });
   }
 
   /** Ends all faults; whatever is down comes up. */
   heal(): void {
     this.#stopped = true;
+    this.#stretch = 1;
     const cluster = this.#cluster;
     cluster.network.unblockAll();
     cluster.healRecordStore();
@@ -58,7 +78,7 @@ export class Nemesis {
       node.speed.factor = 1;
       node.disk.failSyncs(() => false);
       node.disk.setQuota(Number.POSITIVE_INFINITY);
-      if (node.process !== null) node.process.pausedUntilMs = 0;
+      if (node.process !== null) cluster.time.resume(node.process);
       cluster.boot(node);
     }
     for (const extra of cluster.coordinators.slice(1)) cluster.killCoordinator(extra);
@@ -135,13 +155,15 @@ export class Nemesis {
         return true;
       case "slowDisk":
         node.speed.factor = 10 + this.#chance.below(100);
-        this.#later(this.#hinder(node, this.#chance.below(3_000)), () => {
+        this.#later(this.#hinder(node, this.#below(3_000)), () => {
           node.speed.factor = 1;
         });
         return true;
       default:
-        node.process.pausedUntilMs = cluster.time.nowMs;
-        node.process.pausedUntilMs += this.#hinder(node, this.#chance.below(4_000));
+        node.process.pausedUntilMs = Math.max(
+          node.process.pausedUntilMs,
+          cluster.time.nowMs + this.#hinder(node, this.#below(4_000)),
+        );
         cluster.note(node.name, "is stopped for a while");
         return true;
     }
@@ -166,7 +188,7 @@ export class Nemesis {
     }
     for (const [from, to] of pairs) network.block(from, to);
     this.#cluster.note("network", `blocks ${pairs.map((pair) => pair.join(">")).join(" ")}`);
-    this.#later(200 + this.#chance.below(4_000), () => {
+    this.#later(200 + this.#below(4_000), () => {
       this.#cluster.note("network", `frees ${pairs.map((pair) => pair.join(">")).join(" ")}`);
       for (const [from, to] of pairs) network.unblock(from, to);
     });
@@ -180,7 +202,7 @@ export class Nemesis {
       case "coordinatorCrash":
         if (victim === undefined) return false;
         cluster.killCoordinator(victim);
-        this.#later(this.#chance.below(COORDINATOR_DOWN_MS), () => {
+        this.#later(this.#below(COORDINATOR_DOWN_MS), () => {
           if (cluster.coordinators.length === 0) cluster.startCoordinator();
         });
         return true;
@@ -188,15 +210,24 @@ export class Nemesis {
         cluster.coordinatorDiesAfter = 1 + this.#chance.below(12);
         return true;
       case "secondCoordinator":
-        if (cluster.coordinators.length >= COORDINATORS_MAX) return false;
-        cluster.startCoordinator();
-        return true;
+        return this.#secondCoordinator();
       case "changeEnsemble":
         return this.#changeEnsemble();
       default:
         victim?.coordinator.preferLeader({ namespace: NAMESPACE, shard: SHARD }, node.name);
         return victim !== undefined;
     }
+  }
+
+  /** In a hurry it stays, until something ends it; else its lease is lost some time later. */
+  #secondCoordinator(): boolean {
+    const cluster = this.#cluster;
+    if (cluster.coordinators.length >= COORDINATORS_MAX) return false;
+    const second = cluster.startCoordinator();
+    if (this.#stretch > 1) {
+      this.#later(this.#below(COORDINATOR_DOWN_MS), () => cluster.killCoordinator(second));
+    }
+    return true;
   }
 
   /** Somebody wishes for other nodes, or for more or fewer of them. */
@@ -223,7 +254,7 @@ export class Nemesis {
       node.disk.setQuota(bytes + this.#chance.below(3_000));
       this.#cluster.note(node.name, "its disk is nearly full");
     });
-    const forMs = this.#hinder(node, this.#chance.below(3_000));
+    const forMs = this.#hinder(node, this.#below(3_000));
     this.#later(forMs, () => node.disk.setQuota(Number.POSITIVE_INFINITY));
     return true;
   }
@@ -242,7 +273,7 @@ export class Nemesis {
     const { replicaUid, term } = status;
     const image = { disk: node.disk.clone(this.#chance.below(2 ** 31)), replicaUid, term };
     this.#cluster.note(node.name, `an image is taken of it in term ${term}`);
-    this.#later(100 + this.#chance.below(4_000), () => this.#restore(node, image));
+    this.#later(100 + this.#below(4_000), () => this.#restore(node, image));
     return true;
   }
 
@@ -274,7 +305,7 @@ export class Nemesis {
   #crash(node: SimNode, power: boolean): void {
     if (node.process === null) return;
     this.#cluster.kill(node, { power, silent: this.#chance.happens(0.3) });
-    this.#cluster.bootLater(node, 50 + this.#chance.below(2_500));
+    this.#cluster.bootLater(node, 50 + this.#below(2_500));
   }
 
   #wipe(node: SimNode): boolean {
@@ -291,7 +322,7 @@ export class Nemesis {
     node.wipe(what);
     this.wipes += 1;
     // At once, too: an instant restart is the hardest to notice (H3).
-    this.#cluster.bootLater(node, this.#chance.happens(0.3) ? 1 : this.#chance.below(2_000));
+    this.#cluster.bootLater(node, this.#chance.happens(0.3) ? 1 : this.#below(2_000));
   }
 
   #wipeLearner(): boolean {
@@ -304,7 +335,7 @@ export class Nemesis {
   #corrupt(node: SimNode): boolean {
     if (!this.mayLose(node)) return false;
     this.#cluster.kill(node, { power: false, silent: false });
-    this.#cluster.bootLater(node, this.#chance.below(1_000));
+    this.#cluster.bootLater(node, this.#below(1_000));
     const dir = `/wal/${NAMESPACE}/${SHARD}/log`;
     // Real disk calls, without any latency: they settle within this event.
     void node.disk.list(dir).then(async (names) => {
@@ -347,6 +378,11 @@ export class Nemesis {
     // What the running process says; one that is down, or starting, is as it was before.
     const uid = node.replica?.status().replicaUid ?? this.#cluster.lastUid(node.name);
     return uid === member.replicaUid;
+  }
+
+  /** A time below this, in a hurry. */
+  #below(boundMs: number): number {
+    return this.#chance.below(boundMs) * this.#stretch;
   }
 
   #later(delayMs: number, act: () => void): void {

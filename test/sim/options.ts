@@ -33,6 +33,27 @@ export const FAULTS = [
 export const LATER_FAULTS = ["rollback", "changeEnsemble", "fillDisk", "jumpClock"] as const;
 export type Fault = (typeof FAULTS)[number] | (typeof LATER_FAULTS)[number];
 
+/**
+ * A long time after the busy one in which clients hardly ask for anything and faults are few and
+ * last: what is left is heartbeats, time-outs, retention and back-offs.
+ */
+export interface QuietTime {
+  readonly ms: number;
+  /** Of one client, at most. */
+  readonly thinkMs: number;
+  readonly faultGapMs: number;
+  /** Whatever is down, cut off or slow is so this many times longer. */
+  readonly stretch: number;
+  /** Part of it, from its beginning, for which no coordinator runs, as after a failed upgrade. */
+  readonly unwatched: number;
+  /** How replicas run from the start, for such a time to show anything. */
+  readonly replica: Pick<ReplicaOptions, "heartbeatMs" | "walRetentionMs">;
+}
+
+/** Runs that have a quiet time. */
+const QUIET_SHARE = 0.75;
+const MINUTE_MS = 60_000;
+
 /** One run, drawn from its seed: which faults, how often, how fast everything is. */
 export interface SimOptions {
   /** Replicas of the shard when it starts. */
@@ -52,8 +73,10 @@ export interface SimOptions {
   readonly warmupWrites: number;
   readonly faults: readonly Fault[];
   readonly faultGapMs: number;
-  /** How long faults go on. */
+  /** How long faults go on; only for a moment before a quiet time. */
   readonly safetyMs: number;
+  /** Null: there is none. */
+  readonly quiet: QuietTime | null;
   /** The clients stop with the faults: recovery has to work with no writes at all (H10). */
   readonly quietEnd: boolean;
   /** After everything healed, all nodes lose power at once. */
@@ -81,10 +104,12 @@ function drawOptions(chance: Chance, later: Chance): SimOptions {
   const finalElection = later.happens(0.5);
   const corruptNewest = later.happens(0.3);
   const added = LATER_FAULTS.filter(() => later.happens(0.3));
+  const quiet = later.happens(QUIET_SHARE) ? quietTime(later) : null;
   return {
     spares,
     finalElection,
     corruptNewest,
+    quiet,
     nodes: one(3, 3, 3, 3, 5),
     network: {
       latencyMsMin: 0.05,
@@ -123,5 +148,22 @@ function drawOptions(chance: Chance, later: Chance): SimOptions {
     quietEnd: chance.happens(0.5),
     finalPowerLoss: chance.happens(0.5),
     finalWipe: chance.happens(0.2),
+  };
+}
+
+function quietTime(chance: Chance): QuietTime {
+  const one = <T>(...choices: readonly T[]): T => choices[chance.below(choices.length)] as T;
+  const long = chance.happens(0.05);
+  return {
+    // Some are longer than a log is kept by default.
+    ms: (long ? 70 : one(2, 3, 5, 7)) * MINUTE_MS,
+    thinkMs: one(60_000, 300_000),
+    faultGapMs: one(30_000, 90_000, 200_000),
+    stretch: one(5, 20, 60),
+    unwatched: one(0, 0.75),
+    replica: {
+      heartbeatMs: one(500, 1_000, 1_000, 1_000),
+      walRetentionMs: one(0, 20_000, 120_000, 3_600_000),
+    },
   };
 }

@@ -19,6 +19,7 @@ import { noDataFromAnOlderLeader } from "./checkers/i12-no-data-from-an-older-le
 import { trimmedIsInTheState } from "./checkers/i14-trimmed-is-in-the-state.ts";
 import { VersionsIncrease } from "./checkers/i16-versions-increase.ts";
 import { DurableClaims } from "./checkers/durable-claims.ts";
+import { sameStatus, type SeenStatus } from "./checkers/seen-status.ts";
 import { fencingCompletes } from "./checkers/l5-fencing-completes.ts";
 import { fencedHeadIsDurable } from "./checkers/i10-fenced-head-is-durable.ts";
 import { honestAck } from "./checkers/i5-honest-ack.ts";
@@ -54,7 +55,7 @@ export class Referee {
   readonly #voters = new VoterHistory();
   readonly #checkers: readonly Checker[];
   /** The last look at each node's running process. */
-  readonly #last = new Map<string, ReplicaStatus>();
+  readonly #last = new Map<string, SeenStatus>();
   readonly #acks: { readonly node: string; readonly ack: Ack }[] = [];
   readonly #answered: Answered[] = [];
 
@@ -146,15 +147,19 @@ export class Referee {
   }
 
   /**
-   * After an event of a node's process. `damaged` says what happened to its disk since the last
-   * one. True when it is the first look at this process.
+   * After an event of a node's process, with what it says now; null: nothing. `damaged`: something
+   * happened to its disk since the last one. True when it is the first look at this process.
    */
-  settle(node: string, replica: ReplicaHandle | null, damaged: boolean): boolean {
-    const first = replica !== null && !this.#last.has(node);
-    if (replica !== null) this.#look(node, replica.status(), damaged);
-    for (const { node: from, ack } of this.#acks.splice(0)) this.#acked(from, ack);
-    for (const answered of this.#answered.splice(0)) {
-      for (const checker of this.#checkers) checker.answered?.(answered);
+  settle(node: string, status: ReplicaStatus | null, damaged: boolean): boolean {
+    const first = status !== null && !this.#last.has(node);
+    if (status !== null) this.#look(node, status, damaged);
+    if (this.#acks.length > 0) {
+      for (const { node: from, ack } of this.#acks.splice(0)) this.#acked(from, ack);
+    }
+    if (this.#answered.length > 0) {
+      for (const answered of this.#answered.splice(0)) {
+        for (const checker of this.#checkers) checker.answered?.(answered);
+      }
     }
     return first;
   }
@@ -180,6 +185,8 @@ export class Referee {
 
   #look(node: string, status: ReplicaStatus, damaged: boolean): void {
     const last = this.#last.get(node) ?? null;
+    // Most events change nothing of what is looked at.
+    if (last !== null && sameStatus(last, status)) return;
     this.#last.set(node, status);
     if (last === null) {
       for (const checker of this.#checkers) checker.boot?.({ node, status, damaged });

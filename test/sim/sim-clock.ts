@@ -4,6 +4,8 @@ import type { Chance } from "./chance.ts";
 
 /** A real turn of the event loop: lets all microtasks settle. Taken before the trap removes it. */
 const realTurn = globalThis.setImmediate;
+/** Turns asked for at once: between two of them all microtasks run, and nothing else does. */
+const TURNS = 64;
 
 /** What an event belongs to: when it is gone, its events are too; while it is paused, they wait. */
 export interface Owner {
@@ -14,12 +16,14 @@ export interface Owner {
 }
 
 interface SimEvent {
-  readonly atMs: number;
+  atMs: number;
   readonly order: number;
   readonly owner: Owner | null;
   readonly label: string;
   readonly run: () => void;
   cancelled: boolean;
+  /** Its owner was stopped when its time came. */
+  deferred: boolean;
 }
 
 /**
@@ -30,8 +34,11 @@ interface SimEvent {
 export class SimTime {
   /** Events that ran. */
   events = 0;
-  /** Called after each event, when all it caused has settled. */
-  afterEvent: (owner: Owner | null, label: string) => void | Promise<void> = () => undefined;
+  /**
+   * Called after each event, when all it caused has settled. The next one waits for a promise that
+   * it returns.
+   */
+  afterEvent: (owner: Owner | null, label: string) => Promise<void> | undefined = () => undefined;
   #nowMs = 0;
   #running = false;
   #order = 0;
@@ -44,7 +51,25 @@ export class SimTime {
   /** Runs `run` after `delayMs`, unless cancelled or its owner is gone by then. */
   after(delayMs: number, owner: Owner | null, label: string, run: () => void): Timer {
     const atMs = this.#nowMs + Math.max(0, delayMs);
-    return this.#push({ atMs, order: this.#order++, owner, label, run, cancelled: false });
+    return this.#push({
+      atMs,
+      order: this.#order++,
+      owner,
+      label,
+      run,
+      cancelled: false,
+      deferred: false,
+    });
+  }
+
+  /** A process that was stopped goes on before its time: what waits for it comes now, in order. */
+  resume(process: SimProcess): void {
+    if (process.pausedUntilMs === 0) return;
+    process.pausedUntilMs = 0;
+    for (const event of this.#heap.splice(0)) {
+      if (event.owner === process && event.deferred) event.atMs = this.#nowMs;
+      this.#push(event);
+    }
   }
 
   /** Runs events until `done` (asked after each) or until `limitMs` have passed; true when done. */
@@ -58,30 +83,75 @@ export class SimTime {
     }
   }
 
-  async #run(limitMs: number, done: () => boolean): Promise<boolean> {
+  #run(limitMs: number, done: () => boolean): Promise<boolean> {
     const endMs = this.#nowMs + limitMs;
-    while (!done()) {
+    return new Promise((resolve, reject) => {
+      let ran: SimEvent | null = null;
+      let over = false;
+      let waits = false;
+      const end = (settle: () => void): void => {
+        over = true;
+        settle();
+      };
+      /** True when the next event may begin. */
+      const settled = (): boolean => {
+        if (ran === null) return true;
+        const { owner, label } = ran;
+        ran = null;
+        const settling = this.afterEvent(owner, label);
+        if (settling === undefined) return true;
+        waits = true;
+        const go = (): void => {
+          waits = false;
+        };
+        settling.then(go, (error: Error) => end(() => reject(error)));
+        return false;
+      };
+      const turn = (): void => {
+        if (over || waits) return;
+        try {
+          if (!settled()) return;
+          if (done()) end(() => resolve(true));
+          else {
+            ran = this.#next(endMs);
+            if (ran === null) end(() => resolve(false));
+            else ran.run();
+          }
+        } catch (error) {
+          end(() => reject(error as Error));
+        }
+      };
+      const turns = (): void => {
+        if (over) return;
+        for (let i = 0; i < TURNS; i += 1) realTurn(turn);
+        realTurn(turns);
+      };
+      turn();
+      turns();
+    });
+  }
+
+  /** The next event to run, whose time it is now; null when there is none until `endMs`. */
+  #next(endMs: number): SimEvent | null {
+    for (;;) {
       const next = this.#pop();
       if (next === null || next.atMs > endMs) {
         if (next !== null) this.#push(next);
         this.#nowMs = endMs;
-        return false;
+        return null;
       }
       if (next.cancelled || next.owner?.alive === false) continue;
       this.#nowMs = next.atMs;
-      const pausedMs = (next.owner?.pausedUntilMs ?? 0) - this.#nowMs;
-      if (pausedMs > 0) {
-        this.#push({ ...next, atMs: next.atMs + pausedMs });
+      const pausedUntilMs = next.owner?.pausedUntilMs ?? 0;
+      if (pausedUntilMs > this.#nowMs) {
+        next.atMs = pausedUntilMs;
+        next.deferred = true;
+        this.#push(next);
         continue;
       }
       this.events += 1;
-      next.run();
-      await new Promise<void>((resolve) => {
-        realTurn(resolve);
-      });
-      await this.afterEvent(next.owner, next.label);
+      return next;
     }
-    return true;
   }
 
   #push(event: SimEvent): Timer {
@@ -155,6 +225,8 @@ class ProcessClock implements Clock {
   readonly #process: SimProcess;
   readonly #time: SimTime;
   readonly #chance: Chance;
+  /** By signal: what an abort does to those who sleep on it. One listener serves all of them. */
+  readonly #sleepers = new WeakMap<AbortSignal, Set<() => void>>();
 
   constructor(process: SimProcess, time: SimTime, chance: Chance) {
     this.#process = process;
@@ -176,21 +248,35 @@ class ProcessClock implements Clock {
         reject(signal.reason as Error);
         return;
       }
+      const sleepers = this.#sleepersOn(signal);
       const aborted = (): void => {
         timer.cancel();
         reject(signal.reason as Error);
       };
       const timer = this.timer(delayMs, () => {
-        signal.removeEventListener("abort", aborted);
+        sleepers.delete(aborted);
         resolve();
       });
-      signal.addEventListener("abort", aborted, { once: true });
+      sleepers.add(aborted);
     });
   }
 
   timer(delayMs: number, fire: () => void): Timer {
     const late = this.#chance.unit() * LATE_MS;
     return this.#time.after(delayMs + late, this.#process, "timer", fire);
+  }
+
+  /** A listener of its own for each sleep would be what most of a quiet second is spent on. */
+  #sleepersOn(signal: AbortSignal): Set<() => void> {
+    const known = this.#sleepers.get(signal);
+    if (known !== undefined) return known;
+    const sleepers = new Set<() => void>();
+    this.#sleepers.set(signal, sleepers);
+    const abort = (): void => {
+      for (const aborted of sleepers) aborted();
+    };
+    signal.addEventListener("abort", abort, { once: true });
+    return sleepers;
   }
 
   yield(): Promise<void> {

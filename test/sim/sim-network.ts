@@ -15,6 +15,8 @@ export interface NetworkSpeed {
 const CLIENT_KEEPALIVE_MS = 2_000;
 const SERVER_KEEPALIVE_MS = 4_000;
 const CONNECT_TIMEOUT_MS = 1_500;
+/** What a blocked way held back arrives within this after it is free. */
+const LATE_MS_MAX = 200;
 
 interface Open {
   readonly stream: SimStream<never, never>;
@@ -60,6 +62,8 @@ export class SimNetwork {
   readonly #blocked = new Set<string>();
   readonly #open = new Set<Open>();
   readonly #pipes = new Set<Pipe>();
+  /** Requests and answers that a blocked way has not lost: they arrive when it is free. */
+  #late: { readonly from: string; readonly to: string; readonly arrive: () => void }[] = [];
 
   constructor(time: SimTime, chance: Chance, speed: NetworkSpeed) {
     this.#time = time;
@@ -103,6 +107,15 @@ export class SimNetwork {
     for (const pipe of this.#pipes) {
       if (pipe.from.name !== from || pipe.to.name !== to) continue;
       for (const deliver of pipe.held.splice(0)) this.#send(pipe, deliver);
+    }
+    const late = this.#late;
+    this.#late = late.filter((one) => one.from !== from || one.to !== to);
+    for (const { arrive, ...way } of late) {
+      if (way.from !== from || way.to !== to) continue;
+      this.#time.after(this.#chance.unit() * LATE_MS_MAX, null, "held", () => {
+        // It may be blocked again by now.
+        this.#pass(from, to, "held", arrive);
+      });
     }
   }
 
@@ -231,11 +244,7 @@ export class SimNetwork {
     }
     if (this.#chance.happens(0.5)) return;
     // Waits in some buffer until the way is free.
-    const retry = (): void => {
-      if (this.#isBlocked(from, to)) this.#time.after(200, null, "held", retry);
-      else arrive();
-    };
-    this.#time.after(200, null, "held", retry);
+    this.#late.push({ from, to, arrive });
   }
 
   #pipe(from: SimProcess, to: SimProcess, label: string): Pipe {

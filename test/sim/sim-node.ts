@@ -127,7 +127,7 @@ export class SimNode {
         logger: this.#logger(),
         memoryTableBytes: 16 * 1024 * 1024,
         snapshotBytesPerSecond: options.snapshotBytesPerSecond,
-        replica: { ...DEFAULT_REPLICA_OPTIONS, ...options.replica },
+        replica: { ...DEFAULT_REPLICA_OPTIONS, ...options.replica, ...options.quiet?.replica },
       }),
     );
     opening.then(

@@ -7,12 +7,9 @@ import {
 import { LIMITS } from "../../sidecar/limits.ts";
 import { ProtocolError } from "../../sidecar/protocol/errors.ts";
 import type { ShardAssignments } from "../../sidecar/protocol/gen/oxia-client.ts";
-import {
-  NodeStatus,
-  type ReplicaStatus,
-  WatchStatusRequest,
-} from "../../sidecar/protocol/gen/resilver.ts";
+import { NodeStatus, WatchStatusRequest } from "../../sidecar/protocol/gen/resilver.ts";
 import type { NodeRuntime, ReplicaHandle } from "../../sidecar/runtime/ports.ts";
+import { StatusReports } from "../../sidecar/runtime/status-reports.ts";
 import type { SimProcess, SimTime } from "./sim-clock.ts";
 import { NetworkFailure, type SimNetwork } from "./sim-network.ts";
 import type { SimStream } from "./sim-stream.ts";
@@ -186,27 +183,25 @@ async function* watchStatus(
   }
 }
 
-/**
- * As the coordination service does: everything, then each change, everything again at each
- * heartbeat.
- */
+/** As the coordination service does. */
 function serveStatus(
   options: SidecarClientOptions,
   node: SimProcess,
   runtime: NodeRuntime,
   stream: SimStream<WatchStatusRequest, NodeStatus>,
 ): void {
-  const send = (replicas: readonly ReplicaStatus[], full: boolean): void => {
-    if (stream.over) {
-      unwatch();
-      return;
-    }
-    const { node: name, bootId } = runtime;
-    stream.server.write({ node: name, bootId, full, replicas: [...replicas] });
+  const reports = new StatusReports(runtime);
+  const send = (): void => {
+    if (stream.over) unwatch();
+    else stream.server.write(reports.next());
   };
-  const unwatch = runtime.watch((changed) => send(changed, false));
+  const unwatch = runtime.watch((changed) => {
+    reports.changed(changed);
+    send();
+  });
   const beat = (): void => {
-    send(runtime.status().replicas, true);
+    reports.beat();
+    send();
     if (!stream.over) options.time.after(LIMITS.statusHeartbeatMs, node, "status beat", beat);
   };
   beat();

@@ -1,11 +1,14 @@
 import assert from "node:assert/strict";
-import { FAULTS, type Fault } from "./options.ts";
+import { Chance } from "./chance.ts";
+import { FAULTS, type Fault, optionsOf } from "./options.ts";
 import { trapRealWorld } from "./real-world-trap.ts";
 import { type SimResult, simulate } from "./simulation.ts";
 
 /** Fixed seeds, so that a failure here is a change's doing; `npm run sim` draws others. */
 const FIRST_SEED = 1;
 const SEEDS = 200;
+const QUIET_SEEDS = 30;
+const QUIET_MS = 120_000;
 
 /**
  * Seeds that once failed, and what was wrong then. They say so only while options are drawn alike.
@@ -35,7 +38,7 @@ describe("simulator", function () {
     let wipes = 0;
     let acknowledged = 0;
     for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed += 1) {
-      const result = await simulate({ seed });
+      const result = await simulate({ seed, force: { quiet: null } });
       assertHolds(result);
       wipes += result.wipes;
       acknowledged += result.counts.acknowledged;
@@ -49,8 +52,22 @@ describe("simulator", function () {
   });
 
   for (const [seed, found] of REGRESSIONS) {
-    it(`seed ${seed}: ${found}`, async () => assertHolds(await simulate({ seed })));
+    it(`seed ${seed}: ${found}`, async () => {
+      assertHolds(await simulate({ seed, force: { quiet: null } }));
+    });
   }
+
+  it(`${QUIET_SEEDS} seeds with a quiet time from ${FIRST_SEED}: every invariant holds`, async () => {
+    let quietMs = 0;
+    for (let seed = FIRST_SEED; quietMs < QUIET_SEEDS * QUIET_MS; seed += 1) {
+      const { quiet } = optionsOf(seed, new Chance(seed));
+      if (quiet === null) continue;
+      const result = await simulate({ seed, force: { quiet: { ...quiet, ms: QUIET_MS } } });
+      assertHolds(result);
+      assert.ok(result.simulatedMs > QUIET_MS, `seed ${seed} ended too early`);
+      quietMs += QUIET_MS;
+    }
+  });
 
   it("the same seed gives the same trace, another seed another one", async () => {
     const first = await simulate({ seed: 7 });

@@ -13,6 +13,10 @@ import { Workload, type WorkloadCounts } from "./workload.ts";
 /** Virtual time within which somebody leads after the leader went (L2). */
 const RECOVERY_MS = 60_000;
 const WRITES_AT_END = 5;
+/** How long the clients are busy before a quiet time. */
+const BUSY_MS = 1_000;
+/** Events of busy clients are what costs real time; a quiet time is to show something else. */
+const WRITES_BEFORE_QUIET_MAX = 40;
 /** Orders to a coordinator are carried out, or given up, by then. */
 const ORDERS_MS = 2_000;
 
@@ -92,12 +96,15 @@ class Run {
   async all(): Promise<void> {
     const { cluster } = this;
     if (!(await this.#life.start())) return;
-    if (!(await this.#life.writes(this.#options.warmupWrites))) return;
+    const { warmupWrites, quiet } = this.#options;
+    const first = quiet === null ? warmupWrites : Math.min(warmupWrites, WRITES_BEFORE_QUIET_MAX);
+    if (!(await this.#life.writes(first))) return;
     this.#workload.start();
     this.#nemesis.start();
-    await cluster.time.run(this.#options.safetyMs, () => this.#life.broken());
+    await this.#harm();
     if (this.#options.quietEnd) this.#workload.stop();
     this.#nemesis.heal();
+    this.#workload.rest(0);
     cluster.note("-", "everything is healed");
     if (!(await this.#life.recovered())) return;
     this.#workload.stop();
@@ -124,6 +131,19 @@ class Run {
       recoveryMs: this.#life.recoveryMs,
       undecided: this.#life.undecided,
     };
+  }
+
+  /** The safety phase: faults and requests, in a hurry and then, in some runs, at leisure. */
+  async #harm(): Promise<void> {
+    const { safetyMs, quiet } = this.#options;
+    const { time } = this.cluster;
+    const broken = (): boolean => this.#life.broken();
+    await time.run(quiet === null ? safetyMs : Math.min(safetyMs, BUSY_MS), broken);
+    if (quiet === null || broken()) return;
+    this.cluster.note("-", "it becomes quiet");
+    this.#workload.rest(quiet.thinkMs);
+    this.#nemesis.slowDown(quiet);
+    await time.run(quiet.ms, broken);
   }
 
   async #powerLoss(): Promise<boolean> {

@@ -5,6 +5,8 @@ import type { SimResult } from "./simulation.ts";
 export interface SeedSummary {
   readonly seed: number;
   readonly simulatedMs: number;
+  /** Of that, the time in which clients hardly asked for anything. */
+  readonly quietMs: number;
   readonly realMs: number;
   readonly events: number;
   readonly acknowledged: number;
@@ -23,6 +25,7 @@ export function summarize(result: SimResult, realMs: number, failure: string): S
   return {
     seed: result.seed,
     simulatedMs: result.simulatedMs,
+    quietMs: result.violation === null ? (result.options.quiet?.ms ?? 0) : 0,
     realMs,
     events: result.events,
     acknowledged: result.counts.acknowledged,
@@ -41,6 +44,7 @@ export class Tally {
   readonly failed: number[] = [];
   seeds = 0;
   #simulatedMs = 0;
+  #quietMs = 0;
   /** Summed over all processes. */
   #busyMs = 0;
   #wipes = 0;
@@ -55,6 +59,7 @@ export class Tally {
     this.seeds += 1;
     if (seed.failure !== "") this.failed.push(seed.seed);
     this.#simulatedMs += seed.simulatedMs;
+    this.#quietMs += seed.quietMs;
     this.#busyMs += seed.realMs;
     this.#wipes += seed.wipes;
     this.#acknowledged += seed.acknowledged;
@@ -82,7 +87,7 @@ export class Tally {
     return [
       `${this.seeds} seeds`,
       `${this.failed.length} failed${failed}`,
-      `${(this.#simulatedMs / 1000).toFixed(0)} s simulated`,
+      `${(this.#simulatedMs / 1000).toFixed(0)} s simulated, ${(this.#quietMs / 1000).toFixed(0)} of them quiet`,
       `${perCore.toFixed(0)} s a second a core`,
       `${this.#events} events`,
       `${this.#operations} requests in histories, ${this.#undecided} histories undecided`,

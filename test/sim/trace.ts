@@ -1,8 +1,23 @@
-/** The newest lines of a run, all of them for whoever asked, and a hash over all. */
+/** Distinct texts whose hashes are kept: most lines say one of a few things. */
+const KNOWN_MAX = 1_000;
+
+interface Line {
+  readonly atMs: number;
+  readonly who: string;
+  readonly what: string;
+}
+
+/**
+ * The newest lines of a run, all of them for whoever asked, and a hash over all. Lines are put
+ * together only for somebody who reads them.
+ */
 export class Trace {
-  readonly #kept: string[] = [];
+  readonly #kept: Line[] = [];
   readonly #keptMax: number;
   readonly #sink: ((line: string) => void) | null;
+  readonly #known = new Map<string, number>();
+  readonly #time = new Float64Array(1);
+  readonly #timeWords = new Uint32Array(this.#time.buffer);
   #high = 0x811c9dc5;
   #low = 0x01000193;
 
@@ -12,9 +27,12 @@ export class Trace {
   }
 
   add(atMs: number, who: string, what: string): void {
-    const line = `${atMs.toFixed(3)} ${who} ${what}`;
-    this.#mix(line);
-    this.#sink?.(line);
+    const line = { atMs, who, what };
+    this.#time[0] = atMs;
+    for (const word of this.#timeWords) this.#mix(word);
+    this.#mix(this.#hashOf(who));
+    this.#mix(this.#hashOf(what));
+    this.#sink?.(textOf(line));
     this.#kept.push(line);
     if (this.#kept.length > 2 * this.#keptMax) this.#kept.splice(0, this.#keptMax);
   }
@@ -26,18 +44,26 @@ export class Trace {
   }
 
   newest(): readonly string[] {
-    return this.#kept.slice(-this.#keptMax);
+    return this.#kept.slice(-this.#keptMax).map(textOf);
   }
 
-  #mix(line: string): void {
-    let high = this.#high;
-    let low = this.#low;
-    for (let i = 0; i < line.length; i += 1) {
-      const code = line.charCodeAt(i);
-      high = Math.imul(high ^ code, 0x01000193);
-      low = Math.imul(low + code, 0x85ebca6b) ^ (low >>> 13);
+  #hashOf(text: string): number {
+    const known = this.#known.get(text);
+    if (known !== undefined) return known;
+    let hash = 0x811c9dc5;
+    for (let i = 0; i < text.length; i += 1) {
+      hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
     }
-    this.#high = high;
-    this.#low = low;
+    if (this.#known.size < KNOWN_MAX) this.#known.set(text, hash);
+    return hash;
   }
+
+  #mix(word: number): void {
+    this.#high = Math.imul(this.#high ^ word, 0x01000193) ^ (this.#high >>> 15);
+    this.#low = Math.imul(this.#low + word, 0x85ebca6b) ^ (this.#low >>> 13);
+  }
+}
+
+function textOf({ atMs, who, what }: Line): string {
+  return `${atMs.toFixed(3)} ${who} ${what}`;
 }

@@ -47,6 +47,7 @@ export class Workload {
   readonly #answering = new Map<SimProcess, string>();
   #next = 0;
   #stopped = false;
+  #restMs = 0;
 
   constructor(cluster: SimCluster, seed: Chance) {
     this.#cluster = cluster;
@@ -71,6 +72,11 @@ export class Workload {
     this.#stopped = true;
   }
 
+  /** From now on clients wait up to this long after each request, also a failed one; 0: no more. */
+  rest(thinkMs: number): void {
+    this.#restMs = thinkMs;
+  }
+
   /** Writes `count` values, each until it is acknowledged; resolves when all are. */
   async writeAll(count: number): Promise<void> {
     const process = this.#process("client-once");
@@ -85,7 +91,8 @@ export class Workload {
     while (!this.#stopped) {
       const write = process.chance.happens(writeShare);
       const done = write ? await this.#write(process) : await this.#read(process);
-      await pauseOf(process, done ? thinkMs * process.chance.unit() : RETRY_MS);
+      if (this.#restMs > 0) await pauseOf(process, this.#restMs * process.chance.unit());
+      else await pauseOf(process, done ? thinkMs * process.chance.unit() : RETRY_MS);
     }
   }
 
@@ -271,5 +278,7 @@ function expectation(expected: Expected): { readonly expectedVersionId?: number 
 }
 
 async function pauseOf(process: SimProcess, delayMs: number): Promise<void> {
-  await process.clock.sleep(delayMs, new AbortController().signal);
+  await new Promise<void>((resolve) => {
+    process.clock.timer(delayMs, resolve);
+  });
 }

@@ -38,6 +38,8 @@ export function followingReplica(options: FollowingOptions = {}): Replica {
       heartbeatMs: 100,
       reconnectMinMs: 10,
       reconnectMaxMs: 100,
+      snapshotRetryMinMs: 1_000,
+      snapshotRetryMaxMs: 20_000,
       tailEntriesMax: 4,
       pendingReadsMax: 2,
     },

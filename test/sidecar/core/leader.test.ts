@@ -327,7 +327,7 @@ describe("replication core: what a leader says of itself", () => {
     assert.equal(leader.transferFloor(), 1);
     core.step({ kind: "snapshotDone", cursorId: 1, base: head([1, 1]) });
     assert.equal(leader.transferFloor(), 2);
-    core.step({ kind: "snapshotFailed", cursorId: 2, reason: "broken", nowMs: 5 });
+    core.step({ kind: "snapshotFailed", cursorId: 2, reason: "broken", refused: false, nowMs: 5 });
     assert.equal(leader.transferFloor(), 3);
   });
 });

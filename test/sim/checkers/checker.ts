@@ -1,9 +1,10 @@
 import type { ShardRecord } from "../../../operator/core/record.ts";
 import type { LogPosition } from "../../../sidecar/protocol/entry.ts";
-import type { Ack, Append, Peer, ReplicaStatus } from "../../../sidecar/protocol/gen/resilver.ts";
+import type { Ack, Append, Peer } from "../../../sidecar/protocol/gen/resilver.ts";
 import type { CommittedLog, LogBook, ModelState } from "../log-book.ts";
 import type { VoterHistory } from "../voter-history.ts";
 import type { DurableClaims } from "./durable-claims.ts";
+import type { SeenStatus } from "./seen-status.ts";
 
 /** What checkers share: the knowledge of somebody who sees the whole cluster at once. */
 export interface CheckContext {
@@ -17,18 +18,18 @@ export interface CheckContext {
   readonly violate: (invariant: string, message: string) => void;
 }
 
-/** One replica right after an event of its process. */
+/** One replica right after an event of its process that changed something. */
 export interface Sample {
   readonly node: string;
-  readonly status: ReplicaStatus;
+  readonly status: SeenStatus;
   /** The sample before, of the same process; null for the first one. */
-  readonly before: ReplicaStatus | null;
+  readonly before: SeenStatus | null;
 }
 
 /** A replica that was opened again after its process had ended. */
 export interface Boot {
   readonly node: string;
-  readonly status: ReplicaStatus;
+  readonly status: SeenStatus;
   /** True when the disk lost something since: another identity is right. */
   readonly damaged: boolean;
 }

@@ -1,6 +1,6 @@
 import { LOG_START, type LogPosition, samePosition } from "../../../sidecar/protocol/entry.ts";
-import type { ReplicaStatus } from "../../../sidecar/protocol/gen/resilver.ts";
 import { type CommittedLog, text } from "../log-book.ts";
+import type { SeenStatus } from "./seen-status.ts";
 
 /**
  * What each replica said it holds durably: by an ack, or as its head when it was fenced. A claim
@@ -22,7 +22,7 @@ export class DurableClaims {
   }
 
   /** Notes that the replica claims everything up to `offset` of its present log. */
-  claim(status: ReplicaStatus, offset: number): void {
+  claim(status: SeenStatus, offset: number): void {
     const head = status.head ?? LOG_START;
     const position = this.#committed.ancestor(head, offset);
     if (position === null) return;
@@ -57,7 +57,7 @@ export class DurableClaims {
   }
 
   /** A look at a running replica: where its log no longer holds the claim, it was cut. */
-  look(status: ReplicaStatus): void {
+  look(status: SeenStatus): void {
     const { replicaUid: uid, head = LOG_START } = status;
     const claim = this.#claims.get(uid);
     if (claim === undefined) return;
@@ -77,7 +77,7 @@ export class DurableClaims {
   }
 
   /** What a reopened replica lacks of its claims; null when it holds them all. */
-  missing(status: ReplicaStatus): string | null {
+  missing(status: SeenStatus): string | null {
     const claim = this.#claims.get(status.replicaUid);
     const head = status.head ?? LOG_START;
     if (claim === undefined || this.#holds(head, claim)) return null;

@@ -1,7 +1,7 @@
 import { samePosition } from "../../../sidecar/protocol/entry.ts";
-import type { ReplicaStatus } from "../../../sidecar/protocol/gen/resilver.ts";
 import { text } from "../log-book.ts";
 import type { CheckContext, Checker } from "./checker.ts";
+import type { SeenStatus } from "./seen-status.ts";
 
 /**
  * I9: a log is never cut at or below what its replica holds durably and knows to be committed (R9):
@@ -9,7 +9,7 @@ import type { CheckContext, Checker } from "./checker.ts";
  * would.)
  */
 export function committedIsNeverCut(context: CheckContext): Checker {
-  const judge = (node: string, status: ReplicaStatus, before: ReplicaStatus): void => {
+  const judge = (node: string, status: SeenStatus, before: SeenStatus): void => {
     const { head } = status;
     const claimed = context.claims.of(before.replicaUid).offset;
     const durable = Math.max(before.appliedOffset, Math.min(before.commitOffset, claimed));

@@ -90,6 +90,7 @@ async function end(life: StoreLife): Promise<void> {
 }
 
 const OPTIONS = {
+  quiet: null,
   nodes: 3,
   spares: 1,
   faults: ["crash"],

@@ -235,6 +235,7 @@ function optionsFor({ phase, victim, log }: Cell): Partial<SimOptions> {
   const trimmed = log === "trimmed";
   return {
     nodes,
+    quiet: null,
     spares: phase.during === "ensembleChange" ? 1 : 0,
     record: { failBefore: 0, failAfter: 0 },
     snapshotBytesPerSecond: victim === "learner" && phase.during !== "recovery" ? 8_000 : 0,

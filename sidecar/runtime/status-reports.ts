@@ -1,0 +1,60 @@
+import type { NodeStatus, ReplicaStatus } from "../protocol/gen/resilver.ts";
+import type { NodeRuntime } from "./ports.ts";
+
+/** Everything is told again after so many heartbeats without news. */
+const QUIET_BEATS_MAX = 10;
+
+/**
+ * What one watcher of a node's status is told: everything first, then each change, and at each
+ * heartbeat everything again, if anything differs, or nothing but a sign of life: a coordinator
+ * follows thousands of nodes. A slow watcher gets the latest of each replica.
+ */
+export class StatusReports {
+  readonly #runtime: NodeRuntime;
+  readonly #changed = new Map<string, ReplicaStatus>();
+  #full = true;
+  /** What was sent last of everything, and for how many heartbeats it was the same. */
+  #sent = "";
+  #quietBeats = 0;
+
+  constructor(runtime: NodeRuntime) {
+    this.#runtime = runtime;
+  }
+
+  /** There is something to tell. */
+  get pending(): boolean {
+    return this.#full || this.#changed.size > 0;
+  }
+
+  /** These statuses are not what they were. */
+  changed(statuses: readonly ReplicaStatus[]): void {
+    for (const status of statuses) {
+      this.#changed.set(`${status.shard} ${status.namespace}`, status);
+    }
+  }
+
+  /** It is time for a sign of life. */
+  beat(): void {
+    this.#full = true;
+  }
+
+  /** The next report; to be sent. */
+  next(): NodeStatus {
+    const { node, bootId } = this.#runtime;
+    const changed = [...this.#changed.values()];
+    this.#changed.clear();
+    if (!this.#full) {
+      // The reader holds something else than it was sent as a whole.
+      this.#sent = "";
+      return { node, bootId, full: false, replicas: changed };
+    }
+    this.#full = false;
+    const replicas = [...this.#runtime.status().replicas];
+    const text = JSON.stringify(replicas);
+    const isQuiet =
+      changed.length === 0 && text === this.#sent && this.#quietBeats < QUIET_BEATS_MAX;
+    this.#quietBeats = isQuiet ? this.#quietBeats + 1 : 0;
+    this.#sent = text;
+    return { node, bootId, full: !isQuiet, replicas: isQuiet ? [] : replicas };
+  }
+}
