@@ -134,6 +134,8 @@ describe("record: an election", () => {
     ];
     const result = tally(record(), replies, { ...CHOICE, exclude: "a" });
     assert.equal(result.kind, "noQuorum");
+    const lost = replies.map((one) => ({ ...one, head: { term: 4, offset: 9 } }));
+    assert.equal(tally(record(), lost, { ...CHOICE, exclude: "a" }).kind, "belowFloor");
   });
 
   it("prefers whom it is told, then who stays, then the newest log, then its place", () => {
