@@ -31,7 +31,7 @@ export class Ticker {
 
   /** To be called after anything that may have made a leader of the replica. */
   notice(): void {
-    if (this.#resume !== null && this.#leads) this.#resume();
+    if (this.#resume !== null && this.needed) this.#resume();
   }
 
   /** Ticks until the signal aborts; never rejects. */
@@ -39,7 +39,7 @@ export class Ticker {
     const { clock, signal, feed } = this.#o;
     signal.addEventListener("abort", () => this.#resume?.(), { once: true });
     while (!signal.aborted) {
-      if (!this.#leads) {
+      if (!this.needed) {
         await this.#untilNoticed();
         continue;
       }
@@ -48,11 +48,12 @@ export class Ticker {
       } catch {
         return;
       }
-      if (this.#leads) feed({ kind: "tick", nowMs: clock.monotonicMs() });
+      if (this.needed) feed({ kind: "tick", nowMs: clock.monotonicMs() });
     }
   }
 
-  get #leads(): boolean {
+  /** True while the core has anything to do at a tick. */
+  get needed(): boolean {
     return this.#o.core.leader !== null;
   }
 

@@ -8,6 +8,7 @@ import type { Replica } from "../../../sidecar/core/replica.ts";
 import { ServingStatus } from "../../../sidecar/protocol/status.ts";
 import type { Disk, DiskFile } from "../../../sidecar/lib/ports/disk.ts";
 import type { NodeOptions } from "../../../sidecar/runtime/node.ts";
+import { Ticker } from "../../../sidecar/runtime/ticker.ts";
 import { changeSteps, CRASHES, type Mutant, replace, wrap } from "./mutant.ts";
 
 /** Has `by` called instead of a method of the leader, with the method itself to call. */
@@ -61,7 +62,21 @@ function leadTwice(): () => void {
     after: (_replica, _input, effects) =>
       effects.filter((one) => !(isKind("reply")(one) || isKind("refuse")(one)) || !isOwn(one)),
   });
-  return wrapped();
+  const unwrap = wrapped();
+  const untick = tickAlways();
+  return () => {
+    untick();
+    unwrap();
+  };
+}
+
+/** Ticks for those who do not lead, too: something a mutant may act at. Returns the undoing. */
+function tickAlways(): () => void {
+  const before = Object.getOwnPropertyDescriptor(Ticker.prototype, "needed") ?? {};
+  Object.defineProperty(Ticker.prototype, "needed", { ...before, get: () => true });
+  return () => {
+    Object.defineProperty(Ticker.prototype, "needed", before);
+  };
 }
 
 const isOwn = (effect: Effect): boolean => "id" in effect && effect.id === -1;
