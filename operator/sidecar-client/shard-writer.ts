@@ -226,7 +226,9 @@ export class ShardWriter {
     for (const operation of operations) {
       operation.sent = false;
       operation.inDoubt = true;
-      if (operation.conditional) operation.giveUp("UNAVAILABLE", error.message, error);
+      // Without a refusal by name: nobody there would take it later either.
+      const isFinal = error.refusal === null && !error.retry;
+      if (operation.conditional || isFinal) operation.giveUp("UNAVAILABLE", error.message, error);
       else again.push(operation);
     }
     return again;

@@ -104,8 +104,9 @@ export class CursorFlow {
     if (cursor.state === "connecting" || cursor.state === "down") return;
     cursor.failures = 0;
     if (input.round > 0) this.#leader.confirmed(cursor.node, input.round);
-    if (cursor.state === "snapshot" || cursor.state === "refused") return;
+    if (cursor.state === "snapshot") return;
     cursor.noSpace = input.noSpace;
+    if (cursor.state === "refused") return;
     if (input.noSpace && input.entriesRefused) {
       this.#hold(cursor);
       if (input.synced) this.#durable(cursor, input.ackOffset);
@@ -151,7 +152,8 @@ export class CursorFlow {
     if (offset > this.#leader.state.log.last.offset || offset <= cursor.ackOffset) return;
     cursor.ackOffset = offset;
     // Trimmed already where the follower is far behind; it may have trimmed the one before too.
-    cursor.matched = this.#leader.state.log.positionAt(offset) ?? cursor.matched;
+    const own = this.#leader.state.log.positionAt(offset);
+    if (own !== null && offset > (cursor.matched?.offset ?? INVALID_OFFSET)) cursor.matched = own;
     if (!cursor.voter) return;
     this.#leader.tracker.ack(cursor.node, offset);
     this.#leader.advanceCommit();
@@ -193,9 +195,9 @@ export class CursorFlow {
     const { tracker, reads } = this.#leader;
     const acked = tracker.ackedBy(cursor.node);
     if (acked === null || hint.offset >= acked) return false;
-    if (cursor.state === "stream" && cursor.matched !== null && cursor.matched.offset < acked) {
-      // Asked about less than it acknowledged, which it may have trimmed. Only on another stream
-      // is no answer to such a question on its way: there the head is asked about first.
+    if (cursor.matched !== null) {
+      // It may answer an earlier question, about what it acknowledged and trimmed since. Only on
+      // another stream is no such answer on its way: there the head is asked about first.
       cursor.state = "down";
       cursor.reopenAtMs = 0;
       this.#leader.state.emit({ kind: "closeCursor", cursorId: cursor.id });

@@ -77,7 +77,9 @@ export class StorageWork {
     if (noSpace === null) return null;
     const { path, freeBytes, allowed } = noSpace;
     const text = `the volume of ${path} has ${freeBytes} bytes free, writes need ${allowed}`;
-    const metadata = { field: "free bytes", value: String(freeBytes), allowed };
+    // Nor is anything executed that came after it on its stream.
+    const outcome = { outcome: "none" };
+    const metadata = { field: "free bytes", value: String(freeBytes), allowed, ...outcome };
     return new ProtocolError("NO_SPACE", text, metadata);
   }
 

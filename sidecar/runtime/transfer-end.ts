@@ -23,7 +23,10 @@ export interface TransferEnd {
  * that the receiver has no room for, say, must go at once (R17).
  */
 export function transferEnd(error: unknown, signal: AbortSignal, pinned: boolean): TransferEnd {
-  if (signal.aborted) return { keep: !(signal.reason instanceof TransferDropped), refused: false };
+  if (signal.aborted) {
+    const dropped = signal.reason instanceof TransferDropped;
+    return { keep: !dropped, refused: dropped };
+  }
   if (error instanceof TransportError) return { keep: true, refused: false };
   if (!(error instanceof ProtocolError)) return { keep: false, refused: true };
   // Before it is pinned, a refusal is a matter of this process: a turn that is not free yet.

@@ -24,8 +24,9 @@ export interface PinLease {
   readonly snapshotId: string;
   readonly source: SnapshotSource;
   /**
-   * `keep`: the transfer broke and may go on, so the pin stays for the grace time. That begins when
-   * the receiver verified more than ever: whoever only begins again and again does not hold it.
+   * `keep`: the transfer broke and may go on, so the pin stays for the grace time: for so long in
+   * all that nobody sends it, since the receiver verified more than before. One that was restarted
+   * and begins lower does so too, a few times: who only begins again and again does not hold it.
    */
   release(options: ReleaseOptions): Promise<void>;
 }
@@ -41,10 +42,18 @@ interface Pin {
   readonly source: PinnedSource;
   inUse: boolean;
   grace: Timer | null;
-  /** The most that a receiver ever had, and when that was told; null: not told yet. */
+  /** What the receiver had at the end of the last attempt, and of any. */
   bytesVerified: number;
-  progressAtMs: number | null;
+  mostVerified: number;
+  /** Time without a sender since there was progress, before the present or last turn. */
+  idleMs: number;
+  idleSinceMs: number | null;
+  /** How often the receiver had less than before. */
+  setBacks: number;
 }
+
+/** Restarts of a receiver whose stage was lost by them, beyond which its attempts do not count. */
+const SET_BACKS_MAX = 3;
 
 interface Waiter {
   readonly start: () => void;
@@ -146,8 +155,8 @@ export class SnapshotPins {
         throw closedError();
       }
       const snapshotId = this.#random.uid();
-      const progress = { bytesVerified: 0, progressAtMs: null };
-      const made: Pin = { snapshotId, source, inUse: false, grace: null, ...progress };
+      const progress = { bytesVerified: 0, mostVerified: 0, idleMs: 0, idleSinceMs: null };
+      const made: Pin = { snapshotId, source, inUse: false, grace: null, ...progress, setBacks: 0 };
       this.#pins.set(target, made);
       return made;
     } finally {
@@ -159,6 +168,7 @@ export class SnapshotPins {
     pin.grace?.cancel();
     pin.grace = null;
     pin.inUse = true;
+    if (pin.idleSinceMs !== null) pin.idleMs += this.#clock.monotonicMs() - pin.idleSinceMs;
     const { snapshotId, source } = pin;
     return { snapshotId, source, release: (options) => this.#giveBack(target, pin, options) };
   }
@@ -167,12 +177,14 @@ export class SnapshotPins {
     assert(pin.inUse, `the snapshot for ${target} was given back twice`);
     pin.inUse = false;
     this.#endTurn();
-    const nowMs = this.#clock.monotonicMs();
-    if (pin.progressAtMs === null || options.bytesVerified > pin.bytesVerified) {
-      pin.progressAtMs = nowMs;
-      pin.bytesVerified = options.bytesVerified;
-    }
-    const leftMs = pin.progressAtMs + this.#graceMs - nowMs;
+    pin.idleSinceMs = this.#clock.monotonicMs();
+    const { bytesVerified } = options;
+    if (bytesVerified < pin.bytesVerified) pin.setBacks += 1;
+    const isElsewhere = bytesVerified !== pin.bytesVerified && pin.setBacks <= SET_BACKS_MAX;
+    if (isElsewhere || bytesVerified > pin.mostVerified) pin.idleMs = 0;
+    pin.bytesVerified = bytesVerified;
+    pin.mostVerified = Math.max(pin.mostVerified, bytesVerified);
+    const leftMs = this.#graceMs - pin.idleMs;
     if (!options.keep || this.#closed || leftMs <= 0) return this.#release(target, pin);
     pin.grace = this.#clock.timer(leftMs, () => {
       const released = this.#release(target, pin).catch(() => undefined);

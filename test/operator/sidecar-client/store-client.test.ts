@@ -154,6 +154,14 @@ describe("StoreClient", () => {
     await assert.rejects(put, failsWith("UNKNOWN_OUTCOME"));
   });
 
+  it("tells at once of a call that ended for good without a refusal by name", async () => {
+    const client = connect();
+    await client.put("a", bytes("0"));
+    first.fault = "applyThenExhaust";
+    await assert.rejects(client.put("a", bytes("1")), failsWith("UNKNOWN_OUTCOME"));
+    assert.equal(store.applied.length, 2);
+  });
+
   it("refuses a write that no message can hold, and leaves alone those before it", async () => {
     const client = connect({ batch: { operationsMax: 1_000, bytesMax: 2 ** 30 } });
     await client.ready();

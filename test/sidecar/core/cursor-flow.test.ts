@@ -231,4 +231,14 @@ describe("replication core: followers without room (R17)", () => {
     answer(core, 2);
     assert.ok(kinds(write(core)).includes("proposed"));
   });
+
+  it("keep them out while the snapshot that they need is refused, too", () => {
+    const core = serving();
+    core.step({ kind: "cursorBehind", cursorId: 1 });
+    core.step({ kind: "snapshotFailed", cursorId: 1, reason: "full", refused: true, nowMs: 5 });
+    assert.equal(cursorOf(core).state, "refused");
+    answer(core, 1, full);
+    answer(core, 2, full);
+    assert.equal(only(write(core), "refuse").refusal.metadata["value"], "a, c");
+  });
 });

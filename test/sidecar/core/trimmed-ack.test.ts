@@ -61,9 +61,23 @@ describe("replication core: a voter behind what its leader has trimmed", () => {
     assert.ok(answer(-1, at(6)).some(({ kind }) => kind === "startSnapshot"));
   });
 
-  it("loses its vote when it does not hold what it acknowledged", () => {
-    const { answer, cursor } = leader();
+  it("keeps its vote when a question came late, after it had acknowledged and trimmed more", () => {
+    const { answer, asked, cursor } = leader();
     answer(5, null);
+    assert.equal(asked(), 5);
+    answer(9, null);
+    answer(-1, at(7));
+    assert.equal(cursor().regressed, false);
+    assert.equal(cursor().state, "down");
+  });
+
+  it("loses its vote when it does not hold what it acknowledged, asked about the head", () => {
+    const { core, answer, cursor } = leader();
+    answer(5, null);
+    answer(-1, at(3));
+    assert.equal(cursor().regressed, false);
+    core.step({ kind: "tick", nowMs: 1_000 });
+    core.step({ kind: "cursorOpened", cursorId: 1 });
     answer(-1, at(3));
     assert.equal(cursor().regressed, true);
   });

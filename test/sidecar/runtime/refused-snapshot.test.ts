@@ -72,4 +72,19 @@ describe("a snapshot that is refused", function () {
     await coordinator.promote("c");
     await cluster.assertEqualStates("a");
   });
+
+  it("by a voter that is far behind leaves it to confirm reads", async () => {
+    await cluster.stop("c");
+    await cluster.writeToCheckpoint("a", "without c");
+    await cluster.until("it is trimmed", () => cluster.status("a").logFirstOffset > 600);
+    await cluster.open("c");
+    fillVolume();
+    await coordinator.attach("c");
+    await refusedForSpace();
+    await cluster.stop("b");
+    for (let n = 0; n < 20; n += 1) {
+      assert.equal(await cluster.read("a", "before-1-0"), "x".repeat(64));
+    }
+    assert.equal(follower()?.state, "Snapshot");
+  });
 });

@@ -33,6 +33,6 @@ describe("the end of a transfer", () => {
     const refusal = new ProtocolError("NO_SPACE", "");
     assert.deepEqual(transferEnd(refusal, ended, true), SOON);
     const dropped = AbortSignal.abort(new TransferDropped("for its log"));
-    assert.deepEqual(transferEnd(refusal, dropped, true), { keep: false, refused: false });
+    assert.deepEqual(transferEnd(refusal, dropped, true), { keep: false, refused: true });
   });
 });
