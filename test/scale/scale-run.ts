@@ -77,13 +77,14 @@ export class ScaleRun {
   }
 
   private async making(from: number, to: number): Promise<Row["figures"]> {
-    const requests = await this.requests();
+    const [requests, restarts] = [await this.requests(), this.restarts];
     const begunMs = performance.now();
     await this.cluster.create(from, to);
     await this.until(`${to} stores available`, () => [this.cluster.availableStores, to]);
     const seconds = (performance.now() - begunMs) / 1_000;
     const each = ((await this.requests()) - requests) / (to - from);
-    return { "made s": seconds, "requests each": each };
+    // Another process counts from zero.
+    return { "made s": seconds, "requests each": restarts === this.restarts ? each : null };
   }
 
   /** Another operator takes over; it is there when it knows all that there is to know. */
@@ -110,10 +111,13 @@ export class ScaleRun {
 
   private async idling(stores: number): Promise<Row["figures"]> {
     const { idleSeconds } = this.options;
-    const [requests, cpu] = [await this.requests(), this.operator.cpuSeconds()];
+    const { restarts, operator } = this;
+    const [requests, cpu] = [await this.requests(), operator.cpuSeconds()];
     await pause(systemClock, idleSeconds * 1_000, new AbortController().signal);
+    this.keepOperator();
+    if (restarts !== this.restarts) return { "idle requests/min each": null, "idle cpu %": null };
     const each = ((await this.requests()) - requests) / stores / (idleSeconds / 60);
-    const percent = ((this.operator.cpuSeconds() - cpu) / idleSeconds) * 100;
+    const percent = ((operator.cpuSeconds() - cpu) / idleSeconds) * 100;
     return { "idle requests/min each": each, "idle cpu %": percent };
   }
 

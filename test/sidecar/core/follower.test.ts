@@ -23,6 +23,11 @@ function streaming(options: Parameters<typeof followingReplica>[0] = {}): Replic
   return core;
 }
 
+const newTerm = (term: number) => ({
+  ...{ namespace: "default", shard: 0, storeId: "store", targetUid: "b1", generation: 3 },
+  ...{ term, bootstrap: false, options: undefined },
+});
+
 describe("replication core: whose stream a follower takes", () => {
   const cases: readonly (readonly [string, Partial<Peer>, string])[] = [
     ["of an older term", { term: 1 }, "INVALID_TERM"],
@@ -375,19 +380,10 @@ describe("replication core: a snapshot at a follower", () => {
   it("is given up at a new term, once, which is answered when it has ended (R12, H16)", () => {
     const core = streaming();
     core.step({ kind: "installBegin", streamId: 5, peer: peer() });
-    const request = {
-      namespace: "default",
-      shard: 0,
-      storeId: "store",
-      targetUid: "b1",
-      generation: 3,
-      bootstrap: false,
-      options: undefined,
-    };
-    const third = core.step({ kind: "newTerm", id: 1, request: { ...request, term: 3 } });
+    const third = core.step({ kind: "newTerm", id: 1, request: newTerm(3) });
     assert.equal(only(third, "abortInstall").streamId, 5);
     assert.equal(only(third, "closeStream").streamId, 1);
-    const fourth = core.step({ kind: "newTerm", id: 2, request: { ...request, term: 4 } });
+    const fourth = core.step({ kind: "newTerm", id: 2, request: newTerm(4) });
     assert.deepEqual(kinds(fourth), ["refuse", "persistMeta", "syncLog"]);
     assert.deepEqual(core.step({ kind: "metaPersisted", token: 2 }), []);
     assert.deepEqual(core.step({ kind: "installEnded", streamId: 4 }), []);
@@ -399,20 +395,7 @@ describe("replication core: a snapshot at a follower", () => {
   it("that was past its point of no return when a term began leaves the replica fenced", () => {
     const core = streaming({ terms: [1] });
     core.step({ kind: "installBegin", streamId: 5, peer: peer() });
-    core.step({
-      kind: "newTerm",
-      id: 1,
-      request: {
-        namespace: "default",
-        shard: 0,
-        storeId: "store",
-        targetUid: "b1",
-        generation: 3,
-        bootstrap: false,
-        options: undefined,
-        term: 3,
-      },
-    });
+    core.step({ kind: "newTerm", id: 1, request: newTerm(3) });
     core.step({ kind: "metaPersisted", token: 1 });
     const done = core.step({ kind: "installed", streamId: 5, base });
     const { reply } = only(done, "reply");

@@ -4,6 +4,7 @@ import { Replica } from "../../../sidecar/core/replica.ts";
 import { chainCrc, LOG_START } from "../../../sidecar/protocol/entry.ts";
 import type { LogPosition } from "../../../sidecar/protocol/entry.ts";
 import type { Append, Peer } from "../../../sidecar/protocol/gen/resilver.ts";
+import { CORE_OPTIONS } from "./core-options.ts";
 
 /** What a follower starts from, beside a member's promise of term 2 and an empty log. */
 export interface FollowingOptions {
@@ -34,15 +35,7 @@ export function followingReplica(options: FollowingOptions = {}): Replica {
   const { commit = -1 } = options;
   return new Replica(
     { ...names, promised, log, applied: options.base?.offset ?? -1, commit },
-    {
-      heartbeatMs: 100,
-      reconnectMinMs: 10,
-      reconnectMaxMs: 100,
-      snapshotRetryMinMs: 1_000,
-      snapshotRetryMaxMs: 20_000,
-      tailEntriesMax: 4,
-      pendingReadsMax: 2,
-    },
+    { ...CORE_OPTIONS, pendingReadsMax: 2 },
   );
 }
 

@@ -1,6 +1,7 @@
 import type { LogIndex } from "../../../sidecar/core/log-index.ts";
 import { Replica } from "../../../sidecar/core/replica.ts";
 import { MemberRole } from "../../../sidecar/protocol/gen/resilver.ts";
+import { CORE_OPTIONS } from "./core-options.ts";
 
 const SHARD = { namespace: "default", shard: 0, storeId: "store", generation: 1 };
 
@@ -18,16 +19,7 @@ export function leadingReplica(log: LogIndex, leaderReads = false): Replica {
     member: true,
     enrolled: null,
   };
-  const options = {
-    heartbeatMs: 100,
-    reconnectMinMs: 10,
-    reconnectMaxMs: 100,
-    snapshotRetryMinMs: 1_000,
-    snapshotRetryMaxMs: 20_000,
-    tailEntriesMax: 4,
-    pendingReadsMax: 10,
-    leaderReads,
-  };
+  const options = { ...CORE_OPTIONS, leaderReads };
   const names = { node: "a", storeId: "store", uid: "a1", bootCounter: 1, formattedBefore: true };
   const core = new Replica({ ...names, promised, log, applied: -1 }, options);
   const to = { ...SHARD, term: 1, targetUid: "a1" };

@@ -6,6 +6,7 @@ import type { LogEntry, LogPosition } from "../../../sidecar/protocol/entry.ts";
 import { MemberRole } from "../../../sidecar/protocol/gen/resilver.ts";
 import type { Append, Member, Peer } from "../../../sidecar/protocol/gen/resilver.ts";
 import { statusName } from "../../../sidecar/protocol/status.ts";
+import { CORE_OPTIONS } from "./core-options.ts";
 
 /** One replica of a transcript: its core, and what a disk would hold for it. */
 interface Node {
@@ -47,15 +48,6 @@ const NOTHING: PromisedState = {
   lossEpoch: 0,
   member: false,
   enrolled: null,
-};
-const OPTIONS = {
-  heartbeatMs: 100,
-  reconnectMinMs: 10,
-  reconnectMaxMs: 100,
-  snapshotRetryMinMs: 1_000,
-  snapshotRetryMaxMs: 20_000,
-  tailEntriesMax: 4,
-  pendingReadsMax: 10,
 };
 
 /**
@@ -259,7 +251,7 @@ export class World {
         log,
         applied: durable.snapshot?.offset ?? -1,
       },
-      OPTIONS,
+      CORE_OPTIONS,
     );
     return { name, uid, core, entries, durable, bootCounter, saves: [], syncEpoch: null };
   }
