@@ -79,6 +79,7 @@ export function compile() {
   rmSync(join(root, "dist"), { recursive: true, force: true });
   run(process.execPath, [tool("typescript", "bin/tsc"), "-p", ".tsconfig.build.json"]);
   bundleSidecar();
+  run(process.execPath, [join(root, ".scripts", "lean-kube-client.mjs")]);
   // The command in package.json's `bin`: npx runs the file itself.
   chmodSync(join(root, "dist", "operator", "main.js"), 0o755);
   writeFileSync(stampFile, stamp);
@@ -144,6 +145,7 @@ function sourceStamp() {
     ".tsconfig.build.json",
     "package-lock.json",
     ".scripts/sidecar-loader.mjs",
+    ".scripts/lean-kube-client.mjs",
   ]) {
     add(join(root, file));
   }

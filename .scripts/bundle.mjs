@@ -1,14 +1,24 @@
-/** Test programs in one file each, without the loader's work in front of each module. */
+/**
+ * Test programs in one file each, without the loader's work in front of each module.
+ * `node .scripts/bundle.mjs ENTRY FILE` puts the modules of ENTRY together, packages excepted.
+ */
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
-import { root } from "./bootstrap.mjs";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { root, run } from "./bootstrap.mjs";
+import { leanKubeClient } from "./lean-kube-client.mjs";
 
-/** Puts the modules of `entry` together, packages excepted, as dist/test/NAME.mjs; its path. */
+/** Bundles `entry` as dist/test/NAME.mjs; its path. */
 export function bundle(entry, name) {
-  const { buildSync } = createRequire(import.meta.url)("esbuild");
   const file = join(root, "dist", "test", `${name}.mjs`);
-  const { outputFiles } = buildSync({
+  run(process.execPath, [fileURLToPath(import.meta.url), entry, file]);
+  return file;
+}
+
+async function main(entry, file) {
+  const { build } = createRequire(import.meta.url)("esbuild");
+  const { outputFiles } = await build({
     absWorkingDir: root,
     entryPoints: [entry],
     outfile: file,
@@ -16,7 +26,7 @@ export function bundle(entry, name) {
     platform: "node",
     format: "esm",
     target: "node20",
-    packages: "external",
+    plugins: [leanKubeClient],
     sourcemap: "inline",
     logLevel: "warning",
     write: false,
@@ -29,5 +39,8 @@ export function bundle(entry, name) {
     writeFileSync(aside, text);
     renameSync(aside, file);
   }
-  return file;
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
+  await main(...process.argv.slice(2));
 }
