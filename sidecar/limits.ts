@@ -80,8 +80,10 @@ export const LIMITS = Object.freeze({
   heartbeatIntervalMs: 100,
   /** Silence after which a peer or leader counts as gone. */
   peerTimeoutMs: 2_000,
-  /** The longest silence of a WatchStatus stream. */
+  /** The longest silence of a WatchStatus stream that asks for no other, and what it may ask. */
   statusHeartbeatMs: 500,
+  statusHeartbeatMinMs: 100,
+  statusHeartbeatMaxMs: 10_000,
   /** Streams of one connection to a server. */
   streamsPerConnectionMax: 20_000,
   /** Connections kept to peers; idle ones are closed beyond it. */

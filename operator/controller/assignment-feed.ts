@@ -62,7 +62,7 @@ export class AssignmentFeed {
         yield this.#latest;
         continue;
       }
-      await this.#wake.wait(this.#timings.resyncMs, signal);
+      await this.#wake.wait(null, signal);
     }
   }
 }

@@ -261,6 +261,16 @@ export class Coordinator {
     };
   }
 
+  /** What the platform says of claims may be other than it was. */
+  platformChanged(): void {
+    for (const loop of this.#loops.values()) loop.notify();
+  }
+
+  /** The platform saw the record of this shard in this version. */
+  sawRecord(key: ShardKey, version: string): void {
+    this.#loops.get(shardKeyText(key))?.sawRecord(version);
+  }
+
   /** The platform saw the node come back: it is tried at once. */
   lookAgain(node: string): void {
     this.#watches.get(node)?.retryNow();

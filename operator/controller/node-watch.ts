@@ -103,6 +103,7 @@ export class NodeWatch {
     try {
       for await (const status of this.#options.sidecars.watchStatus(
         this.endpoint,
+        { heartbeatMs: this.#options.timings.heartbeatMs },
         controller.signal,
       )) {
         received = true;
@@ -148,10 +149,11 @@ export class NodeWatch {
     const { clock, timings } = this.#options;
     while (!signal.aborted) {
       const before = clock.monotonicMs();
-      await pause(clock, timings.probeIntervalMs, signal);
+      const waitMs = Math.max(timings.probeIntervalMs, this.#probeDueMs());
+      await pause(clock, waitMs, signal);
       if (signal.aborted) return;
       if (this.#reach === "down") continue;
-      const overslept = clock.monotonicMs() - before - timings.probeIntervalMs;
+      const overslept = clock.monotonicMs() - before - waitMs;
       // This process itself was stopped or starved: silence then proves nothing about the node.
       if (overslept > timings.silentAfterMs / 2) this.#heardAtMs = clock.monotonicMs();
       if (this.#reach === "unknown") {
@@ -160,9 +162,15 @@ export class NodeWatch {
       }
       // Its stream tells that it lives; a probe of every node beside that is most of an operator's
       // work with thousands of pods.
-      if (this.#reach === "up" && this.#silenceMs() < timings.probeAfterMs) continue;
+      if (this.#probeDueMs() > 0) continue;
       await this.#probe(signal);
     }
+  }
+
+  /** Milliseconds until a node that reports is to be probed; 0 for one that does not. */
+  #probeDueMs(): number {
+    if (this.#reach !== "up") return 0;
+    return Math.max(0, this.#options.timings.probeAfterMs - this.#silenceMs());
   }
 
   /**

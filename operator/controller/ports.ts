@@ -19,6 +19,7 @@ import type {
   ReplicaStatus,
   UpdateEnsembleRequest,
   UpdateEnsembleResponse,
+  WatchStatusRequest,
 } from "../../sidecar/protocol/gen/resilver.ts";
 import type { ShardAssignments } from "../../sidecar/protocol/gen/oxia-client.ts";
 import type { ClaimUids } from "../core/observed.ts";
@@ -123,7 +124,11 @@ export interface SidecarClient {
   deleteShard(to: NodeEndpoint, request: DeleteShardRequest, call: CallOptions): Promise<void>;
   getInfo(to: NodeEndpoint, call: CallOptions): Promise<GetInfoResponse>;
   /** Ends only by throwing: CallFailed, or the signal's reason. */
-  watchStatus(to: NodeEndpoint, signal: AbortSignal): AsyncIterable<NodeStatus>;
+  watchStatus(
+    to: NodeEndpoint,
+    request: WatchStatusRequest,
+    signal: AbortSignal,
+  ): AsyncIterable<NodeStatus>;
   /**
    * Sends each of `updates` until that ends, the connection breaks (CallFailed) or the signal
    * aborts.

@@ -24,6 +24,11 @@ export class RecordKeeper {
     return this.#record;
   }
 
+  /** Of what is believed; null: there is none. */
+  get version(): string | null {
+    return this.#stored?.version ?? null;
+  }
+
   /** False from a conflict or a failed save on, until the record was read again. */
   get fresh(): boolean {
     return this.#fresh;

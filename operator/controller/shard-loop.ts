@@ -108,6 +108,13 @@ export class ShardLoop {
     return this.context.keeper.record;
   }
 
+  /** The platform saw the record in this version: one that is not believed is read. */
+  sawRecord(version: string): void {
+    if (!this.#known || version === this.context.keeper.version) return;
+    this.#readAgainAtMs = 0;
+    this.#wake.notify();
+  }
+
   /** To be called after anything that is observed changed. */
   notify(): void {
     this.#wake.notify();
@@ -211,7 +218,13 @@ export class ShardLoop {
       await this.#refresh(signal);
       return timings.resyncMs;
     }
-    this.#tracker.see(this.record, this.#observe(), planned.deferrals, clock.monotonicMs());
+    const observed = this.#observe();
+    this.#tracker.see(this.record, observed, planned.deferrals, clock.monotonicMs());
+    // Nothing that only time changes: with a thousand shards, plans that find nothing are what
+    // most of a process would do.
+    if (isQuiet(planned, observed) && this.#ordered === null) {
+      return Math.max(1, this.#readAgainAtMs - clock.monotonicMs());
+    }
     let waitMs = timings.resyncMs;
     for (const action of this.#withOrdered(planned)) {
       const left = this.#retries.waitMs(stepName(this.record, action), clock.monotonicMs());
@@ -458,6 +471,13 @@ export class ShardLoop {
       belowFloor: this.#belowFloor,
     };
   }
+}
+
+/** Nothing is to be done, waited for or endured. */
+function isQuiet(planned: Plan, observed: Observed): boolean {
+  if (planned.actions.length + planned.deferrals.length > 0) return false;
+  if (planned.stop !== null || planned.waiting !== null) return false;
+  return !observed.leaderSettling && observed.leaderCutOffMs + observed.leaderIdleMs === 0;
 }
 
 function messageOf(error: unknown): string {

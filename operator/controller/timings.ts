@@ -1,5 +1,7 @@
 /** Every wait and bound of the coordinator, in milliseconds unless named otherwise. */
 export interface Timings {
+  /** A node is asked to report this often, even without news. */
+  readonly heartbeatMs: number;
   /** Between two probes of a node. */
   readonly probeIntervalMs: number;
   /** A node that was heard of within this time is not probed: longer than between its reports. */
@@ -29,14 +31,15 @@ export interface Timings {
   readonly settleMs: number;
   readonly retryMinMs: number;
   readonly retryMaxMs: number;
-  /** A shard is planned anew at least this often. */
+  /** A shard that is waited for, or that something is wrong with, is planned anew this often. */
   readonly resyncMs: number;
   /** A record that nothing was done with is read anew at least this often. */
   readonly recordResyncMs: number;
 }
 
-/** Timings of a store whose nodes are a network apart. */
+/** Timings of a coordinator that has a few stores to itself. */
 export const DEFAULT_TIMINGS: Timings = Object.freeze({
+  heartbeatMs: 500,
   probeIntervalMs: 400,
   probeAfterMs: 700,
   probeDeadlineMs: 1_000,
@@ -59,4 +62,18 @@ export const DEFAULT_TIMINGS: Timings = Object.freeze({
   retryMaxMs: 2_000,
   resyncMs: 1_000,
   recordResyncMs: 10_000,
+});
+
+/**
+ * Timings of one coordinator among a thousand in a process: that each pod lives, and that nobody
+ * else changed a record, is most of what it does. Whoever uses these has to tell of changed records
+ * ({@link Coordinator.sawRecord}).
+ */
+export const SHARED_TIMINGS: Timings = Object.freeze({
+  ...DEFAULT_TIMINGS,
+  heartbeatMs: 1_000,
+  probeAfterMs: 1_200,
+  probeIntervalMs: 300,
+  silentAfterMs: 2_500,
+  recordResyncMs: 60_000,
 });

@@ -18,17 +18,17 @@ export class Wake {
     this.#resume?.();
   }
 
-  /** Resolves at a notice, after `maxMs`, or when `signal` aborts; never rejects. */
-  async wait(maxMs: number, signal: AbortSignal): Promise<void> {
-    if (!this.#noticed && !signal.aborted && maxMs > 0) {
+  /** Resolves at a notice, after `maxMs` if given, or when `signal` aborts; never rejects. */
+  async wait(maxMs: number | null, signal: AbortSignal): Promise<void> {
+    if (!this.#noticed && !signal.aborted && (maxMs === null || maxMs > 0)) {
       await new Promise<void>((resolve) => {
         const done = (): void => {
-          timer.cancel();
+          timer?.cancel();
           signal.removeEventListener("abort", done);
           this.#resume = null;
           resolve();
         };
-        const timer = this.#clock.timer(maxMs, done);
+        const timer = maxMs === null ? null : this.#clock.timer(maxMs, done);
         signal.addEventListener("abort", done, { once: true });
         this.#resume = done;
       });

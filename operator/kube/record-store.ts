@@ -67,8 +67,8 @@ export class KubeRecordStore implements RecordStore {
     const spec = this.#spec(record);
     for (let attempt = 1; ; attempt += 1) {
       const object = this.#objects.get(name) ?? (await this.#fetch(name, record, signal));
-      if (versionOf(object) !== version) {
-        throw conflict(record, `expected version ${version}, found ${versionOf(object)}`);
+      if (recordVersion(object) !== version) {
+        throw conflict(record, `expected version ${version}, found ${recordVersion(object)}`);
       }
       try {
         const next = { metadata: object.metadata, spec };
@@ -100,7 +100,7 @@ export class KubeRecordStore implements RecordStore {
       );
     }
     this.#objects.set(name, object);
-    return { record, version: versionOf(object) };
+    return { record, version: recordVersion(object) };
   }
 
   #name(key: ShardKey): string {
@@ -132,10 +132,10 @@ export function recordIn(object: KubeObject, storeName: string): ShardRecord {
 }
 
 /**
- * Moves with each change of the spec and with no other. A record that was deleted and made again
- * is another one.
+ * The version of a StoreShard's record: moves with each change of the spec and with no other. A
+ * record that was deleted and made again is another one.
  */
-function versionOf({ metadata }: KubeObject): string {
+export function recordVersion({ metadata }: KubeObject): string {
   return `${metadata.uid ?? ""}/${metadata.generation ?? 0}`;
 }
 

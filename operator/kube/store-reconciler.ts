@@ -127,7 +127,7 @@ export class StoreReconciler {
     // Before anything that may be refused: whatever is wrong with a manifest, a leader that dies
     // needs an election, and a pod that was made again its readiness.
     const runtime = await this.#runtime(key, sight, replicas);
-    runtime.sawPods(sight.pods);
+    runtime.saw(sight);
     const { image } = this.#options;
     const objects = await bringAbout({ client, caches, sight, image, replicas }, signal);
     this.#warn(sight, objects.trouble);

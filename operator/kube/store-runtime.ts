@@ -10,11 +10,15 @@ import type {
   SidecarClient,
   StoreSpec,
 } from "../controller/ports.ts";
+import { SHARED_TIMINGS } from "../controller/timings.ts";
 import type { CoordinatorEvent } from "../core/events.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
-import { shardKeyText } from "../core/record.ts";
+import { shardKeyText, type ShardKey } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
 import type { PodFacts } from "./pods.ts";
+import { recordVersion } from "./record-store.ts";
+import type { KubeObject } from "./resources.ts";
+import type { StoreSight } from "./store-view.ts";
 
 /** What a runtime is made of. */
 export interface StoreRuntimeOptions {
@@ -31,6 +35,9 @@ export interface StoreRuntimeOptions {
   readonly broken: (error: unknown) => void;
 }
 
+/** What is compared of a pod. */
+type SeenPod = Pick<PodFacts, "name" | "uid" | "ip" | "sidecarReady">;
+
 /** An election and what follows it are over by then. */
 const HAND_OVER_MS = 5_000;
 
@@ -44,6 +51,9 @@ export class StoreRuntime {
   readonly #votedUids = new Map<string, string>();
   /** What each pod was at the last look. */
   readonly #podsSeen = new Map<string, string>();
+  #volumesSeen = "";
+  /** Versions of records, by the name of their object. */
+  readonly #recordsSeen = new Map<string, string>();
   readonly #running: Promise<void>;
   readonly #clock: Clock;
   /** When each shard was last asked to be led by another node. */
@@ -56,6 +66,7 @@ export class StoreRuntime {
     this.#clock = options.clock;
     this.coordinator = new Coordinator({
       ...options,
+      timings: SHARED_TIMINGS,
       events: { emit: (event) => options.told(event) },
     });
     this.coordinator.onChange(() => {
@@ -82,8 +93,30 @@ export class StoreRuntime {
     return uids;
   }
 
-  /** Has the coordinator look for pods that are others, or elsewhere, than at the last look. */
-  sawPods(pods: readonly Pick<PodFacts, "name" | "uid" | "ip" | "sidecarReady">[]): void {
+  /**
+   * Has the coordinator look for pods that are others, or elsewhere, than at the last look, plan
+   * anew when their volumes are others, and read records that somebody else changed: it looks at
+   * none of these by itself, or seldom.
+   */
+  saw(sight: Pick<StoreSight, "shards" | "claims"> & { readonly pods: readonly SeenPod[] }): void {
+    this.#sawPods(sight.pods);
+    const volumes = JSON.stringify([sight.pods, ...sight.claims]);
+    if (volumes !== this.#volumesSeen) this.coordinator.platformChanged();
+    this.#volumesSeen = volumes;
+    for (const object of sight.shards) this.#sawRecord(object);
+  }
+
+  /** Only what is new here is told: the cache is often behind what the coordinator just saved. */
+  #sawRecord(object: KubeObject): void {
+    const version = recordVersion(object);
+    const { name } = object.metadata;
+    if (this.#recordsSeen.get(name) === version) return;
+    this.#recordsSeen.set(name, version);
+    const { namespace = "", shard = -1 } = (object["spec"] ?? {}) as Partial<ShardKey>;
+    this.coordinator.sawRecord({ namespace, shard }, version);
+  }
+
+  #sawPods(pods: readonly SeenPod[]): void {
     for (const { name, uid, ip, sidecarReady } of pods) {
       const seen = `${uid} ${ip} ${sidecarReady}`;
       if (this.#podsSeen.get(name) === seen) continue;

@@ -15,7 +15,7 @@ import {
 } from "@grpc/grpc-js";
 import { DETAILS_KEY, refusalOf } from "../../sidecar/protocol/error-detail.ts";
 import type { ShardAssignments } from "../../sidecar/protocol/gen/oxia-client.ts";
-import type { NodeStatus } from "../../sidecar/protocol/gen/resilver.ts";
+import type { NodeStatus, WatchStatusRequest } from "../../sidecar/protocol/gen/resilver.ts";
 import {
   CoordinationService as Service,
   type MethodDefinition,
@@ -106,7 +106,11 @@ export class CoordinationClient implements SidecarClient {
 
   getInfo: SidecarClient["getInfo"] = (to, call) => this.#unary(to, Service.getInfo, {}, call);
 
-  async *watchStatus(to: NodeEndpoint, signal: AbortSignal): AsyncGenerator<NodeStatus, void> {
+  async *watchStatus(
+    to: NodeEndpoint,
+    request: WatchStatusRequest,
+    signal: AbortSignal,
+  ): AsyncGenerator<NodeStatus, void> {
     signal.throwIfAborted();
     const method = Service.watchStatus;
     const channel = this.#channel(to);
@@ -114,7 +118,7 @@ export class CoordinationClient implements SidecarClient {
       method.path,
       method.requestSerialize,
       method.responseDeserialize,
-      {},
+      request,
     );
     const cancel = (): void => {
       stream.cancel();

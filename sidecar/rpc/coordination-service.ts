@@ -1,7 +1,6 @@
 /** Operator to sidecar: adapts each rpc to the replica it names. */
 import type { sendUnaryData, ServerReadableStream, ServerWritableStream } from "@grpc/grpc-js";
 import type { Timer } from "../lib/ports/clock.ts";
-import { LIMITS } from "../limits.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { ShardAssignments } from "../protocol/gen/oxia-client.ts";
 import {
@@ -38,7 +37,7 @@ import {
   type WatchStatusRequest,
 } from "../protocol/gen/resilver.ts";
 import type { NodeRuntime, ReplicaHandle } from "../runtime/ports.ts";
-import { StatusReports } from "../runtime/status-reports.ts";
+import { heartbeatMsOf, StatusReports } from "../runtime/status-reports.ts";
 import type { Assignments } from "./assignments.ts";
 import { drained, type HandlerContext, measure, serverStream, unary } from "./handlers.ts";
 import { DEFAULT_NAMESPACE } from "./shard-lookup.ts";
@@ -80,8 +79,10 @@ function nodeHandlers(options: CoordinationServiceOptions): Handlers {
       checkStore(request.storeId, options.storeId);
       return runtime.openShard(request);
     }),
-    watchStatus: serverStream<WatchStatusRequest, NodeStatus>(context, "WatchStatus", (call) =>
-      new StatusWatch(call, options).run(),
+    watchStatus: serverStream<WatchStatusRequest, NodeStatus>(
+      context,
+      "WatchStatus",
+      async (call) => new StatusWatch(call, options).run(),
     ),
     deleteShard: unary<DeleteShardRequest, DeleteShardResponse>(
       context,
@@ -207,8 +208,10 @@ class StatusWatch {
   readonly #options: CoordinationServiceOptions;
   readonly #reports: StatusReports;
   #wake: () => void = () => {};
+  readonly #heartbeatMs: number;
   #timer: Timer | null = null;
 
+  /** Throws INVALID_ARGUMENT for a heartbeat that is out of bounds. */
   constructor(
     call: ServerWritableStream<WatchStatusRequest, NodeStatus>,
     options: CoordinationServiceOptions,
@@ -216,6 +219,7 @@ class StatusWatch {
     this.#call = call;
     this.#options = options;
     this.#reports = new StatusReports(options.runtime);
+    this.#heartbeatMs = heartbeatMsOf(call.request);
   }
 
   async run(): Promise<void> {
@@ -251,7 +255,7 @@ class StatusWatch {
   }
 
   #beat(): void {
-    this.#timer = this.#options.context.clock.timer(LIMITS.statusHeartbeatMs, () => {
+    this.#timer = this.#options.context.clock.timer(this.#heartbeatMs, () => {
       this.#reports.beat();
       this.#beat();
       this.#wake();

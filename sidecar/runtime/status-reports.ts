@@ -1,4 +1,6 @@
-import type { NodeStatus, ReplicaStatus } from "../protocol/gen/resilver.ts";
+import { LIMITS } from "../limits.ts";
+import { ProtocolError } from "../protocol/errors.ts";
+import type { NodeStatus, ReplicaStatus, WatchStatusRequest } from "../protocol/gen/resilver.ts";
 import type { NodeRuntime } from "./ports.ts";
 
 /** Everything is told again after so many heartbeats without news. */
@@ -57,4 +59,22 @@ export class StatusReports {
     this.#sent = text;
     return { node, bootId, full: !isQuiet, replicas: isQuiet ? [] : replicas };
   }
+}
+
+/**
+ * The longest silence, in milliseconds, that the caller of a WatchStatus stream wants. Throws
+ * INVALID_ARGUMENT for one that is out of bounds.
+ */
+export function heartbeatMsOf({ heartbeatMs }: WatchStatusRequest): number {
+  const { statusHeartbeatMs, statusHeartbeatMinMs, statusHeartbeatMaxMs } = LIMITS;
+  if (heartbeatMs === 0) return statusHeartbeatMs;
+  if (heartbeatMs >= statusHeartbeatMinMs && heartbeatMs <= statusHeartbeatMaxMs) {
+    return heartbeatMs;
+  }
+  const allowed = `0 (${statusHeartbeatMs}), or ${statusHeartbeatMinMs} to ${statusHeartbeatMaxMs}`;
+  throw new ProtocolError(
+    "INVALID_ARGUMENT",
+    `heartbeat_ms is ${heartbeatMs}; allowed: ${allowed}`,
+    { field: "heartbeat_ms", value: String(heartbeatMs), allowed },
+  );
 }

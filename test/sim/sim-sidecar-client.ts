@@ -4,12 +4,11 @@ import {
   type NodeEndpoint,
   type SidecarClient,
 } from "../../operator/controller/ports.ts";
-import { LIMITS } from "../../sidecar/limits.ts";
 import { ProtocolError } from "../../sidecar/protocol/errors.ts";
 import type { ShardAssignments } from "../../sidecar/protocol/gen/oxia-client.ts";
 import { NodeStatus, WatchStatusRequest } from "../../sidecar/protocol/gen/resilver.ts";
 import type { NodeRuntime, ReplicaHandle } from "../../sidecar/runtime/ports.ts";
-import { StatusReports } from "../../sidecar/runtime/status-reports.ts";
+import { heartbeatMsOf, StatusReports } from "../../sidecar/runtime/status-reports.ts";
 import type { SimProcess, SimTime } from "./sim-clock.ts";
 import { NetworkFailure, type SimNetwork } from "./sim-network.ts";
 import type { SimStream } from "./sim-stream.ts";
@@ -76,7 +75,7 @@ export function simSidecarClient(options: SidecarClientOptions): SidecarClient {
         featuresSupported: [],
         version: "sim",
       })),
-    watchStatus: (to, signal) => watchStatus(options, to, signal),
+    watchStatus: (to, request, signal) => watchStatus(options, to, request, signal),
     pushAssignments: (to, updates, signal) => pushAssignments(to, updates, signal),
     close: async () => undefined,
   };
@@ -151,6 +150,7 @@ function failure(node: string, error: Error): Error {
 async function* watchStatus(
   options: SidecarClientOptions,
   to: NodeEndpoint,
+  request: WatchStatusRequest,
   signal: AbortSignal,
 ): AsyncGenerator<NodeStatus, void, void> {
   const { process, network } = options;
@@ -164,7 +164,7 @@ async function* watchStatus(
     serve: (node, opened: SimStream<WatchStatusRequest, NodeStatus>) => {
       const { runtime } = node;
       if (runtime === null) opened.server.fail(new Error("still starting"));
-      else serveStatus(options, node, runtime, opened);
+      else serveStatus(options, node, runtime, opened, heartbeatMsOf(request));
     },
   });
   const abort = (): void => stream.client.cancel();
@@ -189,6 +189,7 @@ function serveStatus(
   node: SimProcess,
   runtime: NodeRuntime,
   stream: SimStream<WatchStatusRequest, NodeStatus>,
+  heartbeatMs: number,
 ): void {
   const reports = new StatusReports(runtime);
   const send = (): void => {
@@ -202,7 +203,7 @@ function serveStatus(
   const beat = (): void => {
     reports.beat();
     send();
-    if (!stream.over) options.time.after(LIMITS.statusHeartbeatMs, node, "status beat", beat);
+    if (!stream.over) options.time.after(heartbeatMs, node, "status beat", beat);
   };
   beat();
 }

@@ -145,6 +145,7 @@ export class TestStore {
     try {
       for await (const { replicas } of client.watchStatus(
         this.store.endpoint(node),
+        { heartbeatMs: 0 },
         abort.signal,
       )) {
         const [replica] = replicas;

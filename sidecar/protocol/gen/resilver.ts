@@ -552,6 +552,8 @@ export interface ReplicaStatus {
 }
 
 export interface WatchStatusRequest {
+  /** Without news, a sign of life comes this often; 0: every 500 ms. */
+  heartbeatMs: number;
 }
 
 export interface NodeStatus {
@@ -5573,11 +5575,14 @@ export const ReplicaStatus: MessageFns<ReplicaStatus> = {
 };
 
 function createBaseWatchStatusRequest(): WatchStatusRequest {
-  return {};
+  return { heartbeatMs: 0 };
 }
 
 export const WatchStatusRequest: MessageFns<WatchStatusRequest> = {
-  encode(_: WatchStatusRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: WatchStatusRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.heartbeatMs !== 0) {
+      writer.uint32(8).int32(message.heartbeatMs);
+    }
     return writer;
   },
 
@@ -5594,6 +5599,14 @@ export const WatchStatusRequest: MessageFns<WatchStatusRequest> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.heartbeatMs = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5609,8 +5622,9 @@ export const WatchStatusRequest: MessageFns<WatchStatusRequest> = {
   create<I extends Exact<DeepPartial<WatchStatusRequest>, I>>(base?: I): WatchStatusRequest {
     return WatchStatusRequest.fromPartial(base ?? ({} as any));
   },
-  fromPartial<I extends Exact<DeepPartial<WatchStatusRequest>, I>>(_: I): WatchStatusRequest {
+  fromPartial<I extends Exact<DeepPartial<WatchStatusRequest>, I>>(object: I): WatchStatusRequest {
     const message = createBaseWatchStatusRequest();
+    message.heartbeatMs = object.heartbeatMs ?? 0;
     return message;
   },
 };

@@ -3,6 +3,7 @@ import {
   ServingStatus,
   WipeReason,
   type NodeStatus,
+  type WatchStatusRequest,
   type ReplicaStatus,
 } from "../../../sidecar/protocol/gen/resilver.ts";
 import type { ShardAssignments } from "../../../sidecar/protocol/gen/oxia-client.ts";
@@ -16,6 +17,7 @@ import {
   type SidecarClient,
   type StoredRecord,
 } from "../../../operator/controller/ports.ts";
+import { DEFAULT_TIMINGS, type Timings } from "../../../operator/controller/timings.ts";
 import type { CoordinatorEvent } from "../../../operator/core/events.ts";
 import type { ClaimUids } from "../../../operator/core/observed.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../../../operator/core/gates.ts";
@@ -56,6 +58,7 @@ export class FakeNode {
 class MemoryRecords implements RecordStore {
   text: string | null = null;
   version = 0;
+  reads = 0;
   saves = 0;
   /** Called with each record about to be saved; may throw. */
   beforeSave: (record: ShardRecord) => void = () => undefined;
@@ -63,6 +66,7 @@ class MemoryRecords implements RecordStore {
   afterSave: (record: ShardRecord) => void = () => undefined;
 
   async read(): Promise<StoredRecord | null> {
+    this.reads += 1;
     await Promise.resolve();
     if (this.text === null) return null;
     return { record: parseRecord(JSON.parse(this.text)), version: String(this.version) };
@@ -103,6 +107,7 @@ export class FakeCluster implements SidecarClient {
   isStopped = (node: string, _signal: AbortSignal): Promise<boolean> =>
     Promise.resolve(!this.node(node).up);
   policy: RecoveryPolicy = { ...DEFAULT_RECOVERY_POLICY, cooldownMs: 0 };
+  timings: Timings = DEFAULT_TIMINGS;
   #uid = 0;
   #ticking = true;
 
@@ -136,6 +141,7 @@ export class FakeCluster implements SidecarClient {
       clock: this.clock,
       events: { emit: (event) => void this.events.push(event) },
       policy: this.policy,
+      timings: this.timings,
     });
   }
 
@@ -340,7 +346,11 @@ export class FakeCluster implements SidecarClient {
       bootId: node.bootId,
     }));
 
-  async *watchStatus(to: NodeEndpoint, signal: AbortSignal): AsyncGenerator<NodeStatus, void> {
+  async *watchStatus(
+    to: NodeEndpoint,
+    _request: WatchStatusRequest,
+    signal: AbortSignal,
+  ): AsyncGenerator<NodeStatus, void> {
     const node = this.node(to.node);
     await this.clock.sleep(1, signal);
     if (!node.up) throw new CallFailed(to.node, "connection refused", false);

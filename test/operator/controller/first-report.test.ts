@@ -41,9 +41,9 @@ describe("a node of which nothing was ever heard", () => {
     const leader = await withoutCoordinator(cluster);
     const streams = cluster.watchStatus.bind(cluster);
     // This process is slow to read what the streams bring.
-    cluster.watchStatus = async function* (to, signal) {
+    cluster.watchStatus = async function* (to, request, signal) {
       await cluster.clock.sleep(2_500, signal);
-      yield* streams(to, signal);
+      yield* streams(to, request, signal);
     };
     const coordinator = cluster.coordinator();
     const running = coordinator.run();
@@ -63,10 +63,10 @@ describe("a node of which nothing was ever heard", () => {
     const cluster = new FakeCluster(["a", "b", "c"]);
     const leader = await withoutCoordinator(cluster);
     const streams = cluster.watchStatus.bind(cluster);
-    cluster.watchStatus = async function* (to, signal) {
+    cluster.watchStatus = async function* (to, request, signal) {
       if (to.node === leader) await cluster.clock.sleep(60_000, signal);
       if (signal.aborted) throw new CallFailed(to.node, "stream dropped", false);
-      yield* streams(to, signal);
+      yield* streams(to, request, signal);
     };
     const coordinator = cluster.coordinator();
     const running = coordinator.run();

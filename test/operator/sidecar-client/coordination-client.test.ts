@@ -107,7 +107,7 @@ describe("CoordinationClient", () => {
     };
     const seen: NodeStatus[] = [];
     const follow = async (signal: AbortSignal, at: () => void): Promise<void> => {
-      for await (const message of client.watchStatus(endpoint, signal)) {
+      for await (const message of client.watchStatus(endpoint, { heartbeatMs: 0 }, signal)) {
         seen.push(message);
         at();
       }
@@ -187,7 +187,7 @@ describe("CoordinationClient", () => {
     };
     const frugal = new CoordinationClient({ unusedMs: 0 });
     const stop = new AbortController();
-    const statuses = frugal.watchStatus(await through("followed"), stop.signal);
+    const statuses = frugal.watchStatus(await through("followed"), { heartbeatMs: 0 }, stop.signal);
     try {
       await statuses.next();
       await frugal.promote(await through("gone"), promote, call);

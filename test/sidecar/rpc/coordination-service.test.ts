@@ -104,9 +104,30 @@ describe("Coordination service", () => {
     assert.match(error.details, /store_id is "store-2".*"store-1"/);
   });
 
+  it("speaks as often as the watcher asks, within bounds", async () => {
+    const { internal } = await open();
+    const stream = openStream(internal, Api.watchStatus, { heartbeatMs: 100 });
+    stream.on("error", () => {});
+    const messages = stream[Symbol.asyncIterator]() as AsyncIterator<NodeStatus>;
+    await within(messages.next());
+    const start = performance.now();
+    await within(messages.next());
+    await within(messages.next());
+    assert.ok(performance.now() - start < LIMITS.statusHeartbeatMs);
+    stream.cancel();
+    for (const heartbeatMs of [-1, 99, 10_001]) {
+      const refused = openStream(internal, Api.watchStatus, { heartbeatMs });
+      const error = await failure(within(refused[Symbol.asyncIterator]().next()));
+      assert.match(
+        error.details,
+        new RegExp(`heartbeat_ms is ${heartbeatMs}; allowed: 0 .*100 to`),
+      );
+    }
+  });
+
   it("watches: everything first, then changes, and speaks when nothing changes", async () => {
     const { internal } = await open();
-    const stream = openStream(internal, Api.watchStatus, {});
+    const stream = openStream(internal, Api.watchStatus, { heartbeatMs: 0 });
     const messages = stream[Symbol.asyncIterator]() as AsyncIterator<NodeStatus>;
     const first = await within(messages.next());
     assert.equal(first.value.full, true);
@@ -192,7 +213,7 @@ describe("Coordination service", () => {
 
   it("closes within its grace while a peer's stream stays open", async () => {
     const { internal, servers } = await open();
-    const stream = openStream(internal, Api.watchStatus, {});
+    const stream = openStream(internal, Api.watchStatus, { heartbeatMs: 0 });
     const ended = new Promise<number>((resolve) => {
       stream.on("error", (error: { code?: number }) => resolve(error.code ?? -1));
       stream.resume();

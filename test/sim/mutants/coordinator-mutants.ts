@@ -73,8 +73,8 @@ function namesOnly(options: CoordinatorOptions): CoordinatorOptions {
     async openShard(to, request, call) {
       return seen(to.node, await real.openShard(to, request, call));
     },
-    watchStatus: (to, signal) =>
-      changed(real.watchStatus(to, signal), (status) => seen(to.node, status)),
+    watchStatus: (to, request, signal) =>
+      changed(real.watchStatus(to, request, signal), (status) => seen(to.node, status)),
   };
   return { ...options, sidecars };
 }
@@ -86,8 +86,8 @@ const noHistory = withSidecars((real) => ({
     const answer = await real.newTerm(to, forgetful, call);
     return { ...answer, previousTerm: Math.max(answer.previousTerm, ackedTerm ?? -1) };
   },
-  watchStatus: (to, signal) =>
-    changed(real.watchStatus(to, signal), (status) => ({
+  watchStatus: (to, request, signal) =>
+    changed(real.watchStatus(to, request, signal), (status) => ({
       ...status,
       rolledBack: false,
       bootCounter: status.status === ServingStatus.LEADER ? status.bootCounter : 0,
@@ -158,8 +158,11 @@ export const COORDINATOR_MUTANTS: readonly Mutant[] = [
     faults: ["crash", "moveLeader", "isolate", "cutPair"],
     force: { thinkMs: 2, clients: 4 },
     alterCoordinator: withSidecars((real) => ({
-      watchStatus: (to, signal) =>
-        changed(real.watchStatus(to, signal), (status) => ({ ...status, commit: status.head })),
+      watchStatus: (to, request, signal) =>
+        changed(real.watchStatus(to, request, signal), (status) => ({
+          ...status,
+          commit: status.head,
+        })),
     })),
   },
   {
