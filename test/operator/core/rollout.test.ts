@@ -54,6 +54,24 @@ describe("rollout", () => {
     assert.equal(step({ "s-0": { ready: false } }, "s-2", ["s-1", "s-2"]), "evict s-0");
   });
 
+  it("what does not serve goes first, whatever is still said of it", () => {
+    assert.equal(step({ "s-0": { ready: false } }), "evict s-0");
+    const down = { ready: false, running: false };
+    assert.equal(step({ "s-0": down, "s-1": { ready: false } }), "evict s-0");
+  });
+
+  it("who leads one shard of several goes last", () => {
+    const shards = [...shard("s-0"), ...shard("s-2").map((one) => ({ ...one, name: "a/1" }))];
+    assert.deepEqual(rolloutStep(pods({}), shards, 3), { kind: "evict", pod: "s-1" });
+  });
+
+  it("counts as voters those that vote right now, not all replicas", () => {
+    const views = [replicaView("s-0", { voting: false, lacksEntries: null }), replicaView("s-1")];
+    const view = shardViewOf(views, { ensemble: NAMES, leader: "s-1" });
+    const { voting, lacks } = rolloutShard(view);
+    assert.deepEqual([voting, [...(lacks ?? [])]], [["s-1"], [["s-1", 0]]]);
+  });
+
   it("never two at a time", () => {
     const waits = [
       step({ "s-0": { terminating: true } }),
@@ -137,6 +155,22 @@ describe("rollout", () => {
       kind: "handOver",
       pod: "s-2",
       shards: [{ name: "a/0", to: "s-3" }],
+    });
+  });
+
+  it("a leader is never its own successor, however little the others hold", () => {
+    const [first] = pods({});
+    assert.ok(first);
+    const lacks = new Map([
+      ["s-0", 0],
+      ["s-1", 500],
+      ["s-2", 400],
+    ]);
+    const shards = [{ name: "a/0", ensemble: NAMES, voting: NAMES, leader: "s-0", lacks }];
+    assert.deepEqual(rolloutStep([first], shards, 1), {
+      kind: "handOver",
+      pod: "s-0",
+      shards: [{ name: "a/0", to: "s-2" }],
     });
   });
 
