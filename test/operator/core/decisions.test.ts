@@ -127,7 +127,7 @@ describe("tally", () => {
     assert.equal(tally(record(["a", "b", "c"]), two, choice).kind, "elected");
   });
 
-  it("gives a tie to the node that leads fewest", () => {
+  describe("among equals", () => {
     const all = ["a", "b", "c"].map((node) => ({
       node,
       replicaUid: `${node}1`,
@@ -140,12 +140,28 @@ describe("tally", () => {
       ["b", 1],
       ["c", 2],
     ]);
-    const result = tally(record(["a", "b", "c"]), all, {
-      leaderships,
-      prefer: null,
-      exclude: null,
+    const elected = (prefer: string | null, loads = leaderships, of = record(["a", "b", "c"])) => {
+      const result = tally(of, all, { leaderships: loads, prefer, exclude: null });
+      return result.kind === "elected" ? result.leader.node : result.kind;
+    };
+
+    it("elects the node that leads fewest", () => {
+      assert.equal(elected(null), "b");
     });
-    assert.equal(result.kind === "elected" && result.leader.node, "b");
+
+    it("elects whom people prefer, whatever it leads", () => {
+      assert.deepEqual(
+        ["a", "b", "c"].map((node) => elected(node)),
+        ["a", "b", "c"],
+      );
+    });
+
+    it("elects in the order of what is desired, and last who is to leave", () => {
+      const leaving = { ...record(["a", "b", "c"]), desired: ["c", "b"] };
+      assert.equal(elected(null, new Map(), leaving), "c");
+      const loads = new Map([["c", 1]]);
+      assert.equal(elected(null, loads, leaving), "b");
+    });
   });
 });
 

@@ -194,6 +194,7 @@ describe("wanted ensemble", () => {
     ["more copies: those there are stay", ["s-1"], 3, 3, "s-1,s-0,s-2"],
     ["fewer copies", ["s-1", "s-0", "s-2"], 3, 1, "s-1"],
     ["a node that goes is replaced", ["s-3", "s-0", "s-4"], 3, 3, "s-0,s-1,s-2"],
+    ["one too many is on a node that goes", ["s-0", "s-9", "s-1", "s-2"], 3, 3, "s-0,s-1,s-2"],
   ];
   for (const [what, desired, count, replicationFactor, wanted] of cases) {
     it(what, () => {

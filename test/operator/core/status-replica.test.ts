@@ -208,7 +208,7 @@ describe("the recovery of a replica", () => {
     const own = (value: string): string => {
       const recovery = RecoveryProgress.fromPartial({ phase: value });
       const observed = observedOf({
-        a: { replica: replicaOf("a", { followers: [fed("b", { state: "Snapshot" })] }) },
+        a: { replica: replicaOf("a", { followers: [fed("b", { state: "Down" })] }) },
         b: { replica: replicaOf("b", { recovery }) },
       });
       return viewOf("b", observed, learner).phase;
@@ -217,7 +217,7 @@ describe("the recovery of a replica", () => {
       "Transferring",
       "Installing",
       "CatchingUp",
-      "Transferring",
+      "Enrolled",
     ]);
   });
 
