@@ -83,7 +83,7 @@ function betterSurvivors(
 ): readonly string[] {
   if (survivor.role === "voter" && !isSuspect(record, observed, survivor)) return [];
   return record.members
-    .filter((other) => other !== survivor && other.role === "voter")
+    .filter((other) => other.role === "voter")
     .filter((other) => !isWiped(observed, other) && !isSuspect(record, observed, other))
     .map((other) => other.node);
 }
@@ -105,8 +105,12 @@ function forced(record: ShardRecord, survivor: string, head: EntryId): ShardReco
   };
 }
 
+/**
+ * Its data counts wherever it lies: on another claim than before it would be set back at once, and
+ * the order would have been for nothing.
+ */
 function asSurvivor(member: RecordMember): RecordMember {
-  const { ackedBoot: _ackedBoot, reason: _reason, ...kept } = member;
+  const { ackedBoot: _ackedBoot, reason: _reason, pvcUids: _pvcUids, ...kept } = member;
   return { ...kept, role: "voter", ackedTerm: -1 };
 }
 

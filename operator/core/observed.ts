@@ -367,9 +367,10 @@ export function voterEvidence(record: ShardRecord, observed: Observed): string {
 
 /** Nodes that should have this shard open. */
 export function shardNodes(record: ShardRecord): readonly string[] {
-  const nodes = new Set([...record.ensemble, ...(record.next?.ensemble ?? [])]);
-  for (const member of record.members) {
-    if (member.role !== "leaving") nodes.add(member.node);
-  }
+  const nodes = new Set([
+    ...record.ensemble,
+    ...(record.next?.ensemble ?? []),
+    ...record.members.map((member) => member.node),
+  ]);
   return [...nodes].filter((node) => memberOn(record, node)?.role !== "leaving");
 }

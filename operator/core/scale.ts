@@ -18,7 +18,7 @@ export interface EnsembleWish {
  */
 export function wantedEnsemble(wish: EnsembleWish): readonly string[] | null {
   const { desired, nodes, shard, replicationFactor } = wish;
-  const kept = desired.filter((node) => nodes.includes(node)).slice(0, replicationFactor);
+  const kept = desired.filter((node) => nodes.includes(node));
   if (kept.length === replicationFactor && kept.length === desired.length) return null;
   const preferred = placeShard(nodes, shard, nodes.length);
   const added = preferred.filter((node) => !kept.includes(node));

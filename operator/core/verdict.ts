@@ -13,7 +13,7 @@ const reasons: Readonly<Record<number, RecoveryReason>> = {
 
 /** Signals about one member. `pvcReplaced` is false where there are no claims. */
 export interface VerdictEvidence {
-  readonly member: RecordMember | undefined;
+  readonly member: RecordMember;
   /** The node's own report. */
   readonly replica: ReplicaStatus;
   readonly pvcReplaced: boolean;
@@ -22,7 +22,6 @@ export interface VerdictEvidence {
 /** The reason of the recovery that `evidence` calls for. */
 export function recoveryReason(evidence: VerdictEvidence): RecoveryReason {
   const { member, replica } = evidence;
-  if (member === undefined) return "Joining";
   if (evidence.pvcReplaced) return "PVCReplaced";
   // The same replica, yet to be rebuilt: its term or head went back (R3).
   if (replica.replicaUid === member.replicaUid) return member.reason ?? "RolledBack";

@@ -10,10 +10,15 @@ import { nextEnsemble } from "../../../operator/core/ensemble.ts";
 import {
   DEFAULT_RECOVERY_POLICY,
   firstClosedGate,
+  gateMessage,
   GATE_NAMES,
   type GateInput,
 } from "../../../operator/core/gates.ts";
-import { defaultReplicationFactor, placeShard } from "../../../operator/core/placement.ts";
+import {
+  countLeaderships,
+  defaultReplicationFactor,
+  placeShard,
+} from "../../../operator/core/placement.ts";
 import { isQuorum, majority } from "../../../operator/core/quorum.ts";
 import { newRecord, parseRecord, type ShardRecord } from "../../../operator/core/record.ts";
 
@@ -122,7 +127,7 @@ describe("tally", () => {
     assert.equal(tally(record(["a", "b", "c"]), two, choice).kind, "elected");
   });
 
-  it("gives a tie to the node that leads fewest", () => {
+  describe("among equals", () => {
     const all = ["a", "b", "c"].map((node) => ({
       node,
       replicaUid: `${node}1`,
@@ -135,12 +140,28 @@ describe("tally", () => {
       ["b", 1],
       ["c", 2],
     ]);
-    const result = tally(record(["a", "b", "c"]), all, {
-      leaderships,
-      prefer: null,
-      exclude: null,
+    const elected = (prefer: string | null, loads = leaderships, of = record(["a", "b", "c"])) => {
+      const result = tally(of, all, { leaderships: loads, prefer, exclude: null });
+      return result.kind === "elected" ? result.leader.node : result.kind;
+    };
+
+    it("elects the node that leads fewest", () => {
+      assert.equal(elected(null), "b");
     });
-    assert.equal(result.kind === "elected" && result.leader.node, "b");
+
+    it("elects whom people prefer, whatever it leads", () => {
+      assert.deepEqual(
+        ["a", "b", "c"].map((node) => elected(node)),
+        ["a", "b", "c"],
+      );
+    });
+
+    it("elects in the order of what is desired, and last who is to leave", () => {
+      const leaving = { ...record(["a", "b", "c"]), desired: ["c", "b"] };
+      assert.equal(elected(null, new Map(), leaving), "c");
+      const loads = new Map([["c", 1]]);
+      assert.equal(elected(null, loads, leaving), "b");
+    });
   });
 });
 
@@ -172,7 +193,21 @@ describe("ensembles", () => {
       assert.equal(placed.filter((ensemble) => ensemble.includes(node)).length, 3);
     }
     assert.throws(() => placeShard(nodes, 0, 5), /replicationFactor: 5: allowed: 1 to 4/u);
-    assert.deepEqual([1, 2, 3, 4, 5].map(defaultReplicationFactor), [1, 1, 3, 3, 5]);
+    assert.throws(() => placeShard(nodes, 0, 0), /replicationFactor: 0: allowed: 1 to 4/u);
+    assert.deepEqual(placeShard(nodes, 6, 4), ["c", "d", "a", "b"]);
+    assert.deepEqual(placeShard(nodes, 0, 1), ["a"]);
+    assert.deepEqual([0, 1, 2, 3, 4, 5].map(defaultReplicationFactor), [1, 1, 1, 3, 3, 5]);
+  });
+
+  it("are counted by who leads them", () => {
+    const counts = countLeaderships(["a", "b", null, "a"]);
+    assert.deepEqual(
+      [...counts],
+      [
+        ["a", 2],
+        ["b", 1],
+      ],
+    );
   });
 });
 
@@ -200,6 +235,32 @@ describe("shard assignments", () => {
       { namespace: "new", shard: 1, ...shard, address: null },
     ]);
     assert.deepEqual(Object.keys(namespaces), ["led"]);
+  });
+
+  it("tell of each shard where it is and which hashes it has, and of each address once", () => {
+    const led = (shard: number, index: number, address: string) => ({
+      namespace: "n",
+      shard,
+      index,
+      shards: 2,
+      address,
+    });
+    const other = { namespace: "m", shard: 9, index: 0, shards: 1, address: "z:1" };
+    const told = shardAssignments([led(7, 0, "z:1"), led(8, 1, "a:1"), other]);
+    assert.deepEqual(told.allowedAuthorities, ["a:1", "z:1"]);
+    const hashes = (minHashInclusive: number, maxHashInclusive: number) => ({
+      $case: "int32HashRange",
+      value: { minHashInclusive, maxHashInclusive },
+    });
+    assert.deepEqual(told.namespaces["n"]?.assignments, [
+      { shard: 7, leader: "z:1", shardBoundaries: hashes(0, 2 ** 31 - 1) },
+      { shard: 8, leader: "a:1", shardBoundaries: hashes(2 ** 31, 2 ** 32 - 1) },
+    ]);
+    assert.deepEqual(told.namespaces["m"]?.assignments, [
+      { shard: 9, leader: "z:1", shardBoundaries: hashes(0, 2 ** 32 - 1) },
+    ]);
+    const nobody = { ...led(7, 0, "z:1"), address: null };
+    assert.deepEqual(shardAssignments([nobody]), { namespaces: {}, allowedAuthorities: [] });
   });
 
   it("send clients of an initialized shard without a leader to a voter, best one that is up", () => {
@@ -279,6 +340,67 @@ describe("gates", () => {
     const policy = { ...DEFAULT_RECOVERY_POLICY, cooldownMs: 0 };
     const input = { ...open, policy, recoveries: 9, lastRecoveryAtMs: open.nowMs };
     assert.equal(firstClosedGate(input), null);
+  });
+
+  it("let the cooldown begin with the first recovery, and end when they are counted anew", () => {
+    const just = { ...open, lastRecoveryAtMs: open.nowMs };
+    assert.equal(firstClosedGate({ ...just, recoveries: 0 }), null);
+    assert.equal(firstClosedGate({ ...open, recoveries: 9, lastRecoveryAtMs: null }), null);
+    const policy = { ...DEFAULT_RECOVERY_POLICY, cooldownMs: 900_000, cooldownResetMs: 10_000 };
+    const since = (sinceMs: number): unknown =>
+      firstClosedGate({
+        ...open,
+        policy,
+        recoveries: 1,
+        lastRecoveryAtMs: open.nowMs - sinceMs,
+      });
+    assert.deepEqual([since(9_999), since(10_000)], ["Cooldown", null]);
+  });
+
+  it("let the cooldown grow no longer than its limit", () => {
+    const policy = { ...DEFAULT_RECOVERY_POLICY, cooldownMaxMs: 15_000 };
+    const at = (sinceMs: number): unknown =>
+      firstClosedGate({ ...open, policy, recoveries: 9, lastRecoveryAtMs: open.nowMs - sinceMs });
+    assert.deepEqual([at(14_999), at(15_000)], ["Cooldown", null]);
+  });
+
+  it("let a person's order pass Manual and the cooldown, not Paused", () => {
+    const manual = { ...DEFAULT_RECOVERY_POLICY, mode: "Manual" } as const;
+    const paused = { ...DEFAULT_RECOVERY_POLICY, mode: "Paused" } as const;
+    const cooling = { ...open, recoveries: 3, lastRecoveryAtMs: open.nowMs };
+    assert.equal(firstClosedGate({ ...cooling, policy: manual }), "Paused");
+    assert.equal(firstClosedGate({ ...cooling, policy: manual, ordered: true }), null);
+    assert.equal(firstClosedGate({ ...open, policy: paused, ordered: true }), "Paused");
+  });
+
+  it("count by node: one that is being rebuilt may be in another shard, too", () => {
+    const busy = { ...open, recoveringNodes: new Set(["a"]) };
+    assert.equal(firstClosedGate(busy), null);
+    assert.equal(firstClosedGate({ ...busy, node: "b" }), "RecoveryLimit");
+    const policy = { ...DEFAULT_RECOVERY_POLICY, maxConcurrent: 2 };
+    assert.equal(firstClosedGate({ ...busy, node: "b", policy }), null);
+  });
+
+  it("do without a majority where a leader holds everything (R16)", () => {
+    assert.equal(firstClosedGate({ ...open, quorumWithout: false }), null);
+    const lost = { ...open, leader: "lost" } as const;
+    assert.equal(firstClosedGate({ ...lost, quorumWithout: true }), "LeaderUnknown");
+  });
+
+  it("ask for room only where it is known, for as much as is needed", () => {
+    const room = (roomBytes: number): unknown => firstClosedGate({ ...open, roomBytes });
+    assert.deepEqual([room(0), room(1), room(2)], [null, "NotEnoughSpace", null]);
+  });
+
+  it("tell people what to do about them", () => {
+    const manual = { ...DEFAULT_RECOVERY_POLICY, mode: "Manual" } as const;
+    const paused = { ...DEFAULT_RECOVERY_POLICY, mode: "Paused" } as const;
+    assert.match(gateMessage("Paused", { ...open, policy: manual }), /ReplicaRecovery/u);
+    assert.match(gateMessage("Paused", { ...open, policy: paused }), /set it to Automatic/u);
+    const cooling = { ...open, recoveries: 1, lastRecoveryAtMs: open.nowMs - 7_500 };
+    assert.match(gateMessage("Cooldown", cooling), /^rebuilt 1 times before; goes on in 3 s\./u);
+    const busy = { ...open, recoveringNodes: new Set(["b"]) };
+    assert.match(gateMessage("RecoveryLimit", busy), /^1 of at most 1 nodes/u);
   });
 });
 

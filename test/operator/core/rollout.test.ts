@@ -54,6 +54,24 @@ describe("rollout", () => {
     assert.equal(step({ "s-0": { ready: false } }, "s-2", ["s-1", "s-2"]), "evict s-0");
   });
 
+  it("what does not serve goes first, whatever is still said of it", () => {
+    assert.equal(step({ "s-0": { ready: false } }), "evict s-0");
+    const down = { ready: false, running: false };
+    assert.equal(step({ "s-0": down, "s-1": { ready: false } }), "evict s-0");
+  });
+
+  it("who leads one shard of several goes last", () => {
+    const shards = [...shard("s-0"), ...shard("s-2").map((one) => ({ ...one, name: "a/1" }))];
+    assert.deepEqual(rolloutStep(pods({}), shards, 3), { kind: "evict", pod: "s-1" });
+  });
+
+  it("counts as voters those that vote right now, not all replicas", () => {
+    const views = [replicaView("s-0", { voting: false, lacksEntries: null }), replicaView("s-1")];
+    const view = shardViewOf(views, { ensemble: NAMES, leader: "s-1" });
+    const { voting, lacks } = rolloutShard(view);
+    assert.deepEqual([voting, [...(lacks ?? [])]], [["s-1"], [["s-1", 0]]]);
+  });
+
   it("never two at a time", () => {
     const waits = [
       step({ "s-0": { terminating: true } }),
@@ -140,6 +158,22 @@ describe("rollout", () => {
     });
   });
 
+  it("a leader is never its own successor, however little the others hold", () => {
+    const [first] = pods({});
+    assert.ok(first);
+    const lacks = new Map([
+      ["s-0", 0],
+      ["s-1", 500],
+      ["s-2", 400],
+    ]);
+    const shards = [{ name: "a/0", ensemble: NAMES, voting: NAMES, leader: "s-0", lacks }];
+    assert.deepEqual(rolloutStep([first], shards, 1), {
+      kind: "handOver",
+      pod: "s-0",
+      shards: [{ name: "a/0", to: "s-2" }],
+    });
+  });
+
   it("never one whose data goes with it while another replica does not vote", () => {
     const leaving = { "s-1": { ready: false, running: false, claimTerminating: true } };
     assert.match(step(leaving, "s-2", ["s-2"]), /^wait: s-1 would lose its data/);
@@ -160,6 +194,7 @@ describe("wanted ensemble", () => {
     ["more copies: those there are stay", ["s-1"], 3, 3, "s-1,s-0,s-2"],
     ["fewer copies", ["s-1", "s-0", "s-2"], 3, 1, "s-1"],
     ["a node that goes is replaced", ["s-3", "s-0", "s-4"], 3, 3, "s-0,s-1,s-2"],
+    ["one too many is on a node that goes", ["s-0", "s-9", "s-1", "s-2"], 3, 3, "s-0,s-1,s-2"],
   ];
   for (const [what, desired, count, replicationFactor, wanted] of cases) {
     it(what, () => {
