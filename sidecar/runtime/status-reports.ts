@@ -1,6 +1,7 @@
 import { LIMITS } from "../limits.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { NodeStatus, ReplicaStatus, WatchStatusRequest } from "../protocol/gen/resilver.ts";
+import { sameMessage } from "../protocol/same-message.ts";
 import type { NodeRuntime } from "./ports.ts";
 
 /** Everything is told again after so many heartbeats without news. */
@@ -16,7 +17,7 @@ export class StatusReports {
   readonly #changed = new Map<string, ReplicaStatus>();
   #full = true;
   /** What was sent last of everything, and for how many heartbeats it was the same. */
-  #sent = "";
+  #sent: readonly ReplicaStatus[] | null = null;
   #quietBeats = 0;
 
   constructor(runtime: NodeRuntime) {
@@ -47,16 +48,17 @@ export class StatusReports {
     this.#changed.clear();
     if (!this.#full) {
       // The reader holds something else than it was sent as a whole.
-      this.#sent = "";
+      this.#sent = null;
       return { node, bootId, full: false, replicas: changed };
     }
     this.#full = false;
     const replicas = [...this.#runtime.status().replicas];
-    const text = JSON.stringify(replicas);
     const isQuiet =
-      changed.length === 0 && text === this.#sent && this.#quietBeats < QUIET_BEATS_MAX;
+      changed.length === 0 &&
+      this.#quietBeats < QUIET_BEATS_MAX &&
+      sameMessage(replicas, this.#sent);
     this.#quietBeats = isQuiet ? this.#quietBeats + 1 : 0;
-    this.#sent = text;
+    this.#sent = replicas;
     return { node, bootId, full: !isQuiet, replicas: isQuiet ? [] : replicas };
   }
 }

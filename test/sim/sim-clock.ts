@@ -15,15 +15,28 @@ export interface Owner {
   readonly pausedUntilMs: number;
 }
 
-interface SimEvent {
+/** Something that will run; to who made it, a timer. */
+class SimEvent implements Timer {
   atMs: number;
   readonly order: number;
   readonly owner: Owner | null;
   readonly label: string;
   readonly run: () => void;
-  cancelled: boolean;
+  cancelled = false;
   /** Its owner was stopped when its time came. */
-  deferred: boolean;
+  deferred = false;
+
+  constructor(atMs: number, order: number, owner: Owner | null, label: string, run: () => void) {
+    this.atMs = atMs;
+    this.order = order;
+    this.owner = owner;
+    this.label = label;
+    this.run = run;
+  }
+
+  cancel(): void {
+    this.cancelled = true;
+  }
 }
 
 /**
@@ -51,15 +64,9 @@ export class SimTime {
   /** Runs `run` after `delayMs`, unless cancelled or its owner is gone by then. */
   after(delayMs: number, owner: Owner | null, label: string, run: () => void): Timer {
     const atMs = this.#nowMs + Math.max(0, delayMs);
-    return this.#push({
-      atMs,
-      order: this.#order++,
-      owner,
-      label,
-      run,
-      cancelled: false,
-      deferred: false,
-    });
+    const event = new SimEvent(atMs, this.#order++, owner, label, run);
+    this.#push(event);
+    return event;
   }
 
   /** A process that was stopped goes on before its time: what waits for it comes now, in order. */
@@ -154,7 +161,7 @@ export class SimTime {
     }
   }
 
-  #push(event: SimEvent): Timer {
+  #push(event: SimEvent): void {
     const heap = this.#heap;
     let at = heap.push(event) - 1;
     while (at > 0) {
@@ -164,11 +171,6 @@ export class SimTime {
       at = parent;
     }
     heap[at] = event;
-    return {
-      cancel: () => {
-        event.cancelled = true;
-      },
-    };
   }
 
   #pop(): SimEvent | null {

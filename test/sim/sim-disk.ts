@@ -154,6 +154,7 @@ export class SimDisk implements Disk {
 
   async freeBytes(path: string): Promise<number> {
     await this.#begin(null, path);
+    if (this.#quotaBytes === Number.POSITIVE_INFINITY) return FREE_BYTES_MAX;
     const free = Math.max(0, this.#quotaBytes - this.#root.usedBytes());
     // No real disk is without end, and messages hold whole numbers only.
     return Math.min(free, FREE_BYTES_MAX);
@@ -257,7 +258,8 @@ export class SimDisk implements Disk {
 
   /** For the open files of this disk: throws NO_SPACE when `more` bytes are too many. */
   checkSpace(path: string, more: number): void {
-    if (more > 0 && this.#root.usedBytes() + more > this.#quotaBytes) {
+    if (more <= 0 || this.#quotaBytes === Number.POSITIVE_INFINITY) return;
+    if (this.#root.usedBytes() + more > this.#quotaBytes) {
       throw new DiskError("NO_SPACE", path, `${path}: no space (simulated)`, { fatal: false });
     }
   }

@@ -39,13 +39,30 @@ export class NetworkFailure extends Error {
   override readonly name = "NetworkFailure";
 }
 
-/** One request and its answer. */
+/** One request and its answer. `signal` aborts when the request is cancelled. */
 export interface UnaryCall<T> {
   readonly from: SimProcess;
   /** Name of the host; whichever process runs there when the request arrives serves it. */
   readonly to: string;
   readonly label: string;
-  readonly serve: (process: SimProcess, signal: AbortSignal) => Promise<T>;
+  readonly serve: (process: SimProcess, signal: () => AbortSignal) => Promise<T>;
+}
+
+/** Whether a request was cancelled. Few ask, and a signal is dear: it is made for who does. */
+class Cancellation {
+  #cancelled = false;
+  #abort: AbortController | null = null;
+
+  get signal(): AbortSignal {
+    this.#abort ??= new AbortController();
+    if (this.#cancelled) this.#abort.abort(new Error("cancelled"));
+    return this.#abort.signal;
+  }
+
+  cancel(): void {
+    this.#cancelled = true;
+    this.#abort?.abort(new Error("cancelled"));
+  }
 }
 
 /**
@@ -188,7 +205,7 @@ export class SimNetwork {
    */
   unary<T>(call: UnaryCall<T>): { readonly answer: Promise<T>; readonly cancel: () => void } {
     const { from, to, label } = call;
-    const abort = new AbortController();
+    const cancellation = new Cancellation();
     let cancel = (): void => undefined;
     const answer = new Promise<T>((resolve, reject) => {
       const fail = (delayMs: number, why: string): void => {
@@ -201,7 +218,7 @@ export class SimNetwork {
           return;
         }
         this.#time.after(0, target, label, () => {
-          this.#serve(call, target, abort.signal, resolve, reject);
+          this.#serve(call, target, () => cancellation.signal, resolve, reject);
         });
       };
       this.#pass(from.name, to, label, arrive);
@@ -209,7 +226,7 @@ export class SimNetwork {
         this.#pass(from.name, to, `${label} cancel`, () => {
           const target = this.#hosts.get(to);
           if (target === undefined) return;
-          this.#time.after(0, target, "cancelled", () => abort.abort(new Error("cancelled")));
+          this.#time.after(0, target, "cancelled", () => cancellation.cancel());
         });
       };
     });
@@ -219,7 +236,7 @@ export class SimNetwork {
   #serve<T>(
     call: UnaryCall<T>,
     target: SimProcess,
-    signal: AbortSignal,
+    signal: () => AbortSignal,
     resolve: (value: T) => void,
     reject: (error: Error) => void,
   ): void {
@@ -292,7 +309,7 @@ export class SimNetwork {
   }
 
   #isBlocked(from: string, to: string): boolean {
-    return this.#blocked.has(`${from}>${to}`);
+    return this.#blocked.size > 0 && this.#blocked.has(`${from}>${to}`);
   }
 
   /** Forgets what ended, so that long runs stay small. */

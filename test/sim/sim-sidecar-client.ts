@@ -36,14 +36,14 @@ export function simSidecarClient(options: SidecarClientOptions): SidecarClient {
   type Request = { readonly namespace: string; readonly shard: number };
   const unary = <Q extends object, A>(
     name: string,
-    act: (runtime: NodeRuntime, request: Q, signal: AbortSignal) => Promise<A>,
+    act: (runtime: NodeRuntime, request: Q, signal: () => AbortSignal) => Promise<A>,
   ) => {
     return (to: NodeEndpoint, request: Q, call: CallOptions): Promise<A> =>
       callNode(options, name, to, request, call, act);
   };
   const onReplica = <Q extends Request, A>(
     name: string,
-    act: (replica: ReplicaHandle, request: Q, signal: AbortSignal) => Promise<A>,
+    act: (replica: ReplicaHandle, request: Q, signal: () => AbortSignal) => Promise<A>,
   ) =>
     unary<Q, A>(name, (runtime, request, signal) =>
       act(runtime.replica(request.namespace, request.shard), request, signal),
@@ -52,7 +52,7 @@ export function simSidecarClient(options: SidecarClientOptions): SidecarClient {
     openShard: unary("openShard", (runtime, request) => runtime.openShard(request)),
     newTerm: onReplica("newTerm", (replica, request) => replica.newTerm(request)),
     becomeLeader: onReplica("becomeLeader", (replica, request, signal) =>
-      replica.becomeLeader(request, signal),
+      replica.becomeLeader(request, signal()),
     ),
     addFollower: onReplica("addFollower", (replica, request) => replica.addFollower(request)),
     removeFollower: onReplica("removeFollower", (replica, request) =>
@@ -60,7 +60,7 @@ export function simSidecarClient(options: SidecarClientOptions): SidecarClient {
     ),
     promote: onReplica("promote", (replica, request) => replica.promote(request)),
     updateEnsemble: onReplica("updateEnsemble", (replica, request, signal) =>
-      replica.updateEnsemble(request, signal),
+      replica.updateEnsemble(request, signal()),
     ),
     enrol: onReplica("enrol", async (replica, request) => {
       await replica.enrol(request);
@@ -87,7 +87,7 @@ function callNode<Q extends object, A>(
   to: NodeEndpoint,
   request: Q,
   call: CallOptions,
-  act: (runtime: NodeRuntime, request: Q, signal: AbortSignal) => Promise<A>,
+  act: (runtime: NodeRuntime, request: Q, signal: () => AbortSignal) => Promise<A>,
 ): Promise<A> {
   const { process, network, time, onCall, onAnswer, onServing, onServed } = options;
   onCall(name, to.node);
@@ -193,7 +193,7 @@ function serveStatus(
 ): void {
   const reports = new StatusReports(runtime);
   const send = (): void => {
-    if (stream.over) unwatch();
+    if (stream.overForServer) unwatch();
     else stream.server.write(reports.next());
   };
   const unwatch = runtime.watch((changed) => {
@@ -203,7 +203,9 @@ function serveStatus(
   const beat = (): void => {
     reports.beat();
     send();
-    if (!stream.over) options.time.after(heartbeatMs, node, "status beat", beat);
+    // As the service that ships: nothing is reported into a connection that is known to be gone.
+    if (stream.overForServer) return;
+    options.time.after(heartbeatMs, node, "status beat", beat);
   };
   beat();
 }

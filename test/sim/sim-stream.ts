@@ -1,8 +1,9 @@
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
 import { type DuplexCall, TransportError } from "../../sidecar/lib/ports/duplex-call.ts";
 
 /** Turns messages into bytes and back, so that nothing is shared between processes. */
 export interface Codec<T> {
-  encode(message: T): { finish(): Uint8Array };
+  encode(message: T, writer: BinaryWriter): BinaryWriter;
   decode(bytes: Uint8Array): T;
 }
 
@@ -34,7 +35,7 @@ export class SimLane<T> implements AsyncIterable<T> {
 
   write(message: T): boolean {
     if (this.#closed || this.#end !== null) return false;
-    const bytes = this.#codec.encode(message).finish();
+    const bytes = encoded(this.#codec, message);
     this.#inFlight += 1;
     this.#carry(() => this.#deliver({ kind: "message", bytes }));
     return this.#room;
@@ -113,6 +114,18 @@ export class SimLane<T> implements AsyncIterable<T> {
   }
 }
 
+/** A writer whose buffer serves again; null while a message is being written with it. */
+let spare: BinaryWriter | null = null;
+
+function encoded<T>(codec: Codec<T>, message: T): Uint8Array {
+  const writer = spare ?? new BinaryWriter();
+  // One that threw halfway is not taken up again.
+  spare = null;
+  const bytes = codec.encode(message, writer).finish();
+  spare = writer;
+  return bytes;
+}
+
 /** Both ends of a stream over two lanes, with the rules of gRPC; see {@link DuplexCall}. */
 export class SimStream<Up, Down> {
   readonly client: DuplexCall<Up, Down>;
@@ -161,7 +174,12 @@ export class SimStream<Up, Down> {
   /** True when neither side has anything to expect of the other any more. */
   get over(): boolean {
     const client = this.#clientEnded || this.#down.ended;
-    return client && (this.#serverEnded || this.#up.ended);
+    return client && this.overForServer;
+  }
+
+  /** True when the server has nothing to expect any more; a client that died never says so. */
+  get overForServer(): boolean {
+    return this.#serverEnded || this.#up.ended;
   }
 
   /** The client's connection is gone, as far as it knows. */

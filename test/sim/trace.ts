@@ -29,7 +29,8 @@ export class Trace {
   add(atMs: number, who: string, what: string): void {
     const line = { atMs, who, what };
     this.#time[0] = atMs;
-    for (const word of this.#timeWords) this.#mix(word);
+    this.#mix(this.#timeWords[0] as number);
+    this.#mix(this.#timeWords[1] as number);
     this.#mix(this.#hashOf(who));
     this.#mix(this.#hashOf(what));
     this.#sink?.(textOf(line));
