@@ -102,6 +102,15 @@ export class Coordinator {
     return [...this.#loops.values()].map((loop) => loop.view());
   }
 
+  /**
+   * True once each record was asked for and each node was heard of, or not within the time it has:
+   * until then the views tell of what this coordinator does not know yet, not of the store.
+   */
+  get hasLooked(): boolean {
+    if (this.#recordsAsked.size < this.#placed.length) return false;
+    return [...this.#watches.values()].every(({ reach }) => reach !== "unknown");
+  }
+
   /** Calls `changed` after anything seen or recorded changed. Returns the unsubscriber. */
   onChange(changed: () => void): () => void {
     this.#listeners.add(changed);

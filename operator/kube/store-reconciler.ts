@@ -131,6 +131,9 @@ export class StoreReconciler {
     const { image } = this.#options;
     const objects = await bringAbout({ client, caches, sight, image, replicas }, signal);
     this.#warn(sight, objects.trouble);
+    // A new coordinator knows nothing for a moment; that is no news about the store, and must not
+    // take its pods out of service.
+    if (!runtime.coordinator.hasLooked) return { requeueAfterMs: BUSY_MS };
     await this.#steer(sight, runtime);
     await this.#recoveries.reconcile(sight, runtime, signal);
     await this.#statuses.gates(sight, runtime.views(), signal);

@@ -1,5 +1,5 @@
 /** The coordinator of one store, while this process leads. */
-import type { Clock } from "../../sidecar/lib/ports/clock.ts";
+import type { Clock, Timer } from "../../sidecar/lib/ports/clock.ts";
 import type { ReplicatedStoreSpec } from "../api/v1alpha1/replicated-store.ts";
 import { parseDuration } from "../api/v1alpha1/duration.ts";
 import { Coordinator } from "../controller/coordinator.ts";
@@ -38,6 +38,9 @@ export interface StoreRuntimeOptions {
 /** What is compared of a pod. */
 type SeenPod = Pick<PodFacts, "name" | "uid" | "ip" | "sidecarReady">;
 
+/** Between two looks at what the coordinator sees. */
+const LOOK_MS = 50;
+
 /** An election and what follows it are over by then. */
 const HAND_OVER_MS = 5_000;
 
@@ -58,7 +61,11 @@ export class StoreRuntime {
   readonly #clock: Clock;
   /** When each shard was last asked to be led by another node. */
   readonly #handedOver = new Map<string, number>();
+  readonly #changed: () => void;
   #seen = "";
+  /** Runs for a while after each look; what changes meanwhile is looked at when it ends. */
+  #lookedLately: Timer | null = null;
+  #lookAgain = false;
 
   constructor(options: StoreRuntimeOptions) {
     this.storeId = options.spec.storeId;
@@ -69,13 +76,8 @@ export class StoreRuntime {
       timings: SHARED_TIMINGS,
       events: { emit: (event) => options.told(event) },
     });
-    this.coordinator.onChange(() => {
-      const seen = digest(this.coordinator.views());
-      if (seen === this.#seen) return;
-      this.#seen = seen;
-      this.#noteVoters();
-      options.changed();
-    });
+    this.#changed = options.changed;
+    this.coordinator.onChange(() => this.#lookSoon());
     this.#running = this.coordinator.run().catch((error: unknown) => options.broken(error));
   }
 
@@ -143,6 +145,29 @@ export class StoreRuntime {
   async close(): Promise<void> {
     await this.coordinator.close();
     await this.#running;
+    this.#lookedLately?.cancel();
+  }
+
+  /** At once, and no more than once in a while: a start brings dozens of changes. */
+  #lookSoon(): void {
+    if (this.#lookedLately !== null) {
+      this.#lookAgain = true;
+      return;
+    }
+    this.#lookAgain = false;
+    this.#lookedLately = this.#clock.timer(LOOK_MS, () => {
+      this.#lookedLately = null;
+      if (this.#lookAgain) this.#lookSoon();
+    });
+    this.#look();
+  }
+
+  #look(): void {
+    const seen = digest(this.coordinator.views());
+    if (seen === this.#seen) return;
+    this.#seen = seen;
+    this.#noteVoters();
+    this.#changed();
   }
 
   #noteVoters(): void {

@@ -189,6 +189,7 @@ describe("operator", () => {
     apply({});
     await whole(3);
     const second = start("two");
+    const before = server.requests.length;
     await end(first);
     await server.until("the second leads", () => second.operator.leads, WAIT_MS);
     server.remove(`/api/v1${NS}/persistentvolumeclaims/data-demo-1`);
@@ -199,6 +200,11 @@ describe("operator", () => {
       WAIT_MS,
     );
     await whole(3);
+    // That it knew nothing at first took no pod out of service.
+    const gates = server.requests.slice(before).filter(({ method, path }) => {
+      return method === "PATCH" && /\/pods\/demo-[02]\/status/u.test(path);
+    });
+    assert.deepEqual(gates, []);
   });
 
   it("another image: every pod is made anew, the leader last", async () => {
