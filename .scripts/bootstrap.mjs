@@ -104,14 +104,8 @@ function bundleSidecar() {
     supported: { "dynamic-import": false },
     minifyWhitespace: true,
     logLevel: "warning",
-    // The health checks read a file beside their module; the others are native.
-    external: [
-      "grpc-health-check",
-      "lmdb",
-      "@node-rs/crc32",
-      "@node-rs/xxhash",
-      "fs-native-extensions",
-    ],
+    // Native.
+    external: ["lmdb", "@node-rs/crc32", "@node-rs/xxhash", "fs-native-extensions"],
   });
   copyFileSync(
     join(root, ".scripts", "sidecar-loader.mjs"),

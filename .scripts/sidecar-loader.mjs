@@ -9,10 +9,15 @@ import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
+import { setFlagsFromString } from "node:v8";
 import vm from "node:vm";
 
 /** By then the process serves, and what a start needs has been compiled. */
 const KEEP_AFTER_MS = 3_000;
+
+// V8 forgets what it compiled of functions that did not run for a while, in a busy process before
+// the code is kept: the whole bundle's outermost one among them, and with it each start parsed all.
+setFlagsFromString("--no-flush-bytecode");
 
 const file = fileURLToPath(new URL("main.cjs", import.meta.url));
 const source = readFileSync(file, "utf8");

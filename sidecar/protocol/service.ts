@@ -1,9 +1,10 @@
 /**
- * The three gRPC services as plain data: paths, kinds of streaming and codecs. Nothing here needs a
+ * The gRPC services as plain data: paths, kinds of streaming and codecs. Nothing here needs a
  * gRPC library; `rpc/` and the operator's client hand these to one. Messages are views of the
  * transport's buffers in both directions: whoever keeps decoded bytes longer than the call copies
  * them.
  */
+import * as health from "./gen/health.ts";
 import * as oxia from "./gen/oxia-client.ts";
 import * as own from "./gen/resilver.ts";
 import { encodeAppend, encodeSnapshotChunk } from "./hot-codec.ts";
@@ -212,4 +213,18 @@ export const LogReplicationService = {
     ),
     requestSerialize: encodeSnapshotChunk,
   },
+};
+
+const HEALTH = "/grpc.health.v1.Health";
+
+/** Health checks, on every port. */
+export const HealthService = {
+  check: method(`${HEALTH}/Check`, health.HealthCheckRequest, health.HealthCheckResponse, UNARY),
+  list: method(`${HEALTH}/List`, health.HealthListRequest, health.HealthListResponse, UNARY),
+  watch: method(
+    `${HEALTH}/Watch`,
+    health.HealthCheckRequest,
+    health.HealthCheckResponse,
+    SERVER_STREAM,
+  ),
 };

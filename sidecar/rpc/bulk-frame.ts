@@ -57,20 +57,29 @@ export class FrameReader {
     return this.#part !== "preface";
   }
 
+  /** Where the next bytes belong, for who can have them put there; never empty. */
+  get room(): Buffer {
+    return this.#into.subarray(this.#filled);
+  }
+
   /** Takes the next bytes; yields each frame that they complete. Throws {@link FrameError}. */
   *push(data: Buffer): Generator<Frame, void, void> {
     let at = 0;
     while (at < data.length) {
-      const count = Math.min(this.#into.length - this.#filled, data.length - at);
-      data.copy(this.#into, this.#filled, at, at + count);
-      this.#filled += count;
+      const count = data.copy(this.#into, this.#filled, at);
       at += count;
-      // Parts of no bytes are complete at once, hence the inner loop.
-      while (this.#filled === this.#into.length) {
-        const frame = this.#complete();
-        if (frame !== null) yield frame;
-        if (this.#part === "header") break;
-      }
+      yield* this.filled(count);
+    }
+  }
+
+  /** As {@link push}, of bytes that are in {@link room} already. */
+  *filled(count: number): Generator<Frame, void, void> {
+    this.#filled += count;
+    // Parts of no bytes are complete at once, hence the loop.
+    while (this.#filled === this.#into.length) {
+      const frame = this.#complete();
+      if (frame !== null) yield frame;
+      if (this.#part === "header") return;
     }
   }
 

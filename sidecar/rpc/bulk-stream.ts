@@ -18,6 +18,7 @@ import {
   FrameReader,
   frameHeader,
 } from "./bulk-frame.ts";
+import { readingInto } from "./direct-reading.ts";
 
 /** A message as a frame's two parts. */
 export interface FrameParts {
@@ -71,21 +72,35 @@ export class BulkStream<Out, In> extends EventEmitter {
     clock: Clock,
   ) {
     super();
-    this.#socket = socket;
+    // What the callee receives is bulk: straight to its place. The caller gets a few answers.
+    const direct = openHead === null ? this.#readDirectly(socket) : null;
+    this.#socket = direct ?? socket;
     this.#codec = codec;
     this.#caller = openHead !== null;
+    this.#listen(this.#socket, direct === null);
+    this.#socket.write(BULK_PREFACE);
+    if (openHead !== null) this.#send(FRAME.OPEN, openHead, NOTHING);
+    this.#pings = pingTimer(clock, () => this.#ping());
+  }
+
+  #listen(socket: Socket, byData: boolean): void {
     socket.setNoDelay(true);
     socket.once("connect", () => {
       this.#connected = true;
     });
-    socket.on("data", (data: Buffer) => this.#take(data));
+    if (byData) socket.on("data", (data: Buffer) => this.#take(this.#reader.push(data)));
     socket.on("error", (error) => this.#broken(error));
     socket.on("close", () => this.#broken(new Error("the connection was closed")));
     this.on("error", (error: ServiceError) => this.#answer(error));
     socket.resume();
-    socket.write(BULK_PREFACE);
-    if (openHead !== null) this.#send(FRAME.OPEN, openHead, NOTHING);
-    this.#pings = pingTimer(clock, () => this.#ping());
+  }
+
+  #readDirectly(socket: Socket): Socket | null {
+    return readingInto(socket, {
+      room: () => this.#reader.room,
+      before: (data) => this.#take(this.#reader.push(data)),
+      filled: (count) => this.#take(this.#reader.filled(count)),
+    });
   }
 
   /** The listener's parameters are the event's (see above). */
@@ -138,11 +153,11 @@ export class BulkStream<Out, In> extends EventEmitter {
     this.#socket.destroy();
   }
 
-  #take(data: Buffer): void {
+  #take(frames: Iterable<Frame>): void {
     if (this.#over) return;
     this.#silentPings = 0;
     try {
-      for (const frame of this.#reader.push(data)) this.#frame(frame);
+      for (const frame of frames) this.#frame(frame);
     } catch (error) {
       this.#broken(error as Error);
       this.#socket.destroy();

@@ -85,11 +85,6 @@ export class RpcServer {
     return new RpcServer(server, portNumber, options.clock, endBulk);
   }
 
-  /** For services that are added once the server listens already, such as health. */
-  get raw(): Server {
-    return this.#server;
-  }
-
   /** Accepts nothing more, waits for calls in flight up to `graceMs`, then ends them. */
   async close(graceMs: number): Promise<void> {
     await new Promise<void>((resolve) => {

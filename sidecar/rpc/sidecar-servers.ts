@@ -69,15 +69,16 @@ export class SidecarServers {
 
   /** Rejects with ListenError, with nothing left open. */
   static async open(options: SidecarServersOptions): Promise<SidecarServers> {
-    const { runtime, clock, logger, metrics } = options;
+    const { runtime, clock, metrics } = options;
     const assignments = new Assignments();
     const stopping = new AbortController();
+    const health = new GrpcHealth();
     const shared: Shared = { ...options, assignments, stopping: stopping.signal };
     const internalServer = await RpcServer.listen({
       port: "internal",
       address: options.internalAddress,
       clock,
-      services: internalServices(shared),
+      services: [...internalServices(shared), health.service],
       serveBulk: bulkSnapshots(runtime, contextFor(shared, "peer")),
     });
     let publicServer: RpcServer | null = null;
@@ -86,7 +87,7 @@ export class SidecarServers {
         port: "public",
         address: options.publicAddress,
         clock,
-        services: publicServices(shared),
+        services: [...publicServices(shared), health.service],
       });
       const http = await openHealthServer(options.metricsAddress, {
         notReadyBecause: () =>
@@ -95,10 +96,6 @@ export class SidecarServers {
             : notReadyBecause(runtime.status().replicas, assignments.latest !== null),
         contentType: metrics.contentType,
         metricsPage: () => metrics.page(),
-      });
-      const health = new GrpcHealth([publicServer.raw, internalServer.raw], clock);
-      health.ready.catch((error: unknown) => {
-        logger.error("health checks are not served", { error: String(error) });
       });
       return new SidecarServers({
         assignments,
@@ -112,11 +109,6 @@ export class SidecarServers {
       await Promise.all([publicServer?.close(0), internalServer.close(0)]);
       throw error;
     }
-  }
-
-  /** Resolves when health checks are answered, a moment after the ports are open. */
-  get healthReady(): Promise<void> {
-    return this.#health.ready;
   }
 
   /** The ports that are listened on. */

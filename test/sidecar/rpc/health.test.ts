@@ -17,11 +17,13 @@ import type { MethodDefinition } from "../../../sidecar/protocol/service.ts";
 import { ListenError } from "../../../sidecar/rpc/server.ts";
 import { SidecarServers } from "../../../sidecar/rpc/sidecar-servers.ts";
 import { FakeRuntime, fakeReplica } from "./fake-runtime.ts";
-import { callUnary, failure } from "./harness.ts";
+import { callUnary, failure, within } from "./harness.ts";
 
 const health = createRequire(import.meta.url)("grpc-health-check") as {
   service: {
     Check: MethodDefinition<{ service: string }, { status: string }>;
+    List: MethodDefinition<object, { statuses: Record<string, { status: string }> }>;
+    Watch: MethodDefinition<{ service: string }, { status: string }, false, true>;
   };
 };
 
@@ -129,15 +131,42 @@ describe("Health and metrics", () => {
 
   it("answers grpc.health.v1 on both ports", async () => {
     const { Check } = health.service;
-    await servers.healthReady;
     for (const port of [servers.ports.public, servers.ports.internal]) {
       const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure());
       for (const service of ["", "io.oxia.proto.v1.OxiaClient"]) {
         assert.deepEqual(await callUnary(client, Check, { service }), { status: "SERVING" });
       }
       assert.equal((await failure(callUnary(client, Check, { service: "x" }))).code, 5);
+      const { statuses } = await callUnary(client, health.service.List, {});
+      assert.deepEqual(statuses["resilver.v1.Coordination"], { status: "SERVING" });
       client.close();
     }
+  });
+
+  it("tells watchers when the process begins to end", async () => {
+    const client = new Client(`127.0.0.1:${servers.ports.internal}`, credentials.createInsecure());
+    const { path, requestSerialize, responseDeserialize } = health.service.Watch;
+    const watch = (service: string): AsyncIterator<{ status: string }> => {
+      const request = { service };
+      const call = client.makeServerStreamRequest(
+        path,
+        requestSerialize,
+        responseDeserialize,
+        request,
+      );
+      // It is cut off in the end.
+      call.on("error", () => undefined);
+      return call[Symbol.asyncIterator]();
+    };
+    const known = watch("");
+    const unknown = watch("x");
+    assert.deepEqual((await within(known.next())).value, { status: "SERVING" });
+    assert.deepEqual((await within(unknown.next())).value, { status: "SERVICE_UNKNOWN" });
+    const closing = servers.close(() => runtime.close());
+    assert.deepEqual((await within(known.next())).value, { status: "NOT_SERVING" });
+    client.close();
+    await closing;
+    servers = await open(0);
   });
 
   it("names its address when the metrics port is in use, and leaves no port open", async () => {
