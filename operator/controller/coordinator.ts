@@ -19,7 +19,13 @@ import type { ForceQuorumOrder } from "../core/force-quorum.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
 import type { ObservedNode } from "../core/observed.ts";
 import { countLeaderships, defaultReplicationFactor, placeShard } from "../core/placement.ts";
-import { newRecord, shardKeyText, type NewRecord, type ShardKey } from "../core/record.ts";
+import {
+  newRecord,
+  RecordInvalid,
+  shardKeyText,
+  type NewRecord,
+  type ShardKey,
+} from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
 import { AssignmentFeed } from "./assignment-feed.ts";
 import { confirmNodes } from "./confirm-nodes.ts";
@@ -67,7 +73,7 @@ export class Coordinator {
   /** Last known leader of each shard: clients are sent there until another leads. */
   readonly #lastLeaders = new Map<string, string>();
   /** Shards whose record was asked for; `read` false: no answer was believed yet. */
-  readonly #recordsAsked = new Map<string, { readonly read: boolean }>();
+  readonly #recordsAsked = new Map<string, { readonly read: boolean; readonly error?: string }>();
   readonly #refusals = new Map<string, { readonly reason: string; readonly message: string }>();
   readonly #listeners = new Set<() => void>();
   #orderedUids: ReadonlySet<string> = new Set();
@@ -103,12 +109,34 @@ export class Coordinator {
   }
 
   /**
-   * True once each record was asked for and each node was heard of, or not within the time it has:
+   * True once each record was read and each node was heard of, or not within the time it has:
    * until then the views tell of what this coordinator does not know yet, not of the store.
    */
   get hasLooked(): boolean {
-    if (this.#recordsAsked.size < this.#placed.length) return false;
+    if (this.#recordsAsked.size < this.#placed.length || this.unread.length > 0) return false;
     return [...this.#watches.values()].every(({ reach }) => reach !== "unknown");
+  }
+
+  /** Records that could not be read yet, and why; one that was read and makes no sense is none. */
+  get unread(): readonly string[] {
+    return [...this.#recordsAsked].flatMap(([name, { error }]) =>
+      error === undefined ? [] : [`${name}: ${error}`],
+    );
+  }
+
+  /** The platform saw the node come back: it is tried at once. */
+  lookAgain(node: string): void {
+    this.#watches.get(node)?.retryNow();
+  }
+
+  /** What the platform says of pods and claims may be other than it was. */
+  platformChanged(): void {
+    for (const loop of this.#loops.values()) loop.notify();
+  }
+
+  /** The platform saw the record of this shard in this version; "": that there is none. */
+  sawRecord(key: ShardKey, version: string): void {
+    this.#loops.get(shardKeyText(key))?.sawRecord(version);
   }
 
   /** Calls `changed` after anything seen or recorded changed. Returns the unsubscriber. */
@@ -230,16 +258,22 @@ export class Coordinator {
         try {
           return await records.read(key, signal);
         } catch (error) {
-          if (!this.#recordsAsked.has(name)) {
-            this.#recordsAsked.set(name, { read: false });
-            this.#pushAssignments();
-          }
+          this.#noteUnread(name, error);
           throw error;
         }
       },
       create: (record, signal) => records.create(record, signal),
       replace: (record, version, signal) => records.replace(record, version, signal),
     };
+  }
+
+  #noteUnread(name: string, error: unknown): void {
+    const before = this.#recordsAsked.get(name);
+    if (before?.read === true) return;
+    const reason = error instanceof Error ? error.message : String(error);
+    const noted = error instanceof RecordInvalid ? {} : { error: reason };
+    this.#recordsAsked.set(name, { read: false, ...noted });
+    if (before === undefined) this.#pushAssignments();
   }
 
   #surroundings(key: ShardKey): Surroundings {
@@ -268,21 +302,6 @@ export class Coordinator {
         return confirmNodes(nodes, ask, enough, signal);
       },
     };
-  }
-
-  /** What the platform says of claims may be other than it was. */
-  platformChanged(): void {
-    for (const loop of this.#loops.values()) loop.notify();
-  }
-
-  /** The platform saw the record of this shard in this version. */
-  sawRecord(key: ShardKey, version: string): void {
-    this.#loops.get(shardKeyText(key))?.sawRecord(version);
-  }
-
-  /** The platform saw the node come back: it is tried at once. */
-  lookAgain(node: string): void {
-    this.#watches.get(node)?.retryNow();
   }
 
   /** True when the process of the node that was heard of last answers now. */

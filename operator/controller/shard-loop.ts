@@ -222,7 +222,7 @@ export class ShardLoop {
     this.#tracker.see(this.record, observed, planned.deferrals, clock.monotonicMs());
     // Nothing that only time changes: with a thousand shards, plans that find nothing are what
     // most of a process would do.
-    if (isQuiet(planned, observed) && this.#ordered === null) {
+    if (isQuiet(this.record, planned, observed) && this.#ordered === null) {
       return Math.max(1, this.#readAgainAtMs - clock.monotonicMs());
     }
     let waitMs = timings.resyncMs;
@@ -474,10 +474,11 @@ export class ShardLoop {
 }
 
 /** Nothing is to be done, waited for or endured. */
-function isQuiet(planned: Plan, observed: Observed): boolean {
+function isQuiet(record: ShardRecord, planned: Plan, observed: Observed): boolean {
   if (planned.actions.length + planned.deferrals.length > 0) return false;
   if (planned.stop !== null || planned.waiting !== null) return false;
-  return !observed.leaderSettling && observed.leaderCutOffMs + observed.leaderIdleMs === 0;
+  // Whoever is cut off can commit nothing either.
+  return !observed.leaderSettling && !cannotCommit(record, observed);
 }
 
 function messageOf(error: unknown): string {

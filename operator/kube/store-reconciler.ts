@@ -38,7 +38,7 @@ import {
   runtimeSignature,
   StoreRuntime,
 } from "./store-runtime.ts";
-import { podsNeeded, storeSight, type StoreSight } from "./store-view.ts";
+import { podsNeeded, storeParts, storeSight, type StoreSight } from "./store-view.ts";
 
 /** What the reconciler is made of. */
 export interface StoreReconcilerOptions {
@@ -63,6 +63,8 @@ export interface StoreReconcilerOptions {
 const RESYNC_MS = 60_000;
 /** While something is under way. */
 const BUSY_MS = 1_000;
+/** A record that cannot be read for so long is told of. */
+const UNREAD_MS = 15_000;
 /** While everything serves, and an object could not be brought about. */
 const TROUBLE_MS = 10_000;
 
@@ -91,6 +93,8 @@ export class StoreReconciler {
       if (gone !== undefined) this.#options.metrics.forget(gone.storeId);
       return null;
     }
+    // Whatever is wrong with a manifest: what runs goes on.
+    this.#runtimes.get(key)?.saw(storeParts(this.#options.caches, namespace, name));
     try {
       return await this.#look(key, object, signal);
     } catch (error) {
@@ -127,13 +131,12 @@ export class StoreReconciler {
     // Before anything that may be refused: whatever is wrong with a manifest, a leader that dies
     // needs an election, and a pod that was made again its readiness.
     const runtime = await this.#runtime(key, sight, replicas);
-    runtime.saw(sight);
     const { image } = this.#options;
     const objects = await bringAbout({ client, caches, sight, image, replicas }, signal);
     this.#warn(sight, objects.trouble);
     // A new coordinator knows nothing for a moment; that is no news about the store, and must not
     // take its pods out of service.
-    if (!runtime.coordinator.hasLooked) return { requeueAfterMs: BUSY_MS };
+    if (!runtime.coordinator.hasLooked) return await this.#sayUnread(object, runtime, signal);
     await this.#steer(sight, runtime);
     await this.#recoveries.reconcile(sight, runtime, signal);
     await this.#statuses.gates(sight, runtime.views(), signal);
@@ -149,6 +152,19 @@ export class StoreReconciler {
     const idle = whole && rollout === null && nodeLoss === null;
     if (!idle) return { requeueAfterMs: BUSY_MS };
     return { requeueAfterMs: objects.trouble === null ? RESYNC_MS : TROUBLE_MS };
+  }
+
+  /** Read again by its loop every few seconds; one that stays unread must be known of. */
+  async #sayUnread(
+    object: KubeObject,
+    runtime: StoreRuntime,
+    signal: AbortSignal,
+  ): Promise<ReconcileResult> {
+    const [first] = runtime.coordinator.unread;
+    if (first !== undefined && runtime.ageMs > UNREAD_MS) {
+      await this.#statuses.refuse(object, "RecordUnread", `the record of ${first}`, signal);
+    }
+    return { requeueAfterMs: BUSY_MS };
   }
 
   /** Once for each trouble: it is looked at every second while pods are away. */

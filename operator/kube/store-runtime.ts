@@ -15,10 +15,9 @@ import type { CoordinatorEvent } from "../core/events.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
 import { shardKeyText, type ShardKey } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
-import type { PodFacts } from "./pods.ts";
 import { recordVersion } from "./record-store.ts";
 import type { KubeObject } from "./resources.ts";
-import type { StoreSight } from "./store-view.ts";
+import type { StoreParts } from "./store-view.ts";
 
 /** What a runtime is made of. */
 export interface StoreRuntimeOptions {
@@ -35,8 +34,10 @@ export interface StoreRuntimeOptions {
   readonly broken: (error: unknown) => void;
 }
 
-/** What is compared of a pod. */
-type SeenPod = Pick<PodFacts, "name" | "uid" | "ip" | "sidecarReady">;
+interface SeenRecord {
+  readonly key: ShardKey;
+  readonly version: string;
+}
 
 /** Between two looks at what the coordinator sees. */
 const LOOK_MS = 50;
@@ -54,11 +55,13 @@ export class StoreRuntime {
   readonly #votedUids = new Map<string, string>();
   /** What each pod was at the last look. */
   readonly #podsSeen = new Map<string, string>();
-  #volumesSeen = "";
-  /** Versions of records, by the name of their object. */
-  readonly #recordsSeen = new Map<string, string>();
+  /** All that was seen of pods and claims. */
+  #platformSeen = "";
+  /** By the name of their object. */
+  #recordsSeen: ReadonlyMap<string, SeenRecord> = new Map();
   readonly #running: Promise<void>;
   readonly #clock: Clock;
+  readonly #madeAtMs: number;
   /** When each shard was last asked to be led by another node. */
   readonly #handedOver = new Map<string, number>();
   readonly #changed: () => void;
@@ -71,6 +74,7 @@ export class StoreRuntime {
     this.storeId = options.spec.storeId;
     this.signature = runtimeSignature(options.spec, options.policy);
     this.#clock = options.clock;
+    this.#madeAtMs = options.clock.monotonicMs();
     this.coordinator = new Coordinator({
       ...options,
       timings: SHARED_TIMINGS,
@@ -79,6 +83,11 @@ export class StoreRuntime {
     this.#changed = options.changed;
     this.coordinator.onChange(() => this.#lookSoon());
     this.#running = this.coordinator.run().catch((error: unknown) => options.broken(error));
+  }
+
+  /** Since it was made. */
+  get ageMs(): number {
+    return this.#clock.monotonicMs() - this.#madeAtMs;
   }
 
   views(): readonly ShardView[] {
@@ -97,34 +106,34 @@ export class StoreRuntime {
 
   /**
    * Has the coordinator look for pods that are others, or elsewhere, than at the last look, plan
-   * anew when their volumes are others, and read records that somebody else changed: it looks at
-   * none of these by itself, or seldom.
+   * anew when anything of pods or claims is other, and read records that somebody else changed: it
+   * looks at none of these by itself, or seldom.
    */
-  saw(sight: Pick<StoreSight, "shards" | "claims"> & { readonly pods: readonly SeenPod[] }): void {
-    this.#sawPods(sight.pods);
-    const volumes = JSON.stringify([sight.pods, ...sight.claims]);
-    if (volumes !== this.#volumesSeen) this.coordinator.platformChanged();
-    this.#volumesSeen = volumes;
-    for (const object of sight.shards) this.#sawRecord(object);
-  }
-
-  /** Only what is new here is told: the cache is often behind what the coordinator just saved. */
-  #sawRecord(object: KubeObject): void {
-    const version = recordVersion(object);
-    const { name } = object.metadata;
-    if (this.#recordsSeen.get(name) === version) return;
-    this.#recordsSeen.set(name, version);
-    const { namespace = "", shard = -1 } = (object["spec"] ?? {}) as Partial<ShardKey>;
-    this.coordinator.sawRecord({ namespace, shard }, version);
-  }
-
-  #sawPods(pods: readonly SeenPod[]): void {
+  saw({ pods, claims, shards }: StoreParts): void {
     for (const { name, uid, ip, sidecarReady } of pods) {
       const seen = `${uid} ${ip} ${sidecarReady}`;
       if (this.#podsSeen.get(name) === seen) continue;
       this.#podsSeen.set(name, seen);
       this.coordinator.lookAgain(name);
     }
+    const platform = JSON.stringify([pods, [...claims]]);
+    if (platform !== this.#platformSeen) this.coordinator.platformChanged();
+    this.#platformSeen = platform;
+    this.#sawRecords(shards);
+  }
+
+  /** Only what is new here is told: the cache is often behind what the coordinator just saved. */
+  #sawRecords(shards: readonly KubeObject[]): void {
+    const now = new Map(shards.map((object) => [object.metadata.name, seenRecord(object)]));
+    for (const [name, { key, version }] of now) {
+      if (this.#recordsSeen.get(name)?.version !== version) {
+        this.coordinator.sawRecord(key, version);
+      }
+    }
+    for (const [name, { key }] of this.#recordsSeen) {
+      if (!now.has(name)) this.coordinator.sawRecord(key, "");
+    }
+    this.#recordsSeen = now;
   }
 
   /**
@@ -177,6 +186,12 @@ export class StoreRuntime {
       }
     }
   }
+}
+
+/** Whoever wrote it may have left out what it is of. */
+function seenRecord(object: KubeObject): SeenRecord {
+  const { namespace = "", shard = -1 } = (object["spec"] ?? {}) as Partial<ShardKey>;
+  return { key: { namespace, shard }, version: recordVersion(object) };
 }
 
 /** Differs when a coordinator has to be made anew. */

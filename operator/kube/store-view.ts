@@ -24,6 +24,9 @@ export interface StoreSight {
   readonly claims: ReadonlyMap<string, ClaimFacts>;
 }
 
+/** What can be seen of a store whatever its manifest says. */
+export type StoreParts = Pick<StoreSight, "shards" | "podObjects" | "pods" | "claims">;
+
 /** Gathers a store's objects. */
 export function storeSight(
   caches: StoreCaches,
@@ -32,16 +35,23 @@ export function storeSight(
   storeId: string,
 ): StoreSight {
   const { namespace, name } = store.metadata;
-  const of = (kind: (typeof KINDS)[keyof typeof KINDS]) => caches.ofStore(kind, namespace, name);
-  const podObjects = of(KINDS.pod).filter((pod) => podOrdinal(name, pod.metadata.name) !== null);
-  const shards = of(KINDS.shard);
+  const parts = storeParts(caches, namespace, name);
   return {
+    ...parts,
     store,
     object,
     storeId,
-    shards,
-    records: shards.flatMap((shard) => believed(shard, name)),
-    recoveries: of(KINDS.recovery),
+    records: parts.shards.flatMap((shard) => believed(shard, name)),
+    recoveries: caches.ofStore(KINDS.recovery, namespace, name),
+  };
+}
+
+/** Gathers records, pods and claims of the store of that name. */
+export function storeParts(caches: StoreCaches, namespace: string, name: string): StoreParts {
+  const of = (kind: (typeof KINDS)[keyof typeof KINDS]) => caches.ofStore(kind, namespace, name);
+  const podObjects = of(KINDS.pod).filter((pod) => podOrdinal(name, pod.metadata.name) !== null);
+  return {
+    shards: of(KINDS.shard),
     podObjects,
     pods: podObjects
       .map((pod) => podFacts(pod, IN_SYNC_GATE))

@@ -7,7 +7,7 @@ export function sameMessage(a: unknown, b: unknown): boolean {
   if (!isComposed(a) || !isComposed(b)) return false;
   const names = Object.keys(a);
   if (names.length !== Object.keys(b).length) return false;
-  for (const name of names) if (!sameMessage(a[name], b[name])) return false;
+  for (const name of names) if (!(name in b) || !sameMessage(a[name], b[name])) return false;
   return true;
 }
 

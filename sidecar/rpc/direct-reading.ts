@@ -21,10 +21,12 @@ const FIRST_READ_BYTES = 4 * 1024;
  * A socket on the connection of `socket`, which came from a server and must not be used any more;
  * each is destroyed with the other. Null, and `socket` is as it was, where Node keeps its handle
  * elsewhere: only a socket's maker can say where it reads into, and servers have no option for it.
+ * A socket that is more than one of TCP, like TLS's, is left to read by itself.
  */
 export function readingInto(socket: Socket, place: ReadingPlace): Socket | null {
   const handle: unknown = Reflect.get(socket, "_handle");
-  if (typeof handle !== "object" || handle === null || !("readStop" in handle)) return null;
+  if (socket.constructor !== Socket) return null;
+  if (typeof handle !== "object" || handle === null || !("useUserBuffer" in handle)) return null;
   const already: Buffer | null = socket.read();
   Reflect.set(socket, "_handle", null);
   // The first read is wanted before it is known what came already.

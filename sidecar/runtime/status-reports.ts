@@ -4,7 +4,10 @@ import type { NodeStatus, ReplicaStatus, WatchStatusRequest } from "../protocol/
 import { sameMessage } from "../protocol/same-message.ts";
 import type { NodeRuntime } from "./ports.ts";
 
-/** Everything is told again after so many heartbeats without news. */
+/**
+ * Everything is told again after so many heartbeats without news: a coordinator whose shard is
+ * quiet plans at least this often, whatever it may have missed.
+ */
 const QUIET_BEATS_MAX = 10;
 
 /**

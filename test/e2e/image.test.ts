@@ -138,10 +138,14 @@ describe("image", function () {
     const program = `
       const load = require("node:module").createRequire("/app/");
       for (const name of ${JSON.stringify(names)}) load(name);
-      import("/app/node_modules/@kubernetes/client-node/dist/index.js")
-        .then(() => console.log(process.getuid(), process.versions.node));`;
+      import("/app/dist/operator/kube/kubeconfig.js").then(({ loadKubeConfig }) => {
+        const env = { KUBERNETES_SERVICE_HOST: "10.0.0.1", KUBERNETES_SERVICE_PORT: "443" };
+        Object.assign(process.env, env);
+        const { server } = loadKubeConfig({ env }).getCurrentCluster();
+        console.log(process.getuid(), process.versions.node, server);
+      });`;
     const { status, text } = inside("/usr/local/bin/node", "--eval", program);
     assert.equal(status, 0, text);
-    assert.match(text, new RegExp(`^${RUN_AS} 24\\.`));
+    assert.match(text, new RegExp(`^${RUN_AS} 24\\..* https://10\\.0\\.0\\.1:443\n`));
   });
 });

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import type { Coordinator } from "../../../operator/controller/coordinator.ts";
 import { SHARED_TIMINGS } from "../../../operator/controller/timings.ts";
+import { RecordInvalid } from "../../../operator/core/record.ts";
 import { FakeCluster } from "./fake-cluster.ts";
 
 const KEY = { namespace: "default", shard: 0 };
@@ -43,6 +44,17 @@ describe("Coordinator: a quiet store", () => {
       await cluster.clock.until("a leader is saved", 2_000, () => cluster.record.leader !== null);
     }));
 
+  it("stops when it is told that its record is gone", () =>
+    whileQuiet(async (cluster, coordinator) => {
+      cluster.records.text = null;
+      coordinator.sawRecord(KEY, "");
+      await cluster.clock.until(
+        "it stops",
+        2_000,
+        () => coordinator.views()[0]?.stop?.reason === "RecordLost",
+      );
+    }));
+
   it("reads none for the version that it saved itself", () =>
     whileQuiet(async (cluster, coordinator) => {
       const { reads } = cluster.records;
@@ -60,13 +72,60 @@ describe("Coordinator: a quiet store", () => {
       );
     }));
 
-  it("replaces a leader that hangs within four seconds", () =>
+  it("replaces a leader that hangs within three seconds", () =>
     whileQuiet(async (cluster) => {
       const before = cluster.leader() ?? "";
       cluster.node(before).frozen = true;
-      await cluster.clock.until("another leads", 4_000, () => {
+      await cluster.clock.until("another leads", 3_000, () => {
         const now = cluster.leader();
         return now !== null && now !== before;
       });
+    }));
+});
+
+describe("Coordinator: before it has looked", () => {
+  /** A new coordinator over a store that serves; the first reads of its record end so. */
+  async function starting(
+    failure: Error,
+    act: (cluster: FakeCluster, coordinator: Coordinator) => Promise<void>,
+  ): Promise<void> {
+    const cluster = new FakeCluster(["a", "b", "c"]);
+    const first = cluster.coordinator();
+    const ran = first.run();
+    await cluster.untilSteady();
+    await first.close();
+    await ran;
+    const read = cluster.records.read.bind(cluster.records);
+    let left = 2;
+    cluster.records.read = async () => {
+      left -= 1;
+      if (left >= 0) throw failure;
+      return await read();
+    };
+    const coordinator = cluster.coordinator();
+    const running = coordinator.run();
+    try {
+      await act(cluster, coordinator);
+    } finally {
+      await coordinator.close();
+      await running;
+      await cluster.close();
+    }
+  }
+
+  it("says so while a record cannot be read, and which", () =>
+    starting(new Error("too many requests"), async (cluster, coordinator) => {
+      await cluster.clock.pass(1_000);
+      assert.equal(coordinator.hasLooked, false);
+      assert.deepEqual(coordinator.unread, ["default/0: too many requests"]);
+      await cluster.clock.until("it has", 10_000, () => coordinator.hasLooked);
+      assert.deepEqual(coordinator.unread, []);
+      assert.equal(coordinator.views()[0]?.initialized, true);
+    }));
+
+  it("has looked at a record that makes no sense", () =>
+    starting(new RecordInvalid("term", "term: no number"), async (cluster, coordinator) => {
+      await cluster.clock.until("it has", 1_000, () => coordinator.hasLooked);
+      assert.equal(coordinator.views()[0]?.stop?.reason, "RecordInvalid");
     }));
 });
