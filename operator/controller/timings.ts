@@ -74,7 +74,7 @@ export const SHARED_TIMINGS: Timings = Object.freeze({
   heartbeatMs: 1_000,
   probeAfterMs: 1_200,
   probeIntervalMs: 300,
-  // One probe that is not answered is enough: it ends when the node has been silent for long enough.
+  // One probe that is not answered is enough: it ends when the node was silent for long enough.
   probeDeadlineMs: 1_300,
   silentAfterMs: 2_500,
   recordResyncMs: 60_000,
