@@ -13,6 +13,8 @@ export class AssignmentFeed {
   readonly #clock: Clock;
   readonly #timings: Timings;
   readonly #wake: Wake;
+  readonly #reach: Wake;
+  #reachable = false;
   #latest: ShardAssignments | null = null;
   #version = 0;
 
@@ -22,6 +24,14 @@ export class AssignmentFeed {
     this.#clock = clock;
     this.#timings = timings;
     this.#wake = new Wake(clock);
+    this.#reach = new Wake(clock);
+  }
+
+  /** Whoever watches the node has heard of it, or knows that it is away: then nothing is tried. */
+  reachable(reachable: boolean): void {
+    if (this.#reachable === reachable) return;
+    this.#reachable = reachable;
+    this.#reach.notify();
   }
 
   /** Replaces what is to be told; versions that were not sent yet are skipped. */
@@ -35,6 +45,10 @@ export class AssignmentFeed {
   async run(signal: AbortSignal): Promise<void> {
     let delayMs = this.#timings.reconnectMaxMs;
     while (!signal.aborted) {
+      if (!this.#reachable) {
+        await this.#reach.wait(null, signal);
+        continue;
+      }
       const beganMs = this.#clock.monotonicMs();
       const { controller, unlink } = childAbort(signal);
       const stream = controller.signal;

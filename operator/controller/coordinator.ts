@@ -222,15 +222,17 @@ export class Coordinator {
   #addNode(endpoint: NodeEndpoint): void {
     const { sidecars, clock, events } = this.#options;
     const changed = (): void => {
+      feed.reachable(watch.reach === "up" || watch.reach === "silent");
       for (const loop of this.#loops.values()) loop.notify();
       // Who stands in for a leader is chosen by what is seen of the nodes.
       if (this.#standsIn) this.#pushAssignments();
       this.#tellListeners();
     };
     const timings = this.#timings;
+    const feed = new AssignmentFeed(endpoint, sidecars, clock, timings);
     const watch = new NodeWatch({ endpoint, sidecars, clock, events, timings, changed });
     this.#watches.set(endpoint.node, watch);
-    this.#feeds.set(endpoint.node, new AssignmentFeed(endpoint, sidecars, clock, timings));
+    this.#feeds.set(endpoint.node, feed);
   }
 
   #addShard(placed: PlacedShard): void {

@@ -34,6 +34,9 @@ export class NodeWatch {
   /** Ends the stream in use, so that it is opened anew. */
   #dropStream: (() => void) | null = null;
   readonly #retry: Wake;
+  /** Until it is tried again, and since when it ought to be there. */
+  #delayMs = 0;
+  #expectedAtMs = 0;
 
   constructor(options: NodeWatchOptions) {
     this.#retry = new Wake(options.clock);
@@ -70,27 +73,29 @@ export class NodeWatch {
 
   async #streamLoop(signal: AbortSignal): Promise<void> {
     const { timings, clock } = this.#options;
-    let delayMs = timings.reconnectMinMs;
-    let awaySinceMs = clock.monotonicMs();
+    this.#expectSoon();
     while (!signal.aborted) {
       const received = await this.#stream(signal);
       if (signal.aborted) return;
-      if (received) {
-        delayMs = timings.reconnectMinMs;
-        awaySinceMs = clock.monotonicMs();
-      }
+      if (received) this.#expectSoon();
       const alive = await this.confirm(signal);
       if (!alive) this.#setReach("down", "connection refused or broken");
-      await this.#retry.wait(delayMs, signal);
-      const quick = clock.monotonicMs() - awaySinceMs < timings.reconnectQuickMs;
+      await this.#retry.wait(this.#delayMs, signal);
+      const quick = clock.monotonicMs() - this.#expectedAtMs < timings.reconnectQuickMs;
       const maxMs = quick ? timings.reconnectMaxMs : timings.reconnectSlowMs;
-      delayMs = Math.min(delayMs * 2, maxMs);
+      this.#delayMs = Math.min(this.#delayMs * 2, maxMs);
     }
   }
 
-  /** The platform saw it come back: it is tried at once. */
+  /** The platform saw it come back: it is tried at once, and often while it may be starting. */
   retryNow(): void {
+    this.#expectSoon();
     this.#retry.notify();
+  }
+
+  #expectSoon(): void {
+    this.#delayMs = this.#options.timings.reconnectMinMs;
+    this.#expectedAtMs = this.#options.clock.monotonicMs();
   }
 
   /** Follows one stream to its end; true when it brought anything. */

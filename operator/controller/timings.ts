@@ -67,7 +67,7 @@ export const DEFAULT_TIMINGS: Timings = Object.freeze({
 /**
  * Timings of one coordinator among a thousand in a process: that each pod lives, and that nobody
  * else changed a record, is most of what it does. Whoever uses these has to tell of changed records
- * ({@link Coordinator.sawRecord}).
+ * ({@link Coordinator.sawRecord}) and of processes that are back ({@link Coordinator.lookAgain}).
  */
 export const SHARED_TIMINGS: Timings = Object.freeze({
   ...DEFAULT_TIMINGS,
@@ -77,5 +77,7 @@ export const SHARED_TIMINGS: Timings = Object.freeze({
   // One probe that is not answered is enough: it ends when the node was silent for long enough.
   probeDeadlineMs: 1_300,
   silentAfterMs: 2_500,
+  // A thousand pods that are not there yet would be most of what is called.
+  reconnectSlowMs: 10_000,
   recordResyncMs: 60_000,
 });

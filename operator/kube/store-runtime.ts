@@ -110,8 +110,8 @@ export class StoreRuntime {
    * looks at none of these by itself, or seldom.
    */
   saw({ pods, claims, shards }: StoreParts): void {
-    for (const { name, uid, ip, sidecarReady } of pods) {
-      const seen = `${uid} ${ip} ${sidecarReady}`;
+    for (const { name, uid, ip, sidecarReady, sidecar } of pods) {
+      const seen = `${uid} ${ip} ${sidecarReady} ${sidecar}`;
       if (this.#podsSeen.get(name) === seen) continue;
       this.#podsSeen.set(name, seen);
       this.coordinator.lookAgain(name);

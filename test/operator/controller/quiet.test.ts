@@ -83,6 +83,28 @@ describe("Coordinator: a quiet store", () => {
     }));
 });
 
+describe("Coordinator: a node that was away for long", () => {
+  it("is tried seldom, and often again from when the platform saw it start", () =>
+    whileQuiet(async (cluster, coordinator) => {
+      const away = cluster.leader() === "c" ? "b" : "c";
+      cluster.kill(away);
+      await cluster.clock.pass(120_000);
+      let tries = 0;
+      cluster.onCall = (name, node) => {
+        if (name === "getInfo" && node === away) tries += 1;
+      };
+      await cluster.clock.pass(60_000);
+      assert.ok(tries <= 7, `${tries} tries a minute`);
+      coordinator.lookAgain(away);
+      // Its process is there a little later than its container.
+      await cluster.clock.pass(1_500);
+      cluster.start(away);
+      await cluster.clock.until("it is seen to vote", 500, () =>
+        coordinator.views().every(({ replicas }) => replicas.every(({ voting }) => voting)),
+      );
+    }));
+});
+
 describe("Coordinator: before it has looked", () => {
   /** A new coordinator over a store that serves; the first reads of its record end so. */
   async function starting(
