@@ -2,6 +2,7 @@
  * Of `@kubernetes/client-node` only what is used: loading all of its generated API takes an
  * operator 28 MB of memory and the first second of its life, of which it needs the kubeconfig.
  */
+import { rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -48,6 +49,8 @@ async function main() {
     legalComments: "inline",
     plugins: [leanKubeClient],
   });
+  // The compiler's, of the module as it was.
+  rmSync(join(root, `${file}.map`), { force: true });
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) await main();

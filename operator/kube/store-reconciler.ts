@@ -160,9 +160,10 @@ export class StoreReconciler {
     runtime: StoreRuntime,
     signal: AbortSignal,
   ): Promise<ReconcileResult> {
-    const [first] = runtime.coordinator.unread;
-    if (first !== undefined && runtime.ageMs > UNREAD_MS) {
-      await this.#statuses.refuse(object, "RecordUnread", `the record of ${first}`, signal);
+    const { unread } = runtime.coordinator;
+    if (unread.length > 0 && runtime.ageMs > UNREAD_MS) {
+      const message = `records that cannot be read: ${unread.join("; ")}`;
+      await this.#statuses.refuse(object, "RecordUnread", message, signal);
     }
     return { requeueAfterMs: BUSY_MS };
   }
