@@ -72,6 +72,7 @@ function build({ output, tag, keepRoot }) {
         Env: [
           "PATH=/usr/local/bin",
           "NODE_ENV=production",
+          "MALLOC_ARENA_MAX=1",
           "NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt",
         ],
         Entrypoint: ["resilver"],

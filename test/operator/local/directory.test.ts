@@ -127,7 +127,10 @@ describe("local directory", () => {
       "5",
     ]);
     const env = sidecarEnvironment({ PATH: "/bin", RESILVER_NODE: "x" });
-    assert.deepEqual(env, { PATH: "/bin", NODE_ENV: "production" });
+    const always = { MALLOC_ARENA_MAX: "1", NODE_ENV: "production" };
+    assert.deepEqual(env, { PATH: "/bin", ...always });
+    const own = sidecarEnvironment({ MALLOC_ARENA_MAX: "4" });
+    assert.deepEqual(own, { ...always, MALLOC_ARENA_MAX: "4" });
   });
 });
 
