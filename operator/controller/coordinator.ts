@@ -72,7 +72,7 @@ export class Coordinator {
   readonly #claims = new Map<string, number>();
   /** Last known leader of each shard: clients are sent there until another leads. */
   readonly #lastLeaders = new Map<string, string>();
-  /** Shards whose record was asked for; `read` false: no answer was believed yet. */
+  /** Shards whose record was asked for; not `read`: none was believed yet, or `error` says why. */
   readonly #recordsAsked = new Map<string, { readonly read: boolean; readonly error?: string }>();
   readonly #refusals = new Map<string, { readonly reason: string; readonly message: string }>();
   readonly #listeners = new Set<() => void>();

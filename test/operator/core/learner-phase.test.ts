@@ -1,8 +1,9 @@
 /** How far a learner has come, as people are told. */
 import assert from "node:assert/strict";
-import { learnerPhase, type Observed } from "../../../operator/core/observed.ts";
+import { learnerPhase } from "../../../operator/core/observed.ts";
 import type { RecordMember } from "../../../operator/core/record.ts";
 import { FollowerProgress, ReplicaStatus } from "../../../sidecar/protocol/gen/resilver.ts";
+import { observedOf } from "./shard-fixture.ts";
 
 const LEARNER: RecordMember = {
   node: "c",
@@ -11,17 +12,7 @@ const LEARNER: RecordMember = {
   ackedTerm: -1,
   enrolTerm: 3,
 };
-const NOTHING_SEEN: Observed = {
-  nowMs: 0,
-  nodes: new Map(),
-  leaderSettling: false,
-  leaderCutOffMs: 0,
-  leaderIdleMs: 0,
-  confirmedSets: null,
-  belowFloor: null,
-  recoveringNodes: new Set(),
-  orderedUids: new Set(),
-};
+const NOTHING_SEEN = observedOf({}, { nodes: new Map() });
 
 function fedAs(follower: Partial<FollowerProgress>): ReplicaStatus {
   const fed = { node: "c", replicaUid: "c2", ...follower };
