@@ -27,6 +27,8 @@ export interface Applied {
 export interface Call {
   readonly signal: AbortSignal;
   readonly deadlineMs?: number;
+  /** True: not after the calls that wait for their turn. */
+  readonly urgent?: boolean;
 }
 
 /** What an object must still be for it to be deleted. */

@@ -11,6 +11,7 @@ import { Agent as HttpsAgent, request as httpsRequest, type RequestOptions } fro
 import type { KubeConfig } from "@kubernetes/client-node";
 import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 import { ApiUnreachable, errorFromAnswer, WatchSilent } from "./api-error.ts";
+import { CallSlots } from "./call-slots.ts";
 import { DeadlinePassed, untilAborted, withDeadline } from "./deadline.ts";
 import { KUBE_LIMITS } from "./limits.ts";
 
@@ -23,8 +24,10 @@ export interface ApiRequest {
   /** Of the body; absent: JSON. */
   readonly contentType?: string;
   readonly signal: AbortSignal;
-  /** Absent: the usual one. */
+  /** From when it is sent; absent: the usual one. */
   readonly deadlineMs?: number;
+  /** True: at once, and not after the calls that wait for their turn. */
+  readonly urgent?: boolean;
 }
 
 /** Told of each answered or failed request; for the metric `rest_client_requests_total`. */
@@ -47,6 +50,7 @@ type Credentials = Omit<RequestOptions, "headers"> & {
 export class ApiTransport {
   readonly #options: ApiTransportOptions;
   readonly #server: URL;
+  readonly #slots = new CallSlots(KUBE_LIMITS.callsAtOnceMax);
   /** Kept over calls for the sake of its connections, until the credentials change. */
   #agent: HttpAgent | null = null;
   #agentKey = "";
@@ -60,9 +64,14 @@ export class ApiTransport {
 
   /**
    * The answer's JSON. Throws ApiError for a refusal, ApiUnreachable when there was no whole
-   * answer, and the signal's reason when that aborts.
+   * answer, and the signal's reason when that aborts. Waits for its turn first.
    */
   async call(request: ApiRequest): Promise<unknown> {
+    if (request.urgent === true) return await this.#call(request);
+    return await this.#slots.run(request.signal, () => this.#call(request));
+  }
+
+  async #call(request: ApiRequest): Promise<unknown> {
     const { clock } = this.#options;
     const deadlineMs = request.deadlineMs ?? KUBE_LIMITS.callDeadlineMs;
     const what = `${request.method} ${request.path}`;

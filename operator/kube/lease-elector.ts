@@ -120,7 +120,7 @@ export class LeaseElector {
   /** One attempt to get or renew it; never rejects. */
   async #try(signal: AbortSignal, deadlineMs: number): Promise<boolean> {
     const { client, namespace, name, logger } = this.#options;
-    const call = { signal, deadlineMs: Math.max(1, deadlineMs) };
+    const call = { signal, deadlineMs: Math.max(1, deadlineMs), urgent: true };
     try {
       const lease = await client.get(KINDS.lease, namespace, name, call);
       if (lease === null) {
@@ -146,7 +146,7 @@ export class LeaseElector {
 
   async #lookAgain(signal: AbortSignal, deadlineMs: number): Promise<void> {
     const { client, namespace, name } = this.#options;
-    const call = { signal, deadlineMs: Math.max(1, deadlineMs) };
+    const call = { signal, deadlineMs: Math.max(1, deadlineMs), urgent: true };
     const lease = await client.get(KINDS.lease, namespace, name, call).catch(() => null);
     if (lease !== null) this.#see(lease);
   }
@@ -202,7 +202,7 @@ export class LeaseElector {
   async #tryRelease(): Promise<boolean> {
     const { client, clock, namespace, name, identity } = this.#options;
     const { signal } = new AbortController();
-    const call = { signal, deadlineMs: this.#limits.leaseRetryMs };
+    const call = { signal, deadlineMs: this.#limits.leaseRetryMs, urgent: true };
     const lease = await client.get(KINDS.lease, namespace, name, call);
     if (lease === null || holderOf(lease) !== identity) return true;
     const now = microTime(clock.nowMs());

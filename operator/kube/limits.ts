@@ -2,6 +2,8 @@
 export const KUBE_LIMITS = Object.freeze({
   /** One call, from its begin to the last byte of the answer. */
   callDeadlineMs: 10_000,
+  /** Calls under way; the Lease's and watches come on top. */
+  callsAtOnceMax: 32,
   /** The headers of a watch. */
   watchOpenDeadlineMs: 10_000,
   /** Bookmarks come every minute: a watch that is silent for longer is opened anew. */

@@ -6,6 +6,7 @@
 import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 import type { Logger } from "../../sidecar/lib/ports/logger.ts";
 import type { ReplicatedStore, ReplicatedStoreStatus } from "../api/v1alpha1/replicated-store.ts";
+import { storeShardName } from "../api/v1alpha1/store-shard.ts";
 import { parseReplicatedStore, ResourceInvalid } from "../api/v1alpha1/validation.ts";
 import type { NodeEndpoint, SidecarClient } from "../controller/ports.ts";
 import type { CoordinatorMetrics, StoreViews } from "../controller/coordinator-metrics.ts";
@@ -13,7 +14,7 @@ import type { StatusTrouble } from "../controller/store-status.ts";
 import type { CoordinatorEvent } from "../core/events.ts";
 import { defaultReplicationFactor } from "../core/placement.ts";
 import { wantedEnsemble } from "../core/scale.ts";
-import { objectNames, podName, selectorText, STORE_LABEL } from "../specs/labels.ts";
+import { objectNames, podName } from "../specs/labels.ts";
 import { PORTS } from "../specs/ports.ts";
 import { podHost } from "../specs/services.ts";
 import { addressedSidecars } from "./addressed-sidecars.ts";
@@ -187,8 +188,9 @@ export class StoreReconciler {
   }
 
   /**
-   * That of the records, which outlive their store; else the store's own. Asked of the API server
-   * the first time: data must never be taken for another store's.
+   * That of the records, which outlive their store; else the store's own. The first time its
+   * records are asked for by name, since the cache may be behind: data must never be taken for
+   * another store's. (A list of a namespace costs the API server time by all that is in it.)
    */
   async #storeId(store: ReplicatedStore, signal: AbortSignal): Promise<string> {
     const { client, caches } = this.#options;
@@ -196,9 +198,13 @@ export class StoreReconciler {
     const cached = caches.ofStore(KINDS.shard, namespace, name).flatMap(storeIdOf)[0];
     const known = cached ?? store.status?.storeId;
     if (known !== undefined) return known;
-    const scope = { namespace, labelSelector: selectorText({ [STORE_LABEL]: name }) };
-    const { items } = await client.list(KINDS.shard, scope, { signal });
-    const kept = items.flatMap(storeIdOf)[0] ?? uid;
+    const names = store.spec.namespaces.flatMap((of) =>
+      Array.from({ length: of.shards }, (_, shard) => storeShardName(name, of.name, shard)),
+    );
+    const records = await Promise.all(
+      names.map((record) => client.get(KINDS.shard, namespace, record, { signal })),
+    );
+    const kept = records.flatMap((record) => (record === null ? [] : storeIdOf(record)))[0] ?? uid;
     if (kept === undefined) throw new Error(`ReplicatedStore ${name} has no uid`);
     return kept;
   }

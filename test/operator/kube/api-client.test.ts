@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import type { ApiClient } from "../../../operator/kube/api-client.ts";
 import { ApiError, ApiUnreachable } from "../../../operator/kube/api-error.ts";
 import type { ApiTransport } from "../../../operator/kube/api-transport.ts";
+import { KUBE_LIMITS } from "../../../operator/kube/limits.ts";
 import { KINDS, resourcePath } from "../../../operator/kube/resources.ts";
 import { FakeApiServer } from "../../support/fake-api-server.ts";
 import { call, clientOf } from "./kube-fixture.ts";
@@ -159,6 +160,25 @@ describe("api client", () => {
     await server.until("the request is there", () => server.requests.length === 1);
     stop.abort(new Error("stopped"));
     await assert.rejects(pending, { message: "stopped" });
+  });
+
+  it("more calls than may be under way wait their turn, but not the urgent ones", async () => {
+    const most = KUBE_LIMITS.callsAtOnceMax;
+    server.fault = ({ path }) => (path === PATH ? { kind: "stall" } : undefined);
+    const stop = new AbortController();
+    const calls = Array.from({ length: 2 * most }, () =>
+      client.get(KINDS.store, "ns", "demo", { signal: stop.signal }),
+    );
+    const ended = Promise.allSettled(calls);
+    await server.until("all turns are taken", () => server.requests.length === most);
+    assert.equal(await client.get(KINDS.lease, "ns", "one", { ...call(), urgent: true }), null);
+    assert.equal(server.requests.length, most + 1, "the others wait");
+    const late = client.get(KINDS.store, "ns", "other", call());
+    stop.abort(new Error("stopped"));
+    for (const outcome of await ended) assert.equal(outcome.status, "rejected");
+    // Whoever gave up its place in the queue, or its turn, keeps nobody from the next one.
+    assert.equal(await late, null);
+    assert.equal(server.requests.length, most + 2);
   });
 
   for (const text of ['{"metadata": {"na', "<html>", "null", '{"kind":"Status"}']) {
