@@ -160,9 +160,10 @@ export class DemoRun {
       this.say(
         `wiping ${victim} (${this.options.victim}, ${what})${quiet ? ", no writes from now on" : ""}`,
       );
+      // Neither before nor during: the process is killed and its files go, which keeps a device
+      // busy that the others share here; a volume that is lost does not.
+      this.writers.measure();
       timing.started(await this.store.platform.wipe(victim, what));
-      // From here on, as all times of a recovery: removing gigabytes keeps a device busy that the
-      // others share here, and a volume that is lost does not.
       const during = this.writers.measure();
       await this.waitForVote(victim, timing);
       this.recoveries.push(timing.times());
