@@ -61,6 +61,8 @@ export const LIMITS = Object.freeze({
   /** A reader that takes nothing for so long makes room for others when they need it. */
   readStallMs: 1_000,
   snapshotChunkBytes: 1024 * 1024,
+  /** Of a snapshot that is being received: what a killed process transfers again at most. */
+  snapshotDurableEveryBytes: 64 * 1024 * 1024,
   /** Of a snapshot that is being received: bytes of one write, and how many are under way. */
   pageWriteBytes: 4 * 1024 * 1024,
   pageWritesAtOnce: 4,

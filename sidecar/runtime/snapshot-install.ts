@@ -4,6 +4,7 @@ import type { Replica } from "../core/replica.ts";
 import { InvariantError } from "../lib/assert.ts";
 import { isFatal } from "../lib/ports/disk.ts";
 import type { DuplexCall } from "../lib/ports/duplex-call.ts";
+import { LIMITS } from "../limits.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type {
   Peer,
@@ -21,8 +22,6 @@ import { openState } from "./replica-storage.ts";
 import type { ReplicaStorage } from "./replica-storage.ts";
 import { engineWriters } from "./snapshot-source.ts";
 
-/** Content between two durable progress records. */
-const SYNC_BYTES = 64 * 1024 * 1024;
 const ERRORS_KEPT = 3;
 
 /** The replica that a snapshot is installed in. */
@@ -71,7 +70,7 @@ export class SnapshotInstall {
       stateDir: directories.stateDir,
       uid: directories.uid,
       writers: engineWriters(env.engine),
-      syncBytes: SYNC_BYTES,
+      syncBytes: LIMITS.snapshotDurableEveryBytes,
       reserveBytes: snapshotReserveBytes(env.options),
       makeRoom: (neededBytes) => this.#makeRoom(neededBytes),
     });

@@ -45,10 +45,7 @@ export async function pinnedSource(state: ShardState): Promise<PinnedSource> {
   };
 }
 
-/**
- * Writes received content with the state engine. A stage of an earlier process cannot be gone on
- * with.
- */
+/** Writes received content with the state engine. */
 export function engineWriters(engine: EngineFactory): SnapshotWriters {
   return {
     accepts: ({ format, formatDetail }) =>
@@ -60,8 +57,9 @@ export function engineWriters(engine: EngineFactory): SnapshotWriters {
       manifest: Manifest,
       resumeBytes: number,
     ): Promise<SnapshotWriter | null> => {
-      if (resumeBytes > 0) return null;
-      return engine.writer(dir, manifest.format === SnapshotFormat.PAGES ? "PAGES" : "RECORDS");
+      const layout = manifest.format === SnapshotFormat.PAGES ? "PAGES" : "RECORDS";
+      if (resumeBytes > 0) return engine.resumedWriter(dir, layout, resumeBytes);
+      return engine.writer(dir, layout);
     },
   };
 }

@@ -84,6 +84,15 @@ export interface EngineFactory {
   acceptPages(formatDetail: string): boolean;
   /** A writer that builds an engine in `dir` (made, must hold no engine) from a snapshot stream. */
   writer(dir: string, layout: SnapshotLayout): Promise<SnapshotWriter>;
+  /**
+   * A writer that goes on where one of a process that ended left off: `dir` holds the first
+   * `keptBytes` of the stream, durably, and perhaps more, which goes. Null when it cannot.
+   */
+  resumedWriter(
+    dir: string,
+    layout: SnapshotLayout,
+    keptBytes: number,
+  ): Promise<SnapshotWriter | null>;
 }
 
 /** Content in pieces, whose buffers are used again once they are given back. */

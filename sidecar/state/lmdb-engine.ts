@@ -120,6 +120,10 @@ export function lmdbEngineFactory(disk: Disk): EngineFactory {
       if (layout === "PAGES") return PageWriter.create(disk, dir, FILE_NAME);
       return new RecordWriter(await this.open(dir));
     },
+    async resumedWriter(dir, layout, keptBytes): Promise<SnapshotWriter | null> {
+      // How far records got in an engine cannot be told by the bytes of their stream.
+      return layout === "PAGES" ? PageWriter.resume(disk, dir, FILE_NAME, keptBytes) : null;
+    },
   };
 }
 

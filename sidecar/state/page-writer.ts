@@ -20,17 +20,35 @@ export class PageWriter implements SnapshotWriter {
   #writtenBytes = 0;
   #error: Error | null = null;
 
-  private constructor(disk: Disk, dir: string, file: DiskFile) {
+  private constructor(disk: Disk, dir: string, file: DiskFile, writtenBytes: number) {
     this.#disk = disk;
     this.#dir = dir;
     this.#file = file;
+    this.#writtenBytes = writtenBytes;
   }
 
   /** Opens an empty file; throws what the disk throws. */
   static async create(disk: Disk, dir: string, fileName: string): Promise<PageWriter> {
     const file = await disk.open(`${dir}/${fileName}`, { create: true, uncached: true });
     await file.truncate(0);
-    return new PageWriter(disk, dir, file);
+    return new PageWriter(disk, dir, file, 0);
+  }
+
+  /** Goes on after the first `keptBytes` of the file; null when it does not hold as many. */
+  static async resume(
+    disk: Disk,
+    dir: string,
+    fileName: string,
+    keptBytes: number,
+  ): Promise<PageWriter | null> {
+    if (!(await disk.exists(`${dir}/${fileName}`))) return null;
+    const file = await disk.open(`${dir}/${fileName}`, { create: false, uncached: true });
+    if ((await file.size()) >= keptBytes) {
+      await file.truncate(keptBytes);
+      return new PageWriter(disk, dir, file, keptBytes);
+    }
+    await file.close();
+    return null;
   }
 
   /** Resolves once the bytes are copied; they are written while the next ones come in. */

@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import { LIMITS } from "../../sidecar/limits.ts";
 import { TestStore, type TestStoreOptions } from "../support/local-store.ts";
 
 /** Enough for several snapshot chunks, little enough to be quick. */
 const RECORDS = 300;
 const RECORD_BYTES = 16 * 1024;
+const LARGE_BYTES = 512 * 1024;
 /** Logs are cut as soon as that is safe, so that only a snapshot helps. */
 const TRIMMED = { walRetentionMs: 0, walRetentionBytes: 0, segmentBytes: 8 * 1024 * 1024 };
 
@@ -120,6 +122,31 @@ describe("Recovery of a wiped replica", function () {
     const second = await wipe(victim);
     assert.notEqual(second, first);
     await test.rebuilt(victim, second);
+    await test.proveNothingLost(victim);
+  });
+
+  it("killed during its transfer: it goes on from what it had made durable", async () => {
+    const durableBytes = LIMITS.snapshotDurableEveryBytes;
+    test = await TestStore.start({
+      sidecar: { ...TRIMMED, snapshotBytesPerSecond: durableBytes / 2 },
+    });
+    await test.load(Math.ceil((2 * durableBytes) / LARGE_BYTES), LARGE_BYTES);
+    const victim = test.follower();
+    const uid = await wipe(victim);
+    // The record of it is written beside the next chunks.
+    await test.until("more is there than was recorded", () => {
+      return test.replica(victim).bytesDone > durableBytes * 1.25;
+    });
+    await test.store.platform.kill(victim);
+    let least = Number.POSITIVE_INFINITY;
+    const off = test.store.onChange(() => {
+      const { bytesDone, phase } = test.replica(victim);
+      if (phase === "Transferring") least = Math.min(least, bytesDone);
+    });
+    test.store.platform.pod(victim).start();
+    await test.rebuilt(victim, uid);
+    off();
+    assert.ok(least >= durableBytes, `it went on at ${least} of ${durableBytes}`);
     await test.proveNothingLost(victim);
   });
 

@@ -48,6 +48,7 @@ export function simEngineFactory(
     async writer(dir): Promise<SnapshotWriter> {
       return new RecordWriter(await this.open(dir));
     },
+    resumedWriter: async () => null,
   };
 }
 

@@ -132,6 +132,36 @@ describe("state snapshots", () => {
       }));
   }
 
+  it("goes on with pages that an earlier process made durable", () =>
+    withDir(async (dir) => {
+      const state = await openState(join(dir, "from"));
+      const puts = Array.from({ length: 3_000 }, (_, at) => put(`k/${at}`, Buffer.alloc(200, at)));
+      state.apply(new TestLog().write({ puts }));
+      const pin = await state.pin();
+      const chunks: Uint8Array[] = [];
+      for await (const chunk of pin.engine.pages(CHUNK_BYTES)) chunks.push(Buffer.from(chunk));
+      const to = join(dir, "to");
+      const killed = await engines.writer(to, "PAGES");
+      for (const chunk of chunks.slice(0, 3)) await killed.append(chunk);
+      await killed.sync();
+      // Written, and not known to be: the next process does not count it.
+      await killed.append(Buffer.alloc(CHUNK_BYTES, 7));
+      await killed.abort();
+
+      assert.equal(await engines.resumedWriter(to, "PAGES", 4 * CHUNK_BYTES), null);
+      assert.equal(await engines.resumedWriter(to, "RECORDS", 3 * CHUNK_BYTES), null);
+      assert.equal(await engines.resumedWriter(join(dir, "none"), "PAGES", CHUNK_BYTES), null);
+      const resumed = await engines.resumedWriter(to, "PAGES", 3 * CHUNK_BYTES);
+      assert.ok(resumed !== null);
+      for (const chunk of chunks.slice(3)) await resumed.append(chunk);
+      await resumed.finish();
+      await pin.release();
+      const copy = await openState(to);
+      assert.deepEqual(await copy.checksum(NEVER), await state.checksum(NEVER));
+      await copy.close();
+      await state.close();
+    }));
+
   it("pins a checkpoint, never a state between two", () =>
     withDir(async (dir) => {
       const state = await openState(dir);
