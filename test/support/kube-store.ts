@@ -15,10 +15,11 @@ import { replicaChecksum } from "../../operator/sidecar-client/checksum-client.t
 import { StoreClient } from "../../operator/sidecar-client/store-client.ts";
 import type { KubeCluster } from "./kube-cluster.ts";
 import { KubeView } from "./kube-view.ts";
-import { recoveryTimeLine } from "./recovery-time-line.ts";
+import { NOT_SEEN, recoveryTimeLine } from "./recovery-time-line.ts";
 
 const WAIT_MS = 120_000;
 const NAME = "demo";
+const REPLICAS = 3;
 
 /** The parts of a pod that tests look at. */
 interface Pod {
@@ -49,13 +50,13 @@ export class KubeStore {
   private readonly writers: Writers;
   private writeFailure: unknown = null;
 
-  private constructor(cluster: KubeCluster, namespace: string, replicas: number) {
+  private constructor(cluster: KubeCluster, namespace: string, requestTimeoutMs: number) {
     this.cluster = cluster;
     this.namespace = namespace;
     this.view = new KubeView(cluster.client, namespace);
     this.client = new StoreClient({
-      servers: Array.from({ length: replicas }, (_, n) => `${NAME}-${n}:6648`),
-      requestTimeoutMs: WAIT_MS,
+      servers: Array.from({ length: REPLICAS }, (_, n) => `${NAME}-${n}:6648`),
+      requestTimeoutMs,
       reachedAt: (address) => this.reachedAt(address),
     });
     this.writers = new Writers({
@@ -70,10 +71,14 @@ export class KubeStore {
   }
 
   /** Makes a store and waits until all its pods are ready. */
-  static async create(cluster: KubeCluster, spec: object = {}, replicas = 3): Promise<KubeStore> {
+  static async create(
+    cluster: KubeCluster,
+    spec: object = {},
+    options: { readonly requestTimeoutMs?: number } = {},
+  ): Promise<KubeStore> {
     const namespace = cluster.freshNamespace();
     cluster.namespace(namespace);
-    const test = new KubeStore(cluster, namespace, replicas);
+    const test = new KubeStore(cluster, namespace, options.requestTimeoutMs ?? WAIT_MS);
     await test.view.synced();
     test.apply({ recovery: { cooldown: "0s" }, ...spec });
     await test.whole();
@@ -178,6 +183,11 @@ export class KubeStore {
 
   startWriting(): void {
     this.writers.start();
+  }
+
+  /** Writes that the client gave up after its ordinary retries. */
+  get givenUpWrites(): number {
+    return this.writers.givenUp;
   }
 
   /** Claims first: a pod that is made while its old claims are there would be bound to those. */
@@ -349,7 +359,9 @@ export class KubeStore {
       ),
     );
     const told = this.view.told.slice(from);
-    process.stdout.write(recoveryTimeLine({ pod, deletedAtMs, oldReplicaUid: uid, told }));
+    const line = recoveryTimeLine({ pod, deletedAtMs, oldReplicaUid: uid, told });
+    process.stdout.write(line);
+    assert.ok(!line.includes(NOT_SEEN), "each step is told");
     return recovery;
   }
 

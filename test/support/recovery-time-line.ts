@@ -14,6 +14,9 @@ interface Recovered {
   readonly told: readonly Told[];
 }
 
+/** Instead of the time of a step that nobody was told of. */
+export const NOT_SEEN = "not seen";
+
 /** Lines for people; times count from the moment at which the new claim was told. */
 export function recoveryTimeLine({ pod, deletedAtMs, oldReplicaUid, told }: Recovered): string {
   const first = (kind: Followed, match: (told: Told) => boolean): number | undefined =>
@@ -49,7 +52,7 @@ export function recoveryTimeLine({ pod, deletedAtMs, oldReplicaUid, told }: Reco
   const zero = claim ?? deletedAtMs;
   return steps
     .map(([what, atMs]) => {
-      const time = atMs === undefined ? "not seen" : `${((atMs - zero) / 1000).toFixed(2)} s`;
+      const time = atMs === undefined ? NOT_SEEN : `${((atMs - zero) / 1000).toFixed(2)} s`;
       return `      ${what.padEnd(38)}${time.padStart(10)}\n`;
     })
     .join("");

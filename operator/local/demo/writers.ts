@@ -45,6 +45,7 @@ export class Writers {
   /** Keys that may be overwritten: acknowledged, nothing under way, nothing in doubt. */
   private readonly settled: string[] = [];
   private histogram = newHistogram();
+  private gaveUp = 0;
   private next = 0;
   private running: { stop: AbortController; done: Promise<void> } | null = null;
 
@@ -53,6 +54,11 @@ export class Writers {
     for (let at = 0; at < this.filler.length; at += 1) {
       this.filler[at] = Math.floor(options.random() * 256);
     }
+  }
+
+  /** Writes that the client gave up after its own retries, and that were tried again. */
+  get givenUp(): number {
+    return this.gaveUp;
   }
 
   start(): void {
@@ -115,7 +121,8 @@ export class Writers {
         if (!(error instanceof StoreError)) throw error;
         // The key is not used again: what was sent may still arrive.
         if (error.code === "UNKNOWN_OUTCOME") ledger.unknown(key, value);
-        else if (error.code !== "UNAVAILABLE") throw error;
+        else if (error.code === "UNAVAILABLE") this.gaveUp += 1;
+        else throw error;
       }
     }
   }
