@@ -1,6 +1,7 @@
-import { Client, credentials } from "@grpc/grpc-js";
+import { Client } from "@grpc/grpc-js";
 import type { ChecksumResponse } from "../../sidecar/protocol/gen/resilver.ts";
 import { CoordinationService } from "../../sidecar/protocol/service.ts";
+import { sidecarCredentials } from "./credentials.ts";
 import { callErrorOf } from "./store-error.ts";
 
 /** Names one replica's state at or after an offset. */
@@ -17,7 +18,7 @@ export interface ChecksumQuery {
 /** The checksum of a replica's applied state, for audits. Throws CallError. */
 export async function replicaChecksum(query: ChecksumQuery): Promise<ChecksumResponse> {
   const { namespace, shard, atLeastOffset } = query;
-  const client = new Client(query.internalAddress, credentials.createInsecure(), {
+  const client = new Client(query.internalAddress, sidecarCredentials("internal"), {
     "grpc.use_local_subchannel_pool": 1,
   });
   const method = CoordinationService.checksum;

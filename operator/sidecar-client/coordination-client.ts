@@ -5,11 +5,9 @@
  */
 import {
   Client,
-  credentials,
   Metadata,
   status,
   type CallOptions as GrpcCallOptions,
-  type ChannelCredentials,
   type ClientReadableStream,
   type ServiceError,
 } from "@grpc/grpc-js";
@@ -26,6 +24,7 @@ import {
   type NodeEndpoint,
   type SidecarClient,
 } from "../controller/ports.ts";
+import { sidecarCredentials } from "./credentials.ts";
 
 /** As the sidecar's own bound: a status report of very many shards is the largest message here. */
 const MESSAGE_BYTES_MAX = 8 * 1024 * 1024;
@@ -56,20 +55,16 @@ const UNUSED_MS = 60_000;
 
 /** How to reach sidecars. */
 export interface CoordinationClientOptions {
-  /** Absent: no transport security (local mode). */
-  readonly credentials?: ChannelCredentials;
   /** A channel without a call for so long is closed when another one is opened (60,000). */
   readonly unusedMs?: number;
 }
 
 /** The gRPC {@link SidecarClient}. */
 export class CoordinationClient implements SidecarClient {
-  readonly #credentials: ChannelCredentials;
   readonly #channels = new Map<string, Channel>();
   readonly #unusedMs: number;
 
   constructor(options: CoordinationClientOptions = {}) {
-    this.#credentials = options.credentials ?? credentials.createInsecure();
     this.#unusedMs = options.unusedMs ?? UNUSED_MS;
   }
 
@@ -234,7 +229,7 @@ export class CoordinationClient implements SidecarClient {
     const present = this.#channels.get(to.internalAddress);
     if (present !== undefined) return present;
     this.#closeUnused();
-    const client = new Client(to.internalAddress, this.#credentials, CHANNEL_OPTIONS);
+    const client = new Client(to.internalAddress, sidecarCredentials("internal"), CHANNEL_OPTIONS);
     const channel = new Channel(client);
     this.#channels.set(to.internalAddress, channel);
     return channel;

@@ -1,5 +1,6 @@
-import { Client, type ClientDuplexStream, credentials, Metadata } from "@grpc/grpc-js";
+import { Client, type ClientDuplexStream, Metadata } from "@grpc/grpc-js";
 import type { MethodDefinition } from "../../sidecar/protocol/service.ts";
+import { sidecarCredentials } from "./credentials.ts";
 import { CallError, callErrorOf } from "./store-error.ts";
 
 /** Bulk reads would crawl with gRPC's 64 KiB default (PERFORMANCE.md). */
@@ -97,7 +98,7 @@ export class StoreChannels {
     const address = this.reachedAt(name);
     let client = this.clients.get(address);
     if (client === undefined) {
-      client = new Client(address, credentials.createInsecure(), OPTIONS);
+      client = new Client(address, sidecarCredentials("public"), OPTIONS);
       this.clients.set(address, client);
     }
     return client;
