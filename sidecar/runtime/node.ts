@@ -6,7 +6,12 @@ import type { Random } from "../lib/ports/random.ts";
 import { LIMITS } from "../limits.ts";
 import { INVALID_TERM, type Term } from "../protocol/entry.ts";
 import { ProtocolError } from "../protocol/errors.ts";
-import type { NodeStatus, OpenShardRequest, ReplicaStatus } from "../protocol/gen/resilver.ts";
+import {
+  type NodeStatus,
+  type OpenShardRequest,
+  type ReplicaStatus,
+  WipeReason,
+} from "../protocol/gen/resilver.ts";
 import { SnapshotPins } from "../snapshot/pins.ts";
 import { RateLimiter } from "../snapshot/rate-limiter.ts";
 import type { EngineFactory } from "../state/engine.ts";
@@ -20,7 +25,7 @@ import { openStorage, StorageCorrupt } from "./replica-storage.ts";
 import type { ReplicaStorage } from "./replica-storage.ts";
 import { isFull } from "./space-reserve.ts";
 import { openDirectories } from "./shard-directories.ts";
-import type { OpenDirectoriesOptions } from "./shard-directories.ts";
+import type { OpenDirectoriesOptions, ShardDirectories } from "./shard-directories.ts";
 import { listShards, lockDataDirectories, removeShard, shardPaths } from "./shard-paths.ts";
 import type { KnownShard } from "./shard-paths.ts";
 import { StateRoom } from "./state-room.ts";
@@ -91,7 +96,7 @@ class Node implements NodeRuntime {
   readonly bootId: number;
   readonly fatal: Promise<Error>;
   readonly #options: NodeOptions;
-  readonly #env: NodeEnvironment;
+  readonly #env: Omit<NodeEnvironment, "metrics">;
   readonly #lock: DiskLock;
   readonly #replicas = new Map<string, HeldReplica>();
   readonly #opening = new Map<string, Promise<ReplicaDriver>>();
@@ -263,7 +268,7 @@ class Node implements NodeRuntime {
     const { namespace, shard } = deletion;
     const key = keyOf(namespace, shard);
     await this.#stopWaiting(key);
-    const { walDir, stateDir, disk, logger } = this.#options;
+    const { walDir, stateDir, disk, logger, metrics, storeId } = this.#options;
     if (!deletion.closed) {
       deletion.closed = true;
       try {
@@ -280,6 +285,7 @@ class Node implements NodeRuntime {
       }
     }
     await removeShard(disk, shardPaths({ walDir, stateDir, namespace, shard }));
+    metrics.replica({ storeId, namespace, shard }).end();
   }
 
   status(): NodeStatus {
@@ -377,6 +383,10 @@ class Node implements NodeRuntime {
   ): Promise<ReplicaDriver> {
     const directories = await openDirectories(where);
     const { disk, logger } = this.#options;
+    const metrics = this.#options.metrics.replica(request);
+    // Here, where it is made: the replica says so only until it votes again.
+    if (isMismatch(directories)) metrics.identityMismatches.inc();
+    const env: NodeEnvironment = { ...this.#env, metrics };
     const meta = await ReplicaMetaStore.open(disk, directories.walDir, directories.uid);
     const keySorting = request.options?.keySorting ?? 0;
     if (keySorting !== 0 && meta.current.keySorting === 0) await meta.update({ keySorting });
@@ -386,8 +396,8 @@ class Node implements NodeRuntime {
     // A new identity is opened when it is known in which order its keys are (StorageOpening).
     const isOrdered = meta.current.keySorting !== 0 || meta.current.member;
     if (!directories.setAsidePending && isOrdered)
-      storage = await openStorage(this.#env, directories, meta.current);
-    const reserveBytes = snapshotReserveBytes(this.#env.options);
+      storage = await openStorage(env, directories, meta.current);
+    const reserveBytes = snapshotReserveBytes(env.options);
     const room = new StateRoom(disk, directories.stateDir, reserveBytes);
     // Before it is first heard of: that a snapshot does not fit is known before one is sent.
     await room.measure();
@@ -399,7 +409,7 @@ class Node implements NodeRuntime {
       identity: directories.formatted,
       head: storage?.wal.last.offset ?? -1,
     });
-    const driver: ReplicaDriver = new ReplicaDriver(this.#env, {
+    const driver: ReplicaDriver = new ReplicaDriver(env, {
       storeId,
       namespace,
       shard,
@@ -412,6 +422,10 @@ class Node implements NodeRuntime {
     });
     return driver;
   }
+}
+
+function isMismatch({ formatted, wipeReason }: ShardDirectories): boolean {
+  return formatted === "new" && wipeReason === WipeReason.IDENTITY_MISMATCH;
 }
 
 function keyOf(namespace: string, shard: number): string {

@@ -1,7 +1,7 @@
 import type { Clock } from "../lib/ports/clock.ts";
 import type { Disk } from "../lib/ports/disk.ts";
 import type { Logger } from "../lib/ports/logger.ts";
-import type { NodeMetrics } from "../lib/ports/metrics.ts";
+import type { ReplicaMetrics } from "../lib/ports/metrics.ts";
 import type { Random } from "../lib/ports/random.ts";
 import { LIMITS } from "../limits.ts";
 import type { RateLimiter } from "../snapshot/rate-limiter.ts";
@@ -62,7 +62,7 @@ export function snapshotReserveBytes(options: ReplicaOptions): number {
   return Math.max(options.freeBytesMin, options.stateFreeBytesMin);
 }
 
-/** What all replicas of a process share. */
+/** What a replica works with: shared by all of the process, but for the metrics. */
 export interface NodeEnvironment {
   readonly node: string;
   readonly disk: Disk;
@@ -70,7 +70,7 @@ export interface NodeEnvironment {
   readonly random: Random;
   readonly engine: EngineFactory;
   readonly transport: PeerTransport;
-  readonly metrics: NodeMetrics;
+  readonly metrics: ReplicaMetrics;
   readonly logger: Logger;
   readonly budget: MemoryBudget;
   readonly pins: SnapshotPins;

@@ -23,7 +23,6 @@ const NOTHING_TO_SHOW: readonly (readonly [RegExp, string])[] = [
   [/recovery_failed_total/u, "no recovery failed"],
   [/recovery_deferred_total/u, "no recovery was held back"],
   [/election_failed_total/u, "no election failed"],
-  [/storage_identity_mismatch_total/u, "no volume of another replica was found"],
 ];
 
 interface Dashboard {

@@ -11,7 +11,6 @@ import {
   RecoveryProgress,
   ReplicaStatus,
   ServingStatus,
-  WipeReason,
 } from "../../../sidecar/protocol/gen/resilver.ts";
 import type { MethodDefinition } from "../../../sidecar/protocol/service.ts";
 import { ListenError } from "../../../sidecar/rpc/server.ts";
@@ -104,7 +103,6 @@ describe("Health and metrics", () => {
   it("shows series of what is, and ends them with it", async () => {
     status = {
       ...status,
-      wipeReason: WipeReason.IDENTITY_MISMATCH,
       followers: [FollowerProgress.create({ node: "node-2", ackOffset: 4 })],
     };
     const labels = 'store="store-1",namespace="default",shard="0"';
@@ -116,15 +114,12 @@ describe("Health and metrics", () => {
       `resilver_shard_head_offset{${labels},pod="node-1"} 9`,
       `resilver_shard_commit_offset{${labels},pod="node-1"} 7`,
       `resilver_follower_lag_entries{${labels},follower="node-2",pod="node-1"} 5`,
-      `resilver_storage_identity_mismatch_total{${labels},pod="node-1"} 1`,
     ]) {
       assert.ok(body.includes(line), line);
     }
     assert.match(body, /resilver_anonymous_memory_bytes\{pod="node-1"\} [1-9]/);
     assert.match(body, /nodejs_eventloop_lag_seconds/);
     assert.match(body, /process_cpu_seconds_total/);
-    const again = await get("/metrics");
-    assert.ok(again.body.includes(`identity_mismatch_total{${labels},pod="node-1"} 1`));
     runtime.handles.pop();
     assert.doesNotMatch((await get("/metrics")).body, /resilver_shard_term\{/);
   });

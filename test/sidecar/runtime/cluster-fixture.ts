@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Disk, DiskError } from "../../../sidecar/lib/ports/disk.ts";
 import type { DuplexCall } from "../../../sidecar/lib/ports/duplex-call.ts";
 import { SILENT_LOGGER } from "../../../sidecar/lib/ports/logger.ts";
-import { NO_METRICS } from "../../../sidecar/lib/ports/metrics.ts";
+import { NO_METRICS, type NodeMetrics } from "../../../sidecar/lib/ports/metrics.ts";
 import { NodeClock } from "../../../sidecar/os/node-clock.ts";
 import { createNodeDisk } from "../../../sidecar/os/node-disk.ts";
 import { NodeRandom } from "../../../sidecar/os/node-random.ts";
@@ -83,6 +83,8 @@ export class TestCluster {
   readonly names = ["a", "b", "c"] as const;
   readonly meddling: Meddling = {};
   readonly volumes: Volumes = {};
+  /** What the nodes count with that are opened from now on. */
+  metrics: NodeMetrics = NO_METRICS;
   readonly #root: string;
   readonly #options: Partial<ReplicaOptions>;
   readonly #nodes = new Map<string, NodeRuntime>();
@@ -117,7 +119,7 @@ export class TestCluster {
       random: new NodeRandom(),
       engine: lmdbEngineFactory(this.#disk),
       transport: this.#transport(name),
-      metrics: NO_METRICS,
+      metrics: this.metrics,
       logger: SILENT_LOGGER,
       memoryTableBytes: 16 * 1024 * 1024,
       snapshotBytesPerSecond: 0,
@@ -160,6 +162,13 @@ export class TestCluster {
   /** Empties directories of a stopped node. */
   async wipe(name: string, what: readonly ("wal" | "state")[]): Promise<void> {
     for (const dir of what) await rm(join(this.#root, name, dir), { recursive: true });
+  }
+
+  /** Gives a stopped node a copy of what another stopped one has there. */
+  async replace(name: string, what: "wal" | "state", from: string): Promise<void> {
+    await this.wipe(name, [what]);
+    const copy = [from, name].map((node) => join(this.#root, node, what)) as [string, string];
+    await cp(...copy, { recursive: true });
   }
 
   node(name: string): NodeRuntime {
