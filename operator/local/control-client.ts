@@ -19,22 +19,38 @@ export class NotRunning extends Error {
 }
 
 /**
- * Sends one command to the `up` process of a directory. Throws NotRunning, ControlRefusal, or
- * Error.
+ * How long a command may take: at worst a replica is stopped, which has 6 s, or an election is
+ * waited for, 10 s.
+ */
+const ANSWER_MS = 30_000;
+
+/** How long a command is waited for. */
+export interface ControlWait {
+  /** Ends the wait; the command may be done all the same. */
+  readonly signal: AbortSignal;
+  /** Default 30,000. */
+  readonly timeoutMs?: number;
+}
+
+/**
+ * Sends one command to the `up` process of a directory. Throws NotRunning, ControlRefusal, the
+ * signal's reason, or Error.
  */
 export async function sendControl(
   dir: string,
   command: string,
   body: Readonly<Record<string, unknown>>,
+  wait: ControlWait,
 ): Promise<unknown> {
+  wait.signal.throwIfAborted();
   const address = addressSchema.safeParse(readAddress(dir));
   if (!address.success) throw new NotRunning(dir);
-  const { port, token } = address.data;
-  const { status, text } = await post(dir, port, token, command, JSON.stringify(body));
-  const parsed = JSON.parse(text) as unknown;
-  if (status === 200) return parsed;
+  const { status, text } = await post(dir, address.data, command, JSON.stringify(body), wait);
   // Whoever has the port of a killed process now does not know the token.
   if (status === 401) throw new NotRunning(dir);
+  const parsed = parse(text);
+  if (parsed === undefined) throw new NotRunning(dir);
+  if (status === 200) return parsed;
   const message = errorSchema.safeParse(parsed).data?.error ?? text;
   if (status === 400 || status === 409) throw new ControlRefusal(message, status === 400);
   throw new Error(message);
@@ -43,9 +59,12 @@ export async function sendControl(
 /** How long a store may take to stop: its sidecars have 6 s. */
 const STOP_MS = 15_000;
 
-/** Ends the store that runs in a directory; resolves when it is gone. Throws NotRunning, Error. */
-export async function stopStore(dir: string): Promise<void> {
-  await sendControl(dir, "down", {});
+/**
+ * Ends the store that runs in a directory; resolves when it is gone. Throws NotRunning, the
+ * signal's reason, Error.
+ */
+export async function stopStore(dir: string, signal: AbortSignal): Promise<void> {
+  await sendControl(dir, "down", {}, { signal });
   const deadlineMs = performance.now() + STOP_MS;
   for (;;) {
     try {
@@ -60,7 +79,7 @@ export async function stopStore(dir: string): Promise<void> {
         });
       }
     }
-    await sleep(50);
+    await sleep(50, undefined, { signal }).catch(() => signal.throwIfAborted());
   }
 }
 
@@ -72,13 +91,27 @@ function readAddress(dir: string): unknown {
   }
 }
 
+/** Undefined: not JSON, so it is not `up` that answered. */
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return undefined;
+  }
+}
+
+interface Answer {
+  readonly status: number;
+  readonly text: string;
+}
+
 function post(
   dir: string,
-  port: number,
-  token: string,
+  { pid, port, token }: z.infer<typeof addressSchema>,
   command: string,
   body: string,
-): Promise<{ status: number; text: string }> {
+  { signal, timeoutMs = ANSWER_MS }: ControlWait,
+): Promise<Answer> {
   return new Promise((done, failed) => {
     const call = request(
       {
@@ -88,20 +121,32 @@ function post(
         method: "POST",
         headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
         agent: false,
+        signal,
       },
       (response) => {
         const parts: Buffer[] = [];
         response.on("data", (part: Buffer) => parts.push(part));
-        response.once("error", failed);
+        response.once("error", fail);
         response.once("end", () =>
           done({ status: response.statusCode ?? 0, text: Buffer.concat(parts).toString("utf8") }),
         );
       },
     );
-    call.once("error", (error: NodeJS.ErrnoException) =>
-      // A control file left behind by kill -9.
-      failed(error.code === "ECONNREFUSED" ? new NotRunning(dir) : error),
+    const silent = new Error(
+      `${command}: process ${pid} has not answered within ${timeoutMs} ms; it may do it yet`,
     );
+    const timer = setTimeout(() => call.destroy(silent), timeoutMs);
+    const fail = (error: Error): void => {
+      if (signal.aborted) failed(signal.reason);
+      else failed(isStrangers(error) ? new NotRunning(dir) : error);
+    };
+    call.once("error", fail);
+    call.once("close", () => clearTimeout(timer));
     call.end(body);
   });
+}
+
+/** A control file was left behind by kill -9: nobody listens there, or who does not speak HTTP. */
+function isStrangers(error: NodeJS.ErrnoException): boolean {
+  return error.code === "ECONNREFUSED" || error.code?.startsWith("HPE_") === true;
 }

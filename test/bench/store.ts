@@ -30,6 +30,7 @@ export class BenchStore {
   /** Where the hook writes CPU profiles; null when it is not loaded. */
   readonly profileDir: string | null;
   private readonly up: ChildProcess;
+  private readonly stopping = new AbortController();
 
   private constructor(
     dir: string,
@@ -81,7 +82,7 @@ export class BenchStore {
   }
 
   async status(): Promise<StoreStatus> {
-    return (await sendControl(this.dir, "status", {})) as StoreStatus;
+    return (await this.control("status", {})) as StoreStatus;
   }
 
   /** The process that leads the only shard. Throws when none does. */
@@ -94,7 +95,11 @@ export class BenchStore {
 
   /** Kills a replica, removes its directories and starts it again. */
   async wipe(replica: string): Promise<void> {
-    await sendControl(this.dir, "wipe", { replica, what: "all" });
+    await this.control("wipe", { replica, what: "all" });
+  }
+
+  private control(command: string, body: Readonly<Record<string, unknown>>): Promise<unknown> {
+    return sendControl(this.dir, command, body, { signal: this.stopping.signal });
   }
 
   /** Asks every 20 ms until `probe` says yes of the status. Throws after `timeoutMs`. */
@@ -117,6 +122,7 @@ export class BenchStore {
   }
 
   async stop(): Promise<void> {
+    this.stopping.abort(new Error("the store is being stopped"));
     await this.client.close();
     if (this.up.exitCode === null && this.up.signalCode === null) {
       const force = setTimeout(() => this.up.kill("SIGKILL"), STOP_TIMEOUT_MS);

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { sidecarEnvironment } from "../../operator/local/sidecar-process.ts";
@@ -214,6 +216,18 @@ describe("resilver, as a person uses it", function () {
     running.push(started);
     await started.printed(/coordinator: metrics/);
     assert.equal((await started.stop("SIGTERM")).status, 0);
+  });
+
+  it("ends a command that waits for a server which says nothing, at one signal", async () => {
+    const silent = createServer();
+    await new Promise<void>((listens) => silent.listen(0, "127.0.0.1", listens));
+    const { port } = silent.address() as AddressInfo;
+    const connected = once(silent, "connection");
+    const waiting = launch(["get", "k", "--server", `127.0.0.1:${port}`, "--timeout", "600000"]);
+    await connected;
+    const { status: exit, err } = await waiting.stop("SIGTERM");
+    assert.deepEqual([exit, err], [1, "resilver: stopped by SIGTERM\n"]);
+    silent.close();
   });
 
   it("says which port is in use", async () => {

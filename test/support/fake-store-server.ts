@@ -29,7 +29,7 @@ interface Stored {
   readonly versionId: number;
 }
 
-/** What the server does with the next request of writes. */
+/** What the server does with the next request of writes; "silent" is for all, reads too. */
 export type WriteFault =
   | "none"
   | "refuse"
@@ -121,6 +121,8 @@ export class FakeStoreServer {
   pagesMax = Number.POSITIVE_INFINITY;
   /** Lists and scans that were ended so. */
   interrupted = 0;
+  /** Called for each request that "silent" leaves without an answer. */
+  asked: () => void = () => undefined;
   address = "";
   assignmentStreams = 0;
   private readonly server = new Server({ "grpc.max_receive_message_length": -1 });
@@ -217,7 +219,10 @@ export class FakeStoreServer {
     call.on("error", () => undefined);
     call.on("data", (request: WriteRequest) => {
       const fault = this.fault;
-      if (fault === "silent") return;
+      if (fault === "silent") {
+        this.asked();
+        return;
+      }
       this.fault = this.later.shift() ?? "none";
       if (fault === "refuse" || this.store.leaders[request.shard ?? -1] !== this.address) {
         this.refuse(call, request.shard);
@@ -252,7 +257,12 @@ export class FakeStoreServer {
     unavailable(call, "");
   }
 
+  /** True: it is not to be answered any more. */
   private refused(call: Failing, shard: number | undefined): boolean {
+    if (this.fault === "silent") {
+      this.asked();
+      return true;
+    }
     if (this.store.leaders[shard ?? -1] === this.address) return false;
     this.refuse(call, shard);
     return true;

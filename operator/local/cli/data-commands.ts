@@ -1,6 +1,8 @@
 import { readFile } from "node:fs/promises";
+import { addAbortSignal } from "node:stream";
 import type { Command } from "commander";
 import { StoreClient, type StoredRecord } from "../../sidecar-client/store-client.ts";
+import { StoreError } from "../../sidecar-client/store-error.ts";
 import { storePaths, readJson } from "../directory.ts";
 import { parseSettings, replicaEndpoints } from "../settings.ts";
 import { addresses, integer } from "./arguments.ts";
@@ -28,13 +30,13 @@ export function addDataCommands(program: Command, terminal: Terminal): void {
     .option("--if-version <version>", "only if the record has this version", integer(0, 2 ** 53))
     .option("--if-absent", "only if there is no such record")
     .action(async (key: string, value: string | undefined, options: PutOptions) => {
-      await withClient(options, (client) => put(client, terminal, key, value, options));
+      await withClient(options, terminal, (client) => put(client, terminal, key, value, options));
     });
   dataCommand(program, "get", "print a record's value; exit status 1 when there is none")
     .argument("<key>")
     .option("--json", "print key, version and value (in base64) as JSON, as `scan` does")
     .action(async (key: string, options: DataOptions & { json?: true }) => {
-      await withClient(options, async (client) => {
+      await withClient(options, terminal, async (client) => {
         const record = await client.get(key);
         if (record === null) throw new Error(`${key}: no such record`);
         if (options.json === true) {
@@ -49,7 +51,7 @@ export function addDataCommands(program: Command, terminal: Terminal): void {
     .argument("<key>")
     .option("--if-version <version>", "only if the record has this version", integer(0, 2 ** 53))
     .action(async (key: string, options: DataOptions & { ifVersion?: number }) => {
-      await withClient(options, async (client) => {
+      await withClient(options, terminal, async (client) => {
         const condition =
           options.ifVersion === undefined ? {} : { expectedVersionId: options.ifVersion };
         const outcome = await client.delete(key, condition);
@@ -64,14 +66,14 @@ export function addDataCommands(program: Command, terminal: Terminal): void {
     });
   rangeCommand(program, "list", "print keys, one a line").action(
     async (start: string, end: string, options: DataOptions) => {
-      await withClient(options, async (client) => {
+      await withClient(options, terminal, async (client) => {
         for await (const key of client.list(start, end)) terminal.out(`${key}\n`);
       });
     },
   );
   rangeCommand(program, "scan", "print records as JSON, one a line, values in base64").action(
     async (start: string, end: string, options: DataOptions) => {
-      await withClient(options, async (client) => {
+      await withClient(options, terminal, async (client) => {
         for await (const record of client.scan(start, end)) terminal.out(recordLine(record));
       });
     },
@@ -99,18 +101,30 @@ function rangeCommand(program: Command, name: string, description: string): Comm
     .argument("[end]", "key to stop before; left out: to the end", "");
 }
 
+/** Throws what `work` does, or that the command was stopped. */
 async function withClient(
   options: DataOptions,
+  { stop }: Terminal,
   work: (client: StoreClient) => Promise<void>,
 ): Promise<void> {
+  stop.throwIfAborted();
   const client = new StoreClient({
     servers: options.server ?? localServers(options.dir),
     namespace: options.namespace,
     requestTimeoutMs: options.timeout,
   });
+  // Whatever is under way with it ends then.
+  const close = (): void => void client.close();
+  stop.addEventListener("abort", close);
   try {
     await work(client);
+  } catch (error) {
+    if (!stop.aborted) throw error;
+    const sent = error instanceof StoreError && error.code === "UNKNOWN_OUTCOME";
+    const outcome = sent ? "; what was sent may be done all the same" : "";
+    throw new Error(`${(stop.reason as Error).message}${outcome}`, { cause: error });
   } finally {
+    stop.removeEventListener("abort", close);
     await client.close();
   }
 }
@@ -141,7 +155,9 @@ async function put(
     throw new UsageError("put: allowed: either --if-version or --if-absent");
   }
   const bytes =
-    options.file === undefined ? Buffer.from(value ?? "") : await readValue(options.file);
+    options.file === undefined
+      ? Buffer.from(value ?? "")
+      : await readValue(options.file, terminal.stop);
   const expected = options.ifAbsent === true ? -1 : options.ifVersion;
   const condition = expected === undefined ? {} : { expectedVersionId: expected };
   const outcome = await client.put(key, bytes, condition);
@@ -154,15 +170,15 @@ async function put(
   terminal.out(`${outcome.version.versionId}\n`);
 }
 
-async function readValue(path: string): Promise<Uint8Array> {
+async function readValue(path: string, stop: AbortSignal): Promise<Uint8Array> {
   if (path !== "-") {
-    return await readFile(path).catch((error: unknown) => {
+    return await readFile(path, { signal: stop }).catch((error: unknown) => {
       throw new UsageError(
         `--file ${path}: ${error instanceof Error ? error.message : String(error)}`,
       );
     });
   }
   const parts: Buffer[] = [];
-  for await (const part of process.stdin) parts.push(part as Buffer);
+  for await (const part of addAbortSignal(stop, process.stdin)) parts.push(part as Buffer);
   return Buffer.concat(parts);
 }

@@ -19,6 +19,7 @@ const DIR = ["--dir <dir>", "directory of the store", ".resilver"] as const;
 /** Adds `resilver local ...`: a store on this machine, its damage and its repair. */
 export function addLocalCommands(program: Command, terminal: Terminal): void {
   const local = program.command("local").description("a store on this machine").helpCommand(false);
+  const wait = { signal: terminal.stop };
   addUp(local, terminal);
   addStatus(local, terminal);
   addWipe(local, terminal);
@@ -37,7 +38,7 @@ export function addLocalCommands(program: Command, terminal: Terminal): void {
       .argument("<replica>", "for example resilver-0")
       .option(...DIR)
       .action(async (replica: string, { dir }: DirOption) => {
-        await sendControl(dir, name, { replica });
+        await sendControl(dir, name, { replica }, wait);
         terminal.out(`${replica}: ${done}\n`);
       });
   }
@@ -48,7 +49,7 @@ export function addLocalCommands(program: Command, terminal: Terminal): void {
     .description("stop the store; its data stays")
     .option(...DIR)
     .action(async ({ dir }: DirOption) => {
-      await stopStore(dir);
+      await stopStore(dir, terminal.stop);
       terminal.out("stopped\n");
     });
   addDemo(local, terminal);
@@ -91,7 +92,7 @@ function addWipe(local: Command, terminal: Terminal): void {
     .addOption(new Option("--all", "both (default)"))
     .action(async (replica: string, options: DirOption & { wal?: true; state?: true }) => {
       const what = options.wal === true ? "wal" : options.state === true ? "state" : "all";
-      await sendControl(options.dir, "wipe", { replica, what });
+      await sendControl(options.dir, "wipe", { replica, what }, { signal: terminal.stop });
       terminal.out(`${replica}: wiped (${what}) and started again\n`);
     });
 }
@@ -105,7 +106,7 @@ function addReplace(local: Command, terminal: Terminal): void {
     .option(...DIR)
     .action(async (replica: string, spare: string, { dir }: DirOption) => {
       const { shards } = replacedSchema.parse(
-        await sendControl(dir, "replace", { replica, spare }),
+        await sendControl(dir, "replace", { replica, spare }, { signal: terminal.stop }),
       );
       for (const shard of shards) {
         terminal.out(`${shard}: ${spare} will take the place of ${replica}; see \`status\`\n`);
@@ -135,7 +136,7 @@ function addForceQuorum(local: Command, terminal: Terminal): void {
       ) => {
         const { dir, acknowledge = "", namespace, shard } = options;
         const order = { survivor, acknowledgeDataLoss: acknowledge, namespace, shard };
-        await sendControl(dir, "force-quorum", order);
+        await sendControl(dir, "force-quorum", order, { signal: terminal.stop });
         terminal.out(`${namespace}/${shard}: goes on with ${survivor}\n`);
       },
     );

@@ -17,16 +17,22 @@ const CLEAR = "\u001b[2J\u001b[3J\u001b[H";
 
 /** Prints the status of a running store, once or until stopped. */
 export async function showStatus(options: StatusOptions, terminal: Terminal): Promise<void> {
+  const { stop } = terminal;
   for (;;) {
-    const status = (await sendControl(options.dir, "status", {})) as StoreStatus;
+    const asked = sendControl(options.dir, "status", {}, { signal: stop });
+    const status = await asked.catch((error: unknown) => {
+      // This is how it is ended.
+      if (options.watch === true && stop.aborted) return null;
+      throw error;
+    });
+    if (status === null) return;
     const text =
       options.json === true
         ? `${JSON.stringify(status, null, 2)}\n`
-        : renderStatus(status, { color: terminal.interactive });
+        : renderStatus(status as StoreStatus, { color: terminal.interactive });
     const redraw = options.watch === true && terminal.interactive;
     terminal.out(redraw ? `${CLEAR}${text}` : text);
     if (options.watch !== true) return;
-    const { stop } = terminal;
     await sleep(WATCH_MS, undefined, { signal: stop }).catch(() => undefined);
     if (stop.aborted) return;
   }

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { NotRunning, sendControl } from "../../../operator/local/control-client.ts";
+import { NotRunning, sendControl, stopStore } from "../../../operator/local/control-client.ts";
 import { ControlRefusal, ControlServer } from "../../../operator/local/control-server.ts";
 import { corruptLog, wipeDirectories } from "../../../operator/local/damage.ts";
 import {
@@ -17,6 +17,8 @@ import {
 import { findFreePorts, firstBusyPort } from "../../../operator/local/free-ports.ts";
 import { parseSettings } from "../../../operator/local/settings.ts";
 import { sidecarEnvironment, sidecarFlags } from "../../../operator/local/sidecar-process.ts";
+
+const WAIT = { signal: new AbortController().signal };
 
 describe("local directory", () => {
   let dir: string;
@@ -91,33 +93,78 @@ describe("local directory", () => {
       misuse: () => Promise.reject(new ControlRefusal("wrong", true)),
       fail: () => Promise.reject(new Error("broken")),
     });
-    await assert.rejects(sendControl(dir, "echo", {}), NotRunning);
+    await assert.rejects(sendControl(dir, "echo", {}, WAIT), NotRunning);
     await server.start(dir);
-    assert.deepEqual(await sendControl(dir, "echo", { a: 1 }), { a: 1 });
-    await assert.rejects(sendControl(dir, "refuse", {}), (error: unknown) => {
+    assert.deepEqual(await sendControl(dir, "echo", { a: 1 }, WAIT), { a: 1 });
+    await assert.rejects(sendControl(dir, "refuse", {}, WAIT), (error: unknown) => {
       assert.ok(error instanceof ControlRefusal);
       return !error.usage;
     });
-    await assert.rejects(sendControl(dir, "misuse", {}), (error: unknown) => {
+    await assert.rejects(sendControl(dir, "misuse", {}, WAIT), (error: unknown) => {
       assert.ok(error instanceof ControlRefusal);
       return error.usage;
     });
-    await assert.rejects(sendControl(dir, "fail", {}), /broken/);
-    await assert.rejects(sendControl(dir, "constructor", {}), /no command/);
+    await assert.rejects(sendControl(dir, "fail", {}, WAIT), /broken/);
+    await assert.rejects(sendControl(dir, "constructor", {}, WAIT), /no command/);
 
     // A file with another token: whoever listens there is not ours.
     const { control } = storePaths(dir);
     const address = JSON.parse(readFileSync(control, "utf8")) as object;
     assert.equal(statSync(control).mode & 0o777, 0o600);
     writeFileSync(control, JSON.stringify({ ...address, token: "other" }));
-    await assert.rejects(sendControl(dir, "echo", {}), NotRunning);
+    await assert.rejects(sendControl(dir, "echo", {}, WAIT), NotRunning);
     await server.close();
     // Left behind by kill -9.
     writeFileSync(control, JSON.stringify(address));
-    await assert.rejects(sendControl(dir, "echo", {}), NotRunning);
+    await assert.rejects(sendControl(dir, "echo", {}, WAIT), NotRunning);
     writeFileSync(control, "{");
-    await assert.rejects(sendControl(dir, "echo", {}), NotRunning);
+    await assert.rejects(sendControl(dir, "echo", {}, WAIT), NotRunning);
   });
+
+  it("takes whoever has the port of a killed process for nobody", async () => {
+    for (const answer of [
+      "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+      "HTTP/1.1 404 Not Found\r\nContent-Length: 6\r\n\r\n<html>",
+      "220 mail ready\r\n",
+    ]) {
+      const other = await listening((socket) => socket.end(answer));
+      await assert.rejects(sendControl(dir, "status", {}, WAIT), NotRunning, answer);
+      await other.close();
+    }
+  });
+
+  it("waits for a process that hangs as long as it may, or until told to end", async () => {
+    let asked = (): void => undefined;
+    const hung = await listening(() => asked());
+    await assert.rejects(
+      sendControl(dir, "status", {}, { ...WAIT, timeoutMs: 50 }),
+      /^Error: status: process 7 has not answered within 50 ms/u,
+    );
+    const stop = new AbortController();
+    asked = () => stop.abort(new Error("stopped by SIGTERM"));
+    const wait = { signal: stop.signal };
+    await assert.rejects(sendControl(dir, "status", {}, wait), /stopped by SIGTERM/u);
+    await assert.rejects(stopStore(dir, stop.signal), /stopped by SIGTERM/u);
+    await hung.close();
+  });
+
+  /** Something listens where the control file says. */
+  async function listening(connected: (socket: Socket) => void) {
+    const sockets: Socket[] = [];
+    const server = createServer((socket) => {
+      sockets.push(socket);
+      socket.on("error", () => undefined).once("data", () => connected(socket));
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as AddressInfo;
+    await writeJson(storePaths(dir).control, { pid: 7, port, token: "t" }, 0o600);
+    return {
+      close: async () => {
+        for (const socket of sockets) socket.destroy();
+        await new Promise((resolve) => server.close(resolve));
+      },
+    };
+  }
 
   it("starts sidecars with flags, and without settings of this process", () => {
     assert.deepEqual(sidecarFlags({ walDir: "/w", heartbeatMs: 5 }), [

@@ -13,7 +13,13 @@ interface Outcome {
   readonly err: string;
 }
 
-async function resilver(...args: string[]): Promise<Outcome> {
+const NEVER = new AbortController().signal;
+
+function resilver(...args: string[]): Promise<Outcome> {
+  return stoppable(NEVER, ...args);
+}
+
+async function stoppable(stop: AbortSignal, ...args: string[]): Promise<Outcome> {
   let out = "";
   let err = "";
   const terminal: Terminal = {
@@ -24,7 +30,7 @@ async function resilver(...args: string[]): Promise<Outcome> {
       err += text;
     },
     interactive: false,
-    stop: new AbortController().signal,
+    stop,
     env: {},
   };
   const status = await runCommandLine(args, terminal, "1.2.3");
@@ -127,6 +133,32 @@ describe("command line", () => {
       server.stop();
     }
   });
+
+  const hanging: readonly (readonly [string, readonly string[], string])[] = [
+    ["put", ["k", "v"], "; what was sent may be done all the same"],
+    ["delete", ["k"], "; what was sent may be done all the same"],
+    ["get", ["k"], ""],
+    ["list", [], ""],
+    ["scan", [], ""],
+  ];
+  for (const [command, args, outcome] of hanging) {
+    it(`${command} ends at a signal though its server says nothing`, async () => {
+      const store = new FakeStore(1);
+      const server = new FakeStoreServer(store);
+      await server.start();
+      store.setLeader(0, server.address);
+      const stop = new AbortController();
+      server.fault = "silent";
+      server.asked = () => stop.abort(new Error("stopped by SIGTERM"));
+      try {
+        const run = stoppable(stop.signal, command, ...args, "--server", server.address);
+        const said = `resilver: stopped by SIGTERM${outcome}\n`;
+        assert.deepEqual(await run, { status: 1, out: "", err: said });
+      } finally {
+        server.stop();
+      }
+    });
+  }
 
   it("a directory that cannot be made, or that is somebody else's: status 1", async () => {
     const file = join(dir, "file");
