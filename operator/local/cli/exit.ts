@@ -19,6 +19,14 @@ export class ExitRequest extends Error {
   }
 }
 
+/** Resolves when the signal aborts. */
+export function stopped(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}
+
 /** Where commands write, and how they are told to end. */
 export interface Terminal {
   out(text: string): void;

@@ -3,7 +3,7 @@ import { shardKeyText as shardText } from "../../core/record.ts";
 import type { PodStatus } from "../pod.ts";
 import { startUp, type UpSession } from "../up.ts";
 import { DEFAULT_PORT } from "../settings.ts";
-import type { Terminal } from "./exit.ts";
+import { stopped, type Terminal } from "./exit.ts";
 
 /** Options of `up`. */
 export interface UpOptions {
@@ -56,13 +56,6 @@ async function announceWhole(session: UpSession, terminal: Terminal): Promise<vo
     () => false,
   );
   if (await Promise.race([whole, closed])) terminal.out("ready: every replica votes\n");
-}
-
-function stopped(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener("abort", () => resolve(), { once: true });
-  });
 }
 
 /**

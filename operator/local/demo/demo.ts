@@ -1,14 +1,19 @@
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import type { Terminal } from "../cli/exit.ts";
+import { stopped, type Terminal } from "../cli/exit.ts";
 import { DirectoryInUse, lockDirectory } from "../directory.ts";
 import type { LocalStore } from "../local-store.ts";
 import { startUp, type UpSession } from "../up.ts";
 import { DemoRun } from "./demo-run.ts";
 import { projectModules } from "./input.ts";
 import type { DemoOptions } from "./options.ts";
-import { demoResult, type DemoResult, renderResult } from "./result.ts";
+import {
+  demoResult,
+  type DemoResult,
+  failedResult,
+  type FailedResult,
+  renderResult,
+} from "./result.ts";
 
 const WORK_DIR = ".resilver";
 
@@ -22,7 +27,8 @@ export async function runDemo(options: DemoOptions, terminal: Terminal): Promise
   if (input === null || !existsSync(input)) {
     throw new Error(`--input: ${input ?? "node_modules"}: there is no such directory`);
   }
-  if (options.json !== undefined) writeFileSync(options.json, "");
+  // Stays when the run does not come to a result, however it ends.
+  writeResult(options, failedResult(options.replicas));
   const dir = options.dir ?? temporaryDir();
   const session = await startUp({
     dir,
@@ -59,10 +65,13 @@ async function demonstrate(
     await run.close();
   }
   terminal.out(`\n${renderResult(result, { color: terminal.interactive })}`);
-  if (options.json !== undefined)
-    writeFileSync(options.json, `${JSON.stringify(result, null, 2)}\n`);
+  writeResult(options, result);
   if (!options.once && !terminal.stop.aborted) await stayUp(session, terminal);
   return result.ok;
+}
+
+function writeResult({ json }: DemoOptions, result: DemoResult | FailedResult): void {
+  if (json !== undefined) writeFileSync(json, `${JSON.stringify(result, null, 2)}\n`);
 }
 
 async function stayUp(session: UpSession, terminal: Terminal): Promise<void> {
@@ -82,18 +91,11 @@ async function stayUp(session: UpSession, terminal: Terminal): Promise<void> {
     terminal.out(`  npx resilver ${command}\n`);
   }
   terminal.out("\nCtrl-C ends it.\n");
-  const stop = new AbortController();
-  const onStop = () => stop.abort();
-  terminal.stop.addEventListener("abort", onStop);
-  const day = 24 * 3_600_000;
   await Promise.race([
     session.downAsked,
     session.store.fatal.then((error) => Promise.reject(error)),
-    sleep(365 * day > 2 ** 31 - 1 ? 2 ** 31 - 1 : day, undefined, { signal: stop.signal }).catch(
-      () => undefined,
-    ),
+    stopped(terminal.stop),
   ]);
-  terminal.stop.removeEventListener("abort", onStop);
 }
 
 /**

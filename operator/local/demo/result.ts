@@ -30,6 +30,34 @@ export interface DemoResult {
   readonly attempts: number;
 }
 
+/** What `--json` writes when a run did not come to a result: the same keys, and nothing known. */
+export type FailedResult = { readonly [Key in keyof DemoResult]: DemoResult[Key] | null } & {
+  readonly ok: false;
+};
+
+/** The result of a run that ended too early. Pure. */
+export function failedResult(replicas: number): FailedResult {
+  return {
+    ok: false,
+    replicas,
+    records: null,
+    bytes: null,
+    wiped: null,
+    reason: null,
+    detectedMs: null,
+    firstByteMs: null,
+    transferMs: null,
+    votingMs: null,
+    copyMs: null,
+    ratioToCopy: null,
+    acknowledged: null,
+    lost: null,
+    p99BeforeMs: null,
+    p99DuringMs: null,
+    attempts: null,
+  };
+}
+
 /** What a result is made from. With several wipes each time is that of the slowest. */
 export interface DemoMeasures {
   readonly replicas: number;
