@@ -1,9 +1,9 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { benchDir } from "./disk.ts";
 import { EtcdClient } from "./etcd-client.ts";
 
 /** One member of a cluster. `address` is host:port for clients. */
@@ -31,7 +31,7 @@ export class EtcdCluster {
 
   /** Starts them and waits until a put succeeds. */
   static async start(): Promise<EtcdCluster> {
-    const folder = await mkdtemp(join(tmpdir(), "resilver-bench-etcd-"));
+    const folder = await benchDir("etcd");
     const ports = await freePorts(6);
     const names = ["a", "b", "c"];
     const peer = (index: number) => `http://127.0.0.1:${ports[index + 3]}`;

@@ -1,8 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, mkdirSync, openSync, readFileSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { sendControl } from "../../operator/local/control-client.ts";
@@ -13,6 +12,7 @@ import {
   type StoreStatus,
 } from "../../operator/local/store-status.ts";
 import { BatchClient } from "./batch-client.ts";
+import { benchDir } from "./disk.ts";
 import { StoreClient } from "../../operator/sidecar-client/store-client.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -46,7 +46,7 @@ export class BenchStore {
 
   /** Starts three replicas with one shard and waits until all of them vote. */
   static async start(options: { readonly profile?: boolean } = {}): Promise<BenchStore> {
-    const dir = await mkdtemp(join(tmpdir(), "resilver-bench-"));
+    const dir = await benchDir("store");
     const port = await findFreePorts(REPLICAS * PORTS_PER_REPLICA + 1, Math.random);
     const profileDir = options.profile === true ? join(dir, "profiles") : null;
     if (profileDir !== null) mkdirSync(profileDir);

@@ -1,4 +1,3 @@
-import { tmpdir } from "node:os";
 import { syncRate } from "./disk.ts";
 import { EtcdCluster, etcdInstalled } from "./etcd-cluster.ts";
 import { loadRow } from "./load.ts";
@@ -28,7 +27,7 @@ export async function write(options: BenchOptions): Promise<Report> {
   for (let run = 0; run < options.runs; run += 1) {
     const rows: Row[] = [];
     for (const bytes of VALUE_BYTES) {
-      const rate = await syncRate(tmpdir(), bytes, 1_000);
+      const rate = await syncRate(bytes, 1_000);
       rows.push({ what: `fdatasync of ${bytes} B alone`, figures: { "per s": rate } });
       rows.push(...(await measureStore(options, bytes, notes)));
       if (options.peers && etcdInstalled()) rows.push(...(await measureEtcd(options, bytes)));
