@@ -2,6 +2,9 @@ import { assert } from "../lib/assert.ts";
 import { LOG_START } from "../protocol/entry.ts";
 import type { LogPosition, Offset, Term } from "../protocol/entry.ts";
 
+/** Entries there is room for at least: no room at all would stay none however often doubled. */
+const ROOM_MIN = 1024;
+
 /** First entry of a run of entries of one term. */
 export interface TermStart {
   readonly term: Term;
@@ -33,7 +36,7 @@ export class LogIndex {
   ) {
     this.#base = base;
     this.#count = crcs.length;
-    this.#crcs = new Uint32Array(Math.max(1024, crcs.length * 2));
+    this.#crcs = new Uint32Array(Math.max(ROOM_MIN, crcs.length * 2));
     this.#crcs.set(crcs);
     this.#runs = [...runs];
     this.#last = base;
@@ -79,8 +82,10 @@ export class LogIndex {
     const base = this.positionAt(offset);
     assert(base !== null, "log index: trim within the log only");
     const dropped = offset - this.#base.offset;
-    this.#crcs = this.#crcs.slice(dropped, Math.max(this.#count, dropped + 1024));
-    this.#count -= dropped;
+    const kept = this.#crcs.subarray(dropped, this.#count);
+    this.#crcs = new Uint32Array(Math.max(ROOM_MIN, kept.length));
+    this.#crcs.set(kept);
+    this.#count = kept.length;
     this.#base = base;
     const runs = this.#runs.filter((run) => run.offset > offset);
     if (this.#count > 0 && runs[0]?.offset !== offset + 1) {

@@ -136,6 +136,14 @@ describe("replication core: what is known of the log", () => {
     for (const position of plain.positions) assert.ok(log.contains(position));
   });
 
+  it("goes on when all that there was room for was trimmed", () => {
+    const [log, plain] = [new LogIndex(), new PlainLog()];
+    plain.apply(log, { kind: "append", count: 1_024, termsLater: 1 });
+    plain.apply(log, { kind: "trim", share: 1 });
+    plain.apply(log, { kind: "append", count: 3, termsLater: 0 });
+    compare(log, plain);
+  });
+
   it("is read back from the crcs of a log and where its terms begin", () => {
     const base = { term: 2, offset: 10, crc: 5 };
     const runs = [
