@@ -62,7 +62,7 @@ export class BulkStream<Out, In> extends EventEmitter {
   #sendingEnded = false;
   #receivingEnded = false;
   #over = false;
-  #connected = false;
+  #foreign = false;
 
   /** `openHead`: the caller's first frame; null at the callee's end. */
   constructor(
@@ -85,9 +85,7 @@ export class BulkStream<Out, In> extends EventEmitter {
 
   #listen(socket: Socket, byData: boolean): void {
     socket.setNoDelay(true);
-    socket.once("connect", () => {
-      this.#connected = true;
-    });
+    socket.once("end", () => this.#ungreeted());
     if (byData) socket.on("data", (data: Buffer) => this.#take(this.#reader.push(data)));
     socket.on("error", (error) => this.#broken(error));
     socket.on("close", () => this.#broken(new Error("the connection was closed")));
@@ -108,14 +106,12 @@ export class BulkStream<Out, In> extends EventEmitter {
     return super.on(event, listener as (...args: unknown[]) => void);
   }
 
-  /** True once the other side has shown that it speaks this protocol. */
-  get greeted(): boolean {
-    return this.#reader.greeted;
-  }
-
-  /** True once there was a connection at all. */
-  get connected(): boolean {
-    return this.#connected;
+  /**
+   * True when the other side speaks another protocol: it said so, or hung up in order without a
+   * greeting. One whose connection broke has merely gone.
+   */
+  get foreign(): boolean {
+    return this.#foreign;
   }
 
   read(): In | null {
@@ -159,6 +155,7 @@ export class BulkStream<Out, In> extends EventEmitter {
     try {
       for (const frame of frames) this.#frame(frame);
     } catch (error) {
+      this.#ungreeted();
       this.#broken(error as Error);
       this.#socket.destroy();
       return;
@@ -200,6 +197,10 @@ export class BulkStream<Out, In> extends EventEmitter {
     const head = Buffer.concat([code, Buffer.from(error.details ?? error.message, "utf8")]);
     this.#send(FRAME.STATUS, head, Buffer.isBuffer(detail) ? detail : NOTHING);
     this.#finish();
+  }
+
+  #ungreeted(): void {
+    if (!this.#over && !this.#reader.greeted) this.#foreign = true;
   }
 
   #broken(error: Error): void {

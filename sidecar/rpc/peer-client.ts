@@ -3,7 +3,7 @@
  * resolves the name and connects at once, so that how often to try is the caller's decision alone.
  * Bulk streams have connections of their own, or appends would queue behind snapshot chunks.
  */
-import { Client, connectivityState, type ChannelOptions, status } from "@grpc/grpc-js";
+import { Client, connectivityState, type ChannelOptions } from "@grpc/grpc-js";
 import type { Clock, Timer } from "../lib/ports/clock.ts";
 import { type DuplexCall, TransportError } from "../lib/ports/duplex-call.ts";
 import { LIMITS } from "../limits.ts";
@@ -89,9 +89,9 @@ export class GrpcPeerTransport implements PeerTransport {
     const stream = openBulkSender(splitAddress(address), peer, this.#clock);
     const call = clientDuplexCall<SnapshotChunk, SnapshotResponse>(stream);
     this.#bulk.add(call);
-    stream.once("status", (end: { readonly code: number }) => {
+    stream.once("status", () => {
       this.#bulk.delete(call);
-      if (!stream.connected || stream.greeted || end.code === status.CANCELLED) return;
+      if (!stream.foreign) return;
       if (this.#onlyGrpc.size >= LIMITS.peerConnectionsMax) this.#onlyGrpc.clear();
       this.#onlyGrpc.set(address, this.#clock.monotonicMs() + ONLY_GRPC_MS);
     });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { connect, createServer, type Socket } from "node:net";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import type { DuplexCall } from "../../../sidecar/lib/ports/duplex-call.ts";
 import { TransportError } from "../../../sidecar/lib/ports/duplex-call.ts";
 import { SILENT_LOGGER } from "../../../sidecar/lib/ports/logger.ts";
@@ -259,6 +259,32 @@ describe("bulk stream", () => {
     await transport.close();
     await older.close(100);
   });
+
+  for (const [how, next, end] of [
+    ["dies before it answers", "RSLVBLK1", (socket: Socket) => socket.resetAndDestroy()],
+    ["hangs up in order", "PRI * HT", (socket: Socket) => socket.end()],
+    ["answers otherwise", "PRI * HT", (socket: Socket) => socket.end("220 mail ready")],
+  ] as const) {
+    it(`begins with ${next} the next time when the peer ${how}`, async () => {
+      const begun: string[] = [];
+      const peer = createServer((socket) => {
+        socket.on("error", () => undefined);
+        socket.once("data", (first) => {
+          begun.push(first.toString("latin1", 0, 8));
+          end(socket);
+        });
+      });
+      await new Promise<void>((resolve) => peer.listen(0, "127.0.0.1", resolve));
+      const { port } = peer.address() as AddressInfo;
+      for (let n = 0; n < 2; n += 1) {
+        const call = open(`127.0.0.1:${port}`);
+        await within(assert.rejects(drain(call.messages), TransportError));
+      }
+      await transport.close();
+      await new Promise((resolve) => peer.close(resolve));
+      assert.deepEqual(begun.slice(0, 2), ["RSLVBLK1", next]);
+    });
+  }
 
   for (const [name, bytes] of [
     ["another protocol", Buffer.from("RSLVBLK9 and more of it")],
