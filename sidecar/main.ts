@@ -74,7 +74,7 @@ async function serve(config: SidecarConfig, logger: Logger): Promise<number> {
     statuses: () => replicas.runtime?.status().replicas ?? [],
     anonymousMemoryBytes,
   });
-  const runtime = await openNode({
+  const opening = openNode({
     ...config,
     disk,
     clock,
@@ -85,6 +85,12 @@ async function serve(config: SidecarConfig, logger: Logger): Promise<number> {
     logger,
     replica: { ...DEFAULT_REPLICA_OPTIONS, ...replicaOptions(config) },
   });
+  // Nobody has an answer yet: what is half done is gone on with at the next start, as after a crash.
+  const runtime = await Promise.race([opening, stopping]);
+  if (typeof runtime === "string") {
+    logger.info("stopped while opening", { signal: runtime });
+    return 0;
+  }
   replicas.runtime = runtime;
   let servers: SidecarServers;
   try {

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { LIMITS } from "../../sidecar/limits.ts";
+import { createNodeDisk } from "../../sidecar/os/node-disk.ts";
+import { writeCookie } from "../../sidecar/runtime/cookie.ts";
 
 const MAIN = new URL("../../sidecar/main.ts", import.meta.url).pathname;
 
@@ -99,6 +101,30 @@ describe("Sidecar process", function () {
     assert.equal(await sidecar.exit, 0);
     assert.ok(performance.now() - asked < LIMITS.shutdownMs);
   });
+
+  it("exits with 0 at once when it is asked to stop while it opens its replicas", async () => {
+    const shards = 300;
+    await formatted(shards);
+    const sidecar = start();
+    await sidecar.line("replica opened");
+    sidecar.stop("SIGTERM");
+    assert.equal(await sidecar.exit, 0);
+    const opened = sidecar.output.split('"replica opened"').length - 1;
+    assert.ok(opened < shards, `${opened} opened`);
+    assert.doesNotMatch(sidecar.output, /"serving"/u);
+  });
+
+  /** The cookies of so many shards: opening them all takes a while. */
+  async function formatted(shards: number): Promise<void> {
+    const disk = createNodeDisk();
+    const one = async (shard: number): Promise<void> => {
+      const dir = join(directory, "state", "default", String(shard));
+      await mkdir(dir, { recursive: true });
+      const name = { storeId: "s1", namespace: "default", shard } as const;
+      await writeCookie(disk, dir, { ...name, replicaUid: `uid-${shard}`, createdTerm: -1 });
+    };
+    await Promise.all(Array.from({ length: shards }, (_, shard) => one(shard)));
+  }
 
   it("refuses a directory or a port that another process uses, and leaves that one alone", async () => {
     const first = start();
