@@ -106,8 +106,12 @@ export class ReplicaState {
     this.emit({ kind: "refuse", id, refusal });
   }
 
-  /** Saves a new promise; returns the token that `metaPersisted` will bear. */
+  /**
+   * Saves a new promise; returns the token that `metaPersisted` will bear. What was promised last is
+   * not saved again, or an order that is repeated while there is no room would be each time.
+   */
   promise(promised: PromisedState, setAside = false): number {
+    if (isSame(promised, this.promised)) return this.#metaToken;
     this.promised = promised;
     this.#metaToken += 1;
     this.emit({ kind: "persistMeta", promised, token: this.#metaToken, setAside });
@@ -141,6 +145,16 @@ export class ReplicaState {
     this.applyRequested = offset;
     this.emit({ kind: "apply", offset });
   }
+}
+
+function isSame(one: PromisedState, other: PromisedState): boolean {
+  const { enrolled, ...rest } = one;
+  const fields = Object.entries(rest) as [keyof PromisedState, unknown][];
+  return (
+    fields.every(([name, value]) => other[name] === value) &&
+    enrolled?.term === other.enrolled?.term &&
+    enrolled?.leaderUid === other.enrolled?.leaderUid
+  );
 }
 
 /** Makes a refusal. */

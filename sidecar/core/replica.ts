@@ -46,6 +46,8 @@ export class Replica {
   #fence: DurableAnswer | null = null;
   #answers: DurableAnswer[] = [];
   #persisted = 0;
+  /** The token of the last enrolment: it may be unsaved though nobody waits for the answer. */
+  #enrolment = 0;
   #nextCursorId = 1;
 
   constructor(initial: InitialState, options: CoreOptions) {
@@ -59,9 +61,7 @@ export class Replica {
 
   /** A term or an enrolment is promised and not saved yet: no data of its leader is taken (R8). */
   get #isPromising(): boolean {
-    const unsaved = ({ kind, token }: DurableAnswer): boolean =>
-      kind === "enrol" && token > this.#persisted;
-    return this.#fence !== null || this.#answers.some(unsaved);
+    return this.#fence !== null || this.#enrolment > this.#persisted;
   }
 
   /** Takes one input; the returned effects must be performed, in order, before the next step. */
@@ -114,6 +114,7 @@ export class Replica {
       case "read":
         return this.#read(input.id);
       case "cancelled":
+        this.#answers = this.#answers.filter(({ id }) => id !== input.id);
         return this.#leader?.cancel(input.id);
       case "synced":
         return this.#synced(input.offset, input.logEpoch);
@@ -318,6 +319,7 @@ export class Replica {
       },
       !before.member,
     );
+    this.#enrolment = token;
     const previousTerm = before.term;
     this.#answers.push({ id, token, kind: "enrol", previousTerm, reply: null });
   }

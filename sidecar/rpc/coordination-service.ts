@@ -100,8 +100,8 @@ function replicaHandlers({ runtime, context }: CoordinationServiceOptions): Hand
   const replica = (request: { namespace: string; shard: number }): ReplicaHandle =>
     runtime.replica(request.namespace, request.shard);
   return {
-    newTerm: unary<NewTermRequest, NewTermResponse>(context, "NewTerm", async (request) =>
-      replica(request).newTerm(request),
+    newTerm: unary<NewTermRequest, NewTermResponse>(context, "NewTerm", async (request, signal) =>
+      replica(request).newTerm(request, signal),
     ),
     becomeLeader: unary<BecomeLeaderRequest, BecomeLeaderResponse>(
       context,
@@ -111,18 +111,18 @@ function replicaHandlers({ runtime, context }: CoordinationServiceOptions): Hand
     addFollower: unary<AddFollowerRequest, AddFollowerResponse>(
       context,
       "AddFollower",
-      async (request) => {
-        await replica(request).addFollower(request);
+      async (request, signal) => {
+        await replica(request).addFollower(request, signal);
         return {};
       },
     ),
     removeFollower: unary<RemoveFollowerRequest, RemoveFollowerResponse>(
       context,
       "RemoveFollower",
-      async (request) => replica(request).removeFollower(request),
+      async (request, signal) => replica(request).removeFollower(request, signal),
     ),
-    promote: unary<PromoteRequest, PromoteResponse>(context, "Promote", async (request) => {
-      await replica(request).promote(request);
+    promote: unary<PromoteRequest, PromoteResponse>(context, "Promote", async (request, signal) => {
+      await replica(request).promote(request, signal);
       return {};
     }),
     updateEnsemble: unary<UpdateEnsembleRequest, UpdateEnsembleResponse>(
@@ -130,8 +130,8 @@ function replicaHandlers({ runtime, context }: CoordinationServiceOptions): Hand
       "UpdateEnsemble",
       async (request, signal) => replica(request).updateEnsemble(request, signal),
     ),
-    enrol: unary<EnrolRequest, EnrolResponse>(context, "Enrol", async (request) =>
-      replica(request).enrol(request),
+    enrol: unary<EnrolRequest, EnrolResponse>(context, "Enrol", async (request, signal) =>
+      replica(request).enrol(request, signal),
     ),
     getStatus: unary<GetStatusRequest, GetStatusResponse>(context, "GetStatus", async (request) => {
       const namespace = request.namespace === "" ? DEFAULT_NAMESPACE : request.namespace;

@@ -22,7 +22,7 @@ interface PendingWrite extends Waiter<WriteResponse> {
 
 /** Requests that wait for the core's answer, and writes that wait for their entry to be applied. */
 export class PendingRequests {
-  readonly #cancelled: (id: RequestId) => void;
+  readonly #cancelled: (id: RequestId, what: "order" | "read") => void;
   readonly #orders = new Map<RequestId, Waiter<Reply>>();
   readonly #reads = new Map<RequestId, Waiter<void>>();
   readonly #proposals = new Map<RequestId, PendingWrite>();
@@ -35,16 +35,16 @@ export class PendingRequests {
   }
 
   /** Wants `cancelled` called, once, when `signal` aborts before there is an answer. */
-  constructor(cancelled: (id: RequestId) => void) {
+  constructor(cancelled: (id: RequestId, what: "order" | "read") => void) {
     this.#cancelled = cancelled;
   }
 
   order(feed: (id: RequestId) => void, signal?: AbortSignal): Promise<Reply> {
-    return this.#wait(this.#orders, feed, signal);
+    return this.#wait("order", this.#orders, feed, signal);
   }
 
   read(feed: (id: RequestId) => void, signal: AbortSignal): Promise<void> {
-    return this.#wait(this.#reads, feed, signal);
+    return this.#wait("read", this.#reads, feed, signal);
   }
 
   /** Refuses beyond the bounds: a client is told to slow down rather than held in memory. */
@@ -135,6 +135,7 @@ export class PendingRequests {
   }
 
   #wait<T>(
+    what: "order" | "read",
     waiters: Map<RequestId, Waiter<T>>,
     feed: (id: RequestId) => void,
     signal?: AbortSignal,
@@ -147,7 +148,7 @@ export class PendingRequests {
       const id = this.#nextId++;
       const aborted = (): void => {
         // It may have been answered in this very turn.
-        if (waiters.delete(id)) this.#cancelled(id);
+        if (waiters.delete(id)) this.#cancelled(id, what);
         reject(signal?.reason as Error);
       };
       const ended = (): void => signal?.removeEventListener("abort", aborted);

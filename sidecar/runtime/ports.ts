@@ -40,18 +40,24 @@ export interface PeerTransport {
   close(): Promise<void>;
 }
 
-/** What a service calls on one replica. Refusals are thrown as ProtocolError. */
+/**
+ * What a service calls on one replica. Refusals are thrown as ProtocolError. An order whose signal
+ * aborts rejects with its reason and is not waited for any more; what it promised stays promised.
+ */
 export interface ReplicaHandle {
-  newTerm(request: NewTermRequest): Promise<NewTermResponse>;
+  newTerm(request: NewTermRequest, signal: AbortSignal): Promise<NewTermResponse>;
   becomeLeader(request: BecomeLeaderRequest, signal: AbortSignal): Promise<BecomeLeaderResponse>;
-  addFollower(request: AddFollowerRequest): Promise<void>;
-  removeFollower(request: RemoveFollowerRequest): Promise<RemoveFollowerResponse>;
-  promote(request: PromoteRequest): Promise<void>;
+  addFollower(request: AddFollowerRequest, signal: AbortSignal): Promise<void>;
+  removeFollower(
+    request: RemoveFollowerRequest,
+    signal: AbortSignal,
+  ): Promise<RemoveFollowerResponse>;
+  promote(request: PromoteRequest, signal: AbortSignal): Promise<void>;
   updateEnsemble(
     request: UpdateEnsembleRequest,
     signal: AbortSignal,
   ): Promise<UpdateEnsembleResponse>;
-  enrol(request: EnrolRequest): Promise<EnrolResponse>;
+  enrol(request: EnrolRequest, signal: AbortSignal): Promise<EnrolResponse>;
   truncate(request: TruncateRequest): Promise<TruncateResponse>;
   /** Serves one Replicate stream until it ends. */
   serveReplicate(peer: Peer, call: DuplexCall<Ack, Append>): Promise<void>;

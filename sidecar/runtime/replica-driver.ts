@@ -100,7 +100,9 @@ export class ReplicaDriver implements ReplicaHandle {
     });
     const feed = (input: Input): void => this.#loop.feed(input);
     this.#ticker = new Ticker({ core: this.#core, clock: env.clock, heartbeatMs, signal, feed });
-    this.#pending = new PendingRequests((id) => feed({ kind: "cancelled", id }));
+    this.#pending = new PendingRequests((id, what) => {
+      if (what === "read" || !this.#loop.withdraw(id)) feed({ kind: "cancelled", id });
+    });
     this.#incoming = new IncomingStreams(id.directories.uid, this.#loop, () => this.#work.admit());
     const fail = (error: unknown): void => this.#fail(error);
     id.meta.whenFull = (error) => this.#waitForSpace(error);
@@ -134,10 +136,10 @@ export class ReplicaDriver implements ReplicaHandle {
     this.#signature = statusSignature(this.#core, id.meta.current, "");
   }
 
-  async newTerm(request: NewTermRequest): Promise<NewTermResponse> {
+  async newTerm(request: NewTermRequest, signal: AbortSignal): Promise<NewTermResponse> {
     this.#refuseIfFaulty();
-    await this.#opening.learn(request.options);
-    return this.#order("newTerm", (id) => ({ kind: "newTerm", id, request }));
+    await this.#opening.learn(request.options, signal);
+    return this.#order("newTerm", (id) => ({ kind: "newTerm", id, request }), signal);
   }
 
   becomeLeader(request: BecomeLeaderRequest, signal: AbortSignal): Promise<BecomeLeaderResponse> {
@@ -149,16 +151,20 @@ export class ReplicaDriver implements ReplicaHandle {
     );
   }
 
-  async addFollower(request: AddFollowerRequest): Promise<void> {
-    await this.#order("done", (id) => ({ kind: "addFollower", id, request }));
+  async addFollower(request: AddFollowerRequest, signal: AbortSignal): Promise<void> {
+    await this.#order("done", (id) => ({ kind: "addFollower", id, request }), signal);
   }
 
-  removeFollower(request: RemoveFollowerRequest): Promise<RemoveFollowerResponse> {
-    return this.#order("removeFollower", (id) => ({ kind: "removeFollower", id, request }));
+  removeFollower(
+    request: RemoveFollowerRequest,
+    signal: AbortSignal,
+  ): Promise<RemoveFollowerResponse> {
+    const kind = "removeFollower";
+    return this.#order(kind, (id) => ({ kind, id, request }), signal);
   }
 
-  async promote(request: PromoteRequest): Promise<void> {
-    await this.#order("done", (id) => ({ kind: "promote", id, request }));
+  async promote(request: PromoteRequest, signal: AbortSignal): Promise<void> {
+    await this.#order("done", (id) => ({ kind: "promote", id, request }), signal);
   }
 
   updateEnsemble(
@@ -170,10 +176,10 @@ export class ReplicaDriver implements ReplicaHandle {
     return this.#order(kind, (id) => ({ kind, id, request, nowMs }), signal);
   }
 
-  async enrol(request: EnrolRequest): Promise<EnrolResponse> {
+  async enrol(request: EnrolRequest, signal: AbortSignal): Promise<EnrolResponse> {
     this.#refuseIfFaulty();
-    await this.#opening.learn(request.options);
-    return this.#order("enrol", (id) => ({ kind: "enrol", id, request }));
+    await this.#opening.learn(request.options, signal);
+    return this.#order("enrol", (id) => ({ kind: "enrol", id, request }), signal);
   }
 
   truncate(request: TruncateRequest): Promise<TruncateResponse> {

@@ -1,5 +1,5 @@
 import type { Effect } from "../core/effect.ts";
-import type { Input } from "../core/input.ts";
+import type { Input, RequestId } from "../core/input.ts";
 import type { Replica } from "../core/replica.ts";
 
 /**
@@ -58,6 +58,13 @@ export class ReplicaLoop {
     if (input.kind === "tick" && this.#blocked !== null) return;
     this.#queue.push(input);
     this.#drain();
+  }
+
+  /** Takes back what was fed with this id; false: the core has it already. */
+  withdraw(id: RequestId): boolean {
+    const at = this.#queue.findIndex((input) => "id" in input && input.id === id);
+    if (at >= 0) this.#queue.splice(at, 1);
+    return at >= 0;
   }
 
   /**

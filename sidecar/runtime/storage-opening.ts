@@ -29,7 +29,8 @@ export class StorageOpening {
   readonly #o: StorageOpeningOptions;
   /** The one attempt under way, whoever began it: two would open the same files twice. */
   #opening: Promise<void> | null = null;
-  readonly #learning = new Set<Promise<void>>();
+  /** What an order says is being taken; never rejects. */
+  #learning: Promise<void> | null = null;
 
   constructor(options: StorageOpeningOptions) {
     this.#o = options;
@@ -37,20 +38,22 @@ export class StorageOpening {
 
   /**
    * Takes what an order says of the shard, before the order itself. Throws INVALID_ARGUMENT when
-   * the keys' order is missing, or another than that of what is stored.
+   * the keys' order is missing, or another than that of what is stored; the signal's reason when
+   * whoever gave the order has gone. One at a time: each would save the same.
    */
-  async learn(options: NewTermOptions | undefined): Promise<void> {
-    const learning = this.#learn(options);
-    this.#learning.add(learning);
-    try {
-      await learning;
-    } catch (error) {
+  async learn(options: NewTermOptions | undefined, signal: AbortSignal): Promise<void> {
+    while (this.#learning !== null) await unlessAborted(this.#learning, signal);
+    const learning = this.#learn(options).catch((error: unknown) => {
       // What the disk holds is unknown now: trying again would find the pages clean (R14).
       if (error instanceof DiskError && !isFull(error)) this.#o.id.fatal(error);
       throw error;
-    } finally {
-      this.#learning.delete(learning);
-    }
+    });
+    this.#learning = learning
+      .catch(() => undefined)
+      .then(() => {
+        this.#learning = null;
+      });
+    await unlessAborted(learning, signal);
   }
 
   async #learn(options: NewTermOptions | undefined): Promise<void> {
@@ -85,7 +88,7 @@ export class StorageOpening {
 
   /** Nothing is opened, written or started any more when it resolves; the signal has aborted. */
   async close(): Promise<void> {
-    await Promise.allSettled([...this.#learning, this.#opening]);
+    await Promise.allSettled([this.#learning, this.#opening]);
   }
 
   #attempt(): Promise<void> {
@@ -105,6 +108,16 @@ export class StorageOpening {
     await everyStep([() => opened.state.close(), () => opened.wal.close()]);
     signal.throwIfAborted();
   }
+}
+
+function unlessAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
+    const aborted = (): void => reject(signal.reason as Error);
+    signal.addEventListener("abort", aborted, { once: true });
+    const ended = (): void => signal.removeEventListener("abort", aborted);
+    void work.then(resolve, reject).finally(ended);
+  });
 }
 
 function wrongOrder(named: number, allowed: string): ProtocolError {

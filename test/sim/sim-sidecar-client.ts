@@ -50,20 +50,22 @@ export function simSidecarClient(options: SidecarClientOptions): SidecarClient {
     );
   return {
     openShard: unary("openShard", (runtime, request) => runtime.openShard(request)),
-    newTerm: onReplica("newTerm", (replica, request) => replica.newTerm(request)),
+    newTerm: onReplica("newTerm", (replica, request, signal) => replica.newTerm(request, signal())),
     becomeLeader: onReplica("becomeLeader", (replica, request, signal) =>
       replica.becomeLeader(request, signal()),
     ),
-    addFollower: onReplica("addFollower", (replica, request) => replica.addFollower(request)),
-    removeFollower: onReplica("removeFollower", (replica, request) =>
-      replica.removeFollower(request),
+    addFollower: onReplica("addFollower", (replica, request, signal) =>
+      replica.addFollower(request, signal()),
     ),
-    promote: onReplica("promote", (replica, request) => replica.promote(request)),
+    removeFollower: onReplica("removeFollower", (replica, request, signal) =>
+      replica.removeFollower(request, signal()),
+    ),
+    promote: onReplica("promote", (replica, request, signal) => replica.promote(request, signal())),
     updateEnsemble: onReplica("updateEnsemble", (replica, request, signal) =>
       replica.updateEnsemble(request, signal()),
     ),
-    enrol: onReplica("enrol", async (replica, request) => {
-      await replica.enrol(request);
+    enrol: onReplica("enrol", async (replica, request, signal) => {
+      await replica.enrol(request, signal());
     }),
     deleteShard: unary("deleteShard", (runtime, { namespace, shard, term, storeId }) =>
       runtime.deleteShard(namespace, shard, term, storeId),

@@ -66,4 +66,37 @@ describe("replication core: an enrolment that is not saved yet", () => {
     const [begun] = core.step({ kind: "installBegin", streamId: 4, peer: PEER });
     assert.equal(begun?.kind, "acceptInstall");
   });
+
+  it("is saved once however often it is asked for, and answers those who still wait", () => {
+    const core = follower();
+    const order = { ...SHARD, term: 6, targetUid: "f1", generation: 1, leaderUid: "b1" };
+    const request = { ...order, options: undefined };
+    const saves = [1, 2, 3].flatMap((id) =>
+      core.step({ kind: "enrol", id, request }).filter(({ kind }) => kind === "persistMeta"),
+    );
+    assert.equal(saves.length, 1);
+    const [save] = saves;
+    assert(save?.kind === "persistMeta");
+    core.step({ kind: "cancelled", id: 1 });
+    core.step({ kind: "cancelled", id: 3 });
+    const stream = core.step({ kind: "streamOpened", streamId: 1, peer: PEER });
+    assert.equal(refused(stream), "RESOURCE_UNAVAILABLE");
+    const answered = core.step({ kind: "metaPersisted", token: save.token });
+    assert.deepEqual(
+      answered.map((effect) => effect.kind === "reply" && effect.id),
+      [2],
+    );
+    assert.deepEqual(core.step({ kind: "streamOpened", streamId: 2, peer: PEER }), []);
+    const [late] = core.step({ kind: "enrol", id: 4, request });
+    assert.ok(late?.kind === "reply" && late.id === 4);
+  });
+
+  it("is not over when all who asked for it have gone (R8)", () => {
+    const core = follower();
+    const order = { ...SHARD, term: 6, targetUid: "f1", generation: 1, leaderUid: "b1" };
+    core.step({ kind: "enrol", id: 1, request: { ...order, options: undefined } });
+    core.step({ kind: "cancelled", id: 1 });
+    const install = core.step({ kind: "installBegin", streamId: 2, peer: PEER });
+    assert.equal(refused(install), "RESOURCE_UNAVAILABLE");
+  });
 });

@@ -287,6 +287,31 @@ describe("full volumes", function () {
       await cluster.assertEqualStates("a");
     });
 
+    it("orders that wait for room are not kept when who gave them has gone", async () => {
+      await wipeAndFill("wal");
+      const first = coordinator.enrol("c");
+      await cluster.until("it found no space twice", () => tries > 1);
+      let saves = 0;
+      cluster.meddling.disk = (act, path) => {
+        if (act === "open" && path.includes("c/wal/") && path.endsWith("replica.json.new"))
+          saves += 1;
+      };
+      for (let n = 0; n < 20; n += 1) {
+        const caller = new AbortController();
+        coordinator.signal = caller.signal;
+        const again = coordinator.enrolAgain("c");
+        caller.abort(new Error("the caller has gone"));
+        await assert.rejects(again, /the caller has gone/u);
+      }
+      coordinator.signal = new AbortController().signal;
+      const last = coordinator.enrolAgain("c");
+      cluster.volumes.full = () => false;
+      await Promise.all([first, last]);
+      assert.equal(saves, 1);
+      await coordinator.promote("c");
+      await cluster.assertEqualStates("a");
+    });
+
     it("the room for a snapshot is measured while old files lie there, too", async () => {
       const roomOf = (): number => cluster.status("c").roomBytes;
       await wipeAndFill("wal");

@@ -17,6 +17,8 @@ export class HandCoordinator {
   term = -1;
   leader = "";
   #generation = 0;
+  /** Of the orders from now on: who gave them has gone when it aborts. */
+  signal: AbortSignal = new AbortController().signal;
   /** How the shard orders its keys. */
   keySorting: KeySortingType = KeySortingType.HIERARCHICAL;
 
@@ -49,13 +51,14 @@ export class HandCoordinator {
   }
 
   async newTerm(name: string, bootstrap = false): Promise<NewTermResponse> {
-    return this.#cluster.replica(name).newTerm({
+    const request = {
       ...this.#fields(),
       options: { enableNotifications: false, keySorting: this.keySorting },
       storeId: STORE,
       targetUid: this.uid(name),
       bootstrap,
-    });
+    };
+    return this.#cluster.replica(name).newTerm(request, this.signal);
   }
 
   /** Raises the term, fences `among` and makes one of them lead. */
@@ -102,23 +105,31 @@ export class HandCoordinator {
    */
   async enrol(name: string): Promise<LogPosition> {
     const uid = this.#cluster.status(name).replicaUid;
-    const { lastAppended } = await this.#cluster.replica(this.leader).removeFollower({
+    const removal = {
       ...this.#fields(),
       targetUid: this.uid(this.leader),
       node: name,
       replicaUid: this.uid(name),
-    });
+    };
+    const leader = this.#cluster.replica(this.leader);
+    const { lastAppended } = await leader.removeFollower(removal, this.signal);
     assert(lastAppended !== undefined);
     this.#members.set(name, { uid, role: MemberRole.LEARNER });
-    await this.#cluster.replica(name).enrol({
-      ...this.#fields(),
-      storeId: STORE,
-      targetUid: uid,
-      leaderUid: this.uid(this.leader),
-      options: { enableNotifications: false, keySorting: this.keySorting },
-    });
+    await this.enrolAgain(name);
     await this.addFollower(name, lastAppended);
     return lastAppended;
+  }
+
+  /** The order of step 3 alone, with the generation of the last order: as a coordinator repeats it. */
+  async enrolAgain(name: string): Promise<void> {
+    const request = {
+      ...{ ...FIELDS, term: this.term, generation: this.#generation },
+      storeId: STORE,
+      targetUid: this.uid(name),
+      leaderUid: this.uid(this.leader),
+      options: { enableNotifications: false, keySorting: this.keySorting },
+    };
+    await this.#cluster.replica(name).enrol(request, this.signal);
   }
 
   /** Step 6, once the leader asks for it. */
@@ -126,22 +137,24 @@ export class HandCoordinator {
     await this.#cluster.until(`${name} holds its target`, () => this.#follower(name).reachedTarget);
     const uid = this.uid(name);
     this.#members.set(name, { uid, role: MemberRole.VOTER });
-    await this.#cluster.replica(this.leader).promote({
+    const order = {
       ...this.#fields(),
       targetUid: this.uid(this.leader),
       node: name,
       replicaUid: uid,
-    });
+    };
+    await this.#cluster.replica(this.leader).promote(order, this.signal);
   }
 
   async addFollower(name: string, target?: LogPosition): Promise<void> {
-    await this.#cluster.replica(this.leader).addFollower({
+    const order = {
       ...this.#fields(),
       followerName: name,
       followerHeadEntryId: undefined,
       targetUid: this.uid(this.leader),
       member: this.#member(name, target),
-    });
+    };
+    await this.#cluster.replica(this.leader).addFollower(order, this.signal);
   }
 
   #follower(name: string): { readonly reachedTarget: boolean } {
