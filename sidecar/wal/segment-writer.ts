@@ -8,7 +8,10 @@ export interface SegmentWriterOptions {
   readonly disk: Disk;
   readonly dir: string;
   readonly segmentBytes: number;
-  /** Gives a new file its full length at once, so that syncs do not have to write its size. */
+  /**
+   * Gives a new file its full length at once, so that syncs do not have to write its size. Its
+   * blocks are allocated as they are written (ARCHITECTURE.md, D13).
+   */
   readonly preallocate: boolean;
 }
 
