@@ -13,7 +13,6 @@ import {
   WipeReason,
 } from "../protocol/gen/resilver.ts";
 import { SnapshotPins } from "../snapshot/pins.ts";
-import { RateLimiter } from "../snapshot/rate-limiter.ts";
 import type { EngineFactory } from "../state/engine.ts";
 import { MemoryBudget } from "../state/memory-budget.ts";
 import type { NodeRuntime, PeerTransport, ReplicaHandle } from "./ports.ts";
@@ -56,7 +55,7 @@ export interface NodeOptions {
   readonly metrics: NodeMetrics;
   readonly logger: Logger;
   readonly memoryTableBytes: number;
-  /** 0: unlimited. */
+  /** Of one snapshot transfer; 0: unlimited. */
   readonly snapshotBytesPerSecond: number;
   readonly replica: ReplicaOptions;
 }
@@ -125,7 +124,6 @@ class Node implements NodeRuntime {
       ...options,
       options: replica,
       budget: new MemoryBudget(options.memoryTableBytes),
-      rateLimiter: new RateLimiter(clock, options.snapshotBytesPerSecond),
       pins: new SnapshotPins({
         clock,
         random,

@@ -4,6 +4,7 @@ import type { Replica } from "../core/replica.ts";
 import type { Offset } from "../protocol/entry.ts";
 import type { Peer } from "../protocol/gen/resilver.ts";
 import type { HeldSnapshot } from "../snapshot/pins.ts";
+import { RateLimiter } from "../snapshot/rate-limiter.ts";
 import { sendSnapshot } from "../snapshot/sender.ts";
 import { CursorStream } from "./cursor-stream.ts";
 import { endsReplica } from "./final-error.ts";
@@ -198,7 +199,7 @@ export class OutgoingStreams {
     signal: AbortSignal,
   ): Promise<void> {
     const { env, id, core, feed } = this.#o;
-    const { clock, options, rateLimiter, logger, metrics } = env;
+    const { clock, options, snapshotBytesPerSecond, logger, metrics } = env;
     const term = core.state.promised.term;
     const target = this.#target(cursor.uid);
     const fields = { namespace: id.namespace, shard: id.shard, to: cursor.node, uid: cursor.uid };
@@ -222,7 +223,7 @@ export class OutgoingStreams {
         call: env.transport.sendSnapshot(cursor.address, this.#peer(cursor.uid)),
         term,
         chunkBytes: options.snapshotChunkBytes,
-        rateLimiter,
+        rateLimiter: new RateLimiter(clock, snapshotBytesPerSecond),
         clock,
         signal,
         onProgress: (progress) => {

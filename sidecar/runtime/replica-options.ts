@@ -4,7 +4,6 @@ import type { Logger } from "../lib/ports/logger.ts";
 import type { ReplicaMetrics } from "../lib/ports/metrics.ts";
 import type { Random } from "../lib/ports/random.ts";
 import { LIMITS } from "../limits.ts";
-import type { RateLimiter } from "../snapshot/rate-limiter.ts";
 import type { SnapshotPins } from "../snapshot/pins.ts";
 import type { EngineFactory } from "../state/engine.ts";
 import type { MemoryBudget } from "../state/memory-budget.ts";
@@ -74,7 +73,8 @@ export interface NodeEnvironment {
   readonly logger: Logger;
   readonly budget: MemoryBudget;
   readonly pins: SnapshotPins;
-  readonly rateLimiter: RateLimiter;
+  /** Of one snapshot transfer; 0: unlimited. */
+  readonly snapshotBytesPerSecond: number;
   readonly options: ReplicaOptions;
   readonly walDir: string;
   readonly stateDir: string;

@@ -17,7 +17,7 @@ import type {
   ReplicaStatus,
   SnapshotChunk,
 } from "../../../sidecar/protocol/gen/resilver.ts";
-import { openNode } from "../../../sidecar/runtime/node.ts";
+import { type NodeOptions, openNode } from "../../../sidecar/runtime/node.ts";
 import type { NodeRuntime, PeerTransport, ReplicaHandle } from "../../../sidecar/runtime/ports.ts";
 import {
   DEFAULT_REPLICA_OPTIONS,
@@ -58,6 +58,9 @@ export interface Volumes {
   full?: (path: string) => boolean;
 }
 
+/** What is not of a single replica. */
+export type NodeSettings = Partial<Pick<NodeOptions, "clock" | "snapshotBytesPerSecond">>;
+
 /** The node's disk, with volumes as a test wants them. */
 function diskOn(volumes: Volumes): Disk {
   const disk = createNodeDisk();
@@ -87,20 +90,26 @@ export class TestCluster {
   metrics: NodeMetrics = NO_METRICS;
   readonly #root: string;
   readonly #options: Partial<ReplicaOptions>;
+  readonly #settings: NodeSettings;
   readonly #nodes = new Map<string, NodeRuntime>();
   readonly #severs = new Map<string, Set<() => void>>();
   readonly #disk: Disk;
   /** What ended a node by itself. */
   readonly fatal: Error[] = [];
 
-  static async start(options: Partial<ReplicaOptions> = {}): Promise<TestCluster> {
-    const cluster = new TestCluster(await mkdtemp(join(tmpdir(), "cluster-")), options);
+  static async start(
+    options: Partial<ReplicaOptions> = {},
+    settings: NodeSettings = {},
+  ): Promise<TestCluster> {
+    const root = await mkdtemp(join(tmpdir(), "cluster-"));
+    const cluster = new TestCluster(root, options, settings);
     for (const name of cluster.names) await cluster.open(name);
     return cluster;
   }
 
-  private constructor(root: string, options: Partial<ReplicaOptions>) {
+  private constructor(root: string, options: Partial<ReplicaOptions>, settings: NodeSettings) {
     this.#root = root;
+    this.#settings = settings;
     this.#options = options;
     this.#disk = meddledDisk(diskOn(this.volumes), (act, path) =>
       this.meddling.disk?.(act, path.slice(root.length + 1)),
@@ -123,6 +132,7 @@ export class TestCluster {
       logger: SILENT_LOGGER,
       memoryTableBytes: 16 * 1024 * 1024,
       snapshotBytesPerSecond: 0,
+      ...this.#settings,
       replica: {
         ...DEFAULT_REPLICA_OPTIONS,
         heartbeatMs: 20,
