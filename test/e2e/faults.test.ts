@@ -16,6 +16,12 @@ const RECORD_BYTES = 16 * 1024;
 const ONCE = { retryUnknown: false };
 const SLOW = { snapshotBytesPerSecond: 1024 * 1024 };
 
+/** Checksum, length and path of each file. */
+function sumsBelow(...dirs: readonly string[]): readonly string[] {
+  const sums = execFileSync("find", [...dirs, "-type", "f", "-exec", "cksum", "{}", "+"]);
+  return sums.toString().trim().split("\n").sort();
+}
+
 describe("Faults of real processes", function () {
   this.timeout(180_000);
   let test: TestStore;
@@ -203,35 +209,40 @@ describe("Faults of real processes", function () {
     await test.proveNothingLost();
   });
 
-  it("one volume swapped for another store's: refused, untouched, and rebuilt once it is empty", async () => {
-    await start();
-    const other = await TestStore.start();
-    await other.load(10, 1024);
-    const victim = test.follower();
-    const { platform } = test.store;
-    const { uid } = test.replica(victim);
-    const theirs = other.store.platform.paths(victim);
-    const ours = platform.paths(victim);
-    await other.store.platform.kill(victim);
-    await platform.kill(victim);
-    for (const dir of ["wal", "state"] as const) {
-      rmSync(ours[dir], { recursive: true });
-      cpSync(theirs[dir], ours[dir], { recursive: true });
-    }
-    const cookie = join("default", "0", "cookie.json");
-    const sums = () =>
-      execFileSync("cksum", [join(ours.wal, cookie), join(ours.state, cookie)]).toString();
-    const untouched = sums();
-    platform.pod(victim).start();
-    test.startWriting();
-    await test.written(200);
-    assert.notEqual(test.replica(victim).status, "FOLLOWER");
-    assert.equal(sums(), untouched);
-    await other.close();
-    await platform.wipe(victim, "all");
-    await test.rebuilt(victim, uid);
-    await test.proveNothingLost(victim);
-  });
+  for (const swapped of [["wal"], ["state"], ["wal", "state"]] as const) {
+    it(`${swapped.join(" and ")} swapped for another store's: refused, untouched, and rebuilt once empty`, async () => {
+      await start();
+      const other = await TestStore.start();
+      await other.load(10, 1024);
+      const victim = test.follower();
+      const { platform } = test.store;
+      const { uid } = test.replica(victim);
+      const theirs = other.store.platform.paths(victim);
+      const ours = platform.paths(victim);
+      await other.store.platform.kill(victim);
+      await platform.kill(victim);
+      for (const dir of swapped) {
+        rmSync(ours[dir], { recursive: true });
+        cpSync(theirs[dir], ours[dir], { recursive: true });
+      }
+      const untouched = sumsBelow(ours.wal, ours.state);
+      assert.ok(untouched.length > 4, untouched.join("\n"));
+      platform.pod(victim).start();
+      test.startWriting();
+      const ended = (): boolean => platform.pod(victim).status().restarts > 0;
+      await test.until("it was refused, and tried again", ended);
+      await test.written(200);
+      assert.notEqual(test.replica(victim).status, "FOLLOWER");
+      const refused = /another replica's directories|this node belongs to/u;
+      assert.match(await platform.logTail(victim, 3), refused);
+      await platform.kill(victim);
+      assert.deepEqual(sumsBelow(ours.wal, ours.state), untouched);
+      await other.close();
+      await platform.wipe(victim, "all");
+      await test.rebuilt(victim, uid);
+      await test.proveNothingLost(victim);
+    });
+  }
 
   it("a follower stopped in its tracks: writes go on, it catches up", async () => {
     await start();
