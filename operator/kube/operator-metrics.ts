@@ -24,7 +24,6 @@ export class OperatorMetrics {
   readonly #requests: Counter;
   readonly #reconciles: Counter;
   readonly #errors: Counter;
-  readonly #terminal: Counter;
   readonly #seconds: Histogram;
   readonly #adds: Counter;
   readonly #retries: Counter;
@@ -49,11 +48,6 @@ export class OperatorMetrics {
     this.#errors = counter("controller_runtime_reconcile_errors_total", "Failed reconciles", [
       "controller",
     ]);
-    this.#terminal = counter(
-      "controller_runtime_terminal_reconcile_errors_total",
-      "Reconciles that wait for a person",
-      ["controller"],
-    );
     this.#seconds = histogram("controller_runtime_reconcile_time_seconds", "Time of a reconcile", [
       "controller",
     ]);
@@ -111,10 +105,7 @@ export class OperatorMetrics {
   /** A reconcile has ended. */
   reconciled(result: ReconcileOutcome): void {
     this.#reconciles.inc({ controller: CONTROLLER, result });
-    if (result === "error" || result === "terminal_error") {
-      this.#errors.inc({ controller: CONTROLLER });
-    }
-    if (result === "terminal_error") this.#terminal.inc({ controller: CONTROLLER });
+    if (result === "error") this.#errors.inc({ controller: CONTROLLER });
   }
 
   /** What a queue is to tell. */

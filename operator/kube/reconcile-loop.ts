@@ -8,13 +8,8 @@ export type ReconcileResult = { readonly requeueAfterMs: number } | null;
 /** Looks at what is and what ought to be of one key; told nothing of what happened to it. */
 export type Reconcile = (key: string, signal: AbortSignal) => Promise<ReconcileResult>;
 
-/** Trying again is of no use until the object changes: a person's mistake. */
-export class TerminalError extends Error {
-  override readonly name = "TerminalError";
-}
-
 /** How a reconcile ended, for the metric `controller_runtime_reconcile_total`. */
-export type ReconcileOutcome = "success" | "requeue_after" | "error" | "terminal_error";
+export type ReconcileOutcome = "success" | "requeue_after" | "error";
 
 /** What a loop needs. */
 export interface ReconcileLoopOptions {
@@ -66,12 +61,6 @@ async function reconcileOne(
   } catch (error) {
     if (signal.aborted) return;
     const message = error instanceof Error ? error.message : String(error);
-    if (error instanceof TerminalError) {
-      queue.forget(key);
-      logger.warn("reconcile given up until the object changes", { key, error: message });
-      observe?.("terminal_error");
-      return;
-    }
     queue.addFailed(key);
     logger.warn("reconcile failed", { key, error: message });
     observe?.("error");

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { runReconcileLoop, TerminalError } from "../../../operator/kube/reconcile-loop.ts";
+import { runReconcileLoop } from "../../../operator/kube/reconcile-loop.ts";
 import { Workqueue } from "../../../operator/kube/workqueue.ts";
 import { SILENT_LOGGER } from "../../../sidecar/lib/ports/logger.ts";
 import { VirtualClock } from "../controller/virtual-clock.ts";
@@ -107,7 +107,7 @@ describe("workqueue", () => {
 });
 
 describe("reconcile loop", () => {
-  it("requeues, backs off, and gives up on a person's mistake", async () => {
+  it("requeues, and backs off", async () => {
     const clock = new VirtualClock();
     const queue = new Workqueue(clock);
     const stop = new AbortController();
@@ -123,25 +123,23 @@ describe("reconcile loop", () => {
           await Promise.resolve();
           calls.push(key);
           const times = calls.filter((other) => other === key).length;
-          if (key === "mistake") throw new TerminalError("spec.replicas is 0");
           if (key === "flaky" && times < 3) throw new Error("try again");
           return key === "steady" && times < 2 ? { requeueAfterMs: 60_000 } : null;
         },
       },
       stop.signal,
     );
-    for (const key of ["mistake", "flaky", "steady"]) queue.add(key);
-    await clock.until("six calls", 100_000, () => calls.length === 6);
+    for (const key of ["flaky", "steady"]) queue.add(key);
+    await clock.until("five calls", 100_000, () => calls.length === 5);
     stop.abort(new Error("done"));
     await loop;
-    assert.deepEqual(calls.toSorted(), ["flaky", "flaky", "flaky", "mistake", "steady", "steady"]);
+    assert.deepEqual(calls.toSorted(), ["flaky", "flaky", "flaky", "steady", "steady"]);
     assert.deepEqual(outcomes.toSorted(), [
       "error",
       "error",
       "requeue_after",
       "success",
       "success",
-      "terminal_error",
     ]);
   });
 });
