@@ -120,7 +120,9 @@ const namespaceItem = fields("One namespace of keys.", {
         "'keySorting is ' + self + '; allowed: ' + oldSelf + ', it cannot be changed'",
     },
   ).default("hierarchical"),
-  notifications: flag("Whether clients can watch for changes.").default(false),
+  notifications: flag(
+    "Whether clients may watch for changes. Not there yet: with true as well they are refused.",
+  ).default(false),
 });
 
 const PLACES = Array.from({ length: BOUNDS.namespacesMax }, (_, place) => place);

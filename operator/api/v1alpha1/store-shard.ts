@@ -76,7 +76,7 @@ const specSchema = fields(
     commitFloor: entryId("An entry that was committed: nobody without it is ever elected."),
     replicationFactor: integer("Copies asked for.", 1, BOUNDS.replicationFactorMax),
     keySorting: choice("How keys are ordered.", ["natural", "hierarchical"]),
-    notifications: flag("Whether clients can watch for changes."),
+    notifications: flag("Whether clients may watch for changes, once that is there."),
   },
 );
 
