@@ -30,6 +30,8 @@ export interface RecoveryInput {
    * not begun.
    */
   readonly awaited: ReadonlySet<string>;
+  /** False: the store has become smaller, and the pod goes or is gone. */
+  readonly isWanted: boolean;
   /** RFC 3339. */
   readonly now: string;
   /** Bytes per second; null when not known. */
@@ -119,8 +121,8 @@ export function recoveryStatus(
 ): ReplicaRecoveryStatus {
   const rows = rebuildingRows(input.views, input.pod);
   const shards = shardStatuses(input, rows, before?.shards ?? []);
-  const nothing = shards.length === 0 && before !== undefined && isWhole(input);
-  const phase = nothing ? "Succeeded" : phaseOfAll(rows, shards);
+  const seen = shards.length > 0 || before === undefined;
+  const phase = (seen ? null : endUnseen(input)) ?? phaseOfAll(rows, shards);
   const gate = gateOf(rows);
   const evidence = { ...evidenceOf(input, rows), ...defined(before?.evidence) };
   return {
@@ -279,10 +281,22 @@ function joinedReason(
   return replaced && empty ? "PVCReplaced" : told;
 }
 
-/** All the pod's replicas vote, on claims that are noted: nothing came of a claim that was new. */
-function isWhole({ pod, views, claims }: RecoveryInput): boolean {
+/**
+ * How a recovery ends that was concluded from a claim alone, with no replica ever seen that needed
+ * it; null: not yet.
+ */
+function endUnseen({ pod, views, claims, isWanted }: RecoveryInput): "Succeeded" | "Failed" | null {
   const own = views.flatMap(({ replicas }) => replicas.filter(({ node }) => node === pod));
-  return own.length > 0 && own.every(({ voting }) => voting) && !isClaimReplaced(claims);
+  if (own.length === 0 && !isWanted) return "Failed";
+  // One that is to hold nothing shows nothing but its claims: these have to be known.
+  const settled = own.length === 0 ? areNoted(claims) : !isClaimReplaced(claims);
+  return settled && own.every(({ voting }) => voting) ? "Succeeded" : null;
+}
+
+/** The pod is there, on the very claims that were noted. */
+function areNoted({ old, now }: ClaimEvidence): boolean {
+  if (now?.data === undefined || now.wal === undefined) return false;
+  return now.data === old?.data && now.wal === old.wal;
 }
 
 /** False while either is not known. */
@@ -323,7 +337,7 @@ function messageOf(
     case "Deferred":
       return "may be rebuilt; begins with the coordinator's next step";
     case "Succeeded":
-      return reported ? "votes again" : "votes; nothing had to be rebuilt";
+      return reported ? "votes again" : "nothing had to be rebuilt";
     case "Failed":
       return "given up: the replica is another one by now, or no longer wanted";
     default:

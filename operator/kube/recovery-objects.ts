@@ -20,7 +20,7 @@ import { RecordInvalid, type ShardKey } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
 import { rebuildingPods } from "../controller/store-status.ts";
 import { TransferRates } from "../controller/transfer-rate.ts";
-import { POD_LABEL, storeLabels } from "../specs/labels.ts";
+import { POD_LABEL, podOrdinal, storeLabels } from "../specs/labels.ts";
 import type { ApiClient } from "./api-client.ts";
 import { isStatus } from "./api-error.ts";
 import { type AwaitedRebuild, awaitedRebuilds, orderedUids } from "./rebuild-orders.ts";
@@ -28,7 +28,7 @@ import { recordIn } from "./record-store.ts";
 import { KINDS, type KubeObject } from "./resources.ts";
 import { StatusWriter, timestamp } from "./status-writer.ts";
 import type { StoreRuntime } from "./store-runtime.ts";
-import { claimUids, type StoreSight } from "./store-view.ts";
+import { claimUids, podsNeeded, type StoreSight } from "./store-view.ts";
 
 /** What one look goes by. */
 interface Look {
@@ -131,6 +131,7 @@ export class RecoveryObjects {
       awaited: new Set(awaited.flatMap((rebuild) => (rebuild.pod === pod ? rebuild.shard : []))),
       claims: claimsOf(sight, pod),
       oldUids: runtime.votedUids(pod),
+      isWanted: (podOrdinal(sight.store.metadata.name, pod) ?? -1) < podsNeeded(sight),
       now: timestamp(this.#clock),
     };
     const { bytesDone = 0, bytesTotal = 0 } = recoveryStatus(

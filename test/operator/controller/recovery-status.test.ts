@@ -30,6 +30,7 @@ function status(
     now: "2026-01-01T00:00:00Z",
     bytesPerSecond: null,
     awaited: new Set<string>(),
+    isWanted: true,
   };
   return recoveryStatus({ ...known, views: seen, ...input }, before);
 }
@@ -123,7 +124,22 @@ describe("status of a recovery", () => {
     assert.equal(status(views({}), before, { claims }).phase, "Detected", "not noted yet");
     const noted = { old: claims.now, now: claims.now };
     const done = status(views({}), before, { claims: noted });
-    assert.deepEqual([done.phase, done.message], ["Succeeded", "votes; nothing had to be rebuilt"]);
+    assert.deepEqual([done.phase, done.message], ["Succeeded", "nothing had to be rebuilt"]);
+  });
+
+  it("a new claim of a pod that is to hold nothing: ends when it is noted, or not wanted", () => {
+    const claims = { old: { data: "c1", wal: "w" }, now: { data: "c2", wal: "w" } };
+    const none = [shardViewOf([])];
+    const before = status(none, undefined, { claims });
+    const noted = { old: claims.now, now: claims.now };
+    const phase = (input: Partial<RecoveryInput>) => status(none, before, input).phase;
+    assert.equal(phase({ claims }), "Detected", "not noted yet");
+    assert.equal(phase({ claims: { old: null, now: null } }), "Detected", "nothing is known");
+    assert.equal(phase({ claims: { old: claims.old, now: null } }), "Detected", "it is away");
+    assert.equal(phase({ claims: noted }), "Succeeded");
+    assert.equal(phase({ claims: { old: claims.old, now: null }, isWanted: false }), "Failed");
+    const holds = views({ reach: "down", voting: false });
+    assert.equal(status(holds, before, { claims, isWanted: false }).phase, "Detected");
   });
 
   it("empty on another claim: PVCReplaced; on the same, or an unknown one: as the node says", () => {

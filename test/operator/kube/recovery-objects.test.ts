@@ -29,6 +29,10 @@ const LEARNER = { ...WIPED, role: "learner" } as const;
 class Look {
   readonly server: FakeApiServer;
   readonly #recoveries: RecoveryObjects;
+  /** Pods that the store asks for. */
+  replicas = 3;
+  /** False: the pod is away. */
+  isThere = true;
   readonly orders: unknown[] = [];
   /** Uids of replicas whose rebuild is ordered now. */
   ordered: readonly string[] = [];
@@ -72,7 +76,10 @@ class Look {
     const pod: KubeObject = {
       metadata: { name: POD, namespace: "ns", creationTimestamp: "2026-01-01T00:00:01Z" },
     };
-    const store = { metadata: { name: "demo", namespace: "ns", uid: "u" } } as ReplicatedStore;
+    const store = {
+      metadata: { name: "demo", namespace: "ns", uid: "u" },
+      spec: { replicas: this.replicas },
+    } as ReplicatedStore;
     return {
       store,
       object: {
@@ -83,8 +90,8 @@ class Look {
       records: this.records,
       shards: [],
       recoveries: this.stale ?? this.objects(),
-      podObjects: [pod],
-      pods: [podFacts(pod, IN_SYNC_GATE)],
+      podObjects: this.isThere ? [pod] : [],
+      pods: this.isThere ? [podFacts(pod, IN_SYNC_GATE)] : [],
       claims: new Map([
         [`data-${POD}`, claim("data")],
         [`wal-${POD}`, claim("wal")],
@@ -160,6 +167,19 @@ describe("ReplicaRecovery objects", () => {
     assert.deepEqual([ended.length, statusOf(ended[0]).phase], [1, "Succeeded"]);
     assert.equal(statusOf(ended[0]).reason, "PVCReplaced");
     assert.equal((await look.reconcile()).length, 1, "and it is not told again");
+  });
+
+  it("a pod that goes for good with its new claim, before it said anything: failed", async () => {
+    look.claims = { ...OLD, data: "claim-of-12345678" };
+    look.views = shards({ reach: "down" });
+    await look.reconcile();
+    look.isThere = false;
+    look.views = [shardViewOf([])];
+    assert.equal(statusOf((await look.reconcile())[0]).phase, "Detected", "it may come back");
+    look.replicas = 1;
+    const [gone] = await look.reconcile();
+    assert.equal(statusOf(gone).phase, "Failed");
+    assert.match(statusOf(gone).message ?? "", /no longer wanted/u);
   });
 
   it("a last word of the pod that is gone is not taken for a replica of the new one", async () => {
