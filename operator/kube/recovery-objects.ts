@@ -19,7 +19,6 @@ import {
 import { RecordInvalid, type ShardKey } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
 import { rebuildingPods } from "../controller/store-status.ts";
-import { TransferRates } from "../controller/transfer-rate.ts";
 import { POD_LABEL, podOrdinal, storeLabels } from "../specs/labels.ts";
 import type { ApiClient } from "./api-client.ts";
 import { isStatus } from "./api-error.ts";
@@ -43,7 +42,6 @@ export class RecoveryObjects {
   readonly #client: ApiClient;
   readonly #clock: Clock;
   readonly #statuses: StatusWriter;
-  readonly #rates = new TransferRates();
 
   constructor(client: ApiClient, clock: Clock) {
     this.#client = client;
@@ -60,16 +58,22 @@ export class RecoveryObjects {
     const look: Look = { sight, runtime, views, awaited };
     await this.#create(look, signal);
     runtime.coordinator.orderRebuilds(orderedUids(recoveries, views, awaited));
+    const open = new Set<string>();
     for (const object of sight.recoveries) {
       const recovery = parsed(object);
       if (recovery === null || object.metadata.deletionTimestamp !== undefined) continue;
-      if (isFinished(recovery.status?.phase)) await this.#expire(object, recovery, signal);
-      else if (recovery.spec.trigger === "Detected") {
+      if (isFinished(recovery.status?.phase)) {
+        await this.#expire(object, recovery, signal);
+        continue;
+      }
+      if (recovery.spec.rebuild !== undefined) open.add(recovery.spec.rebuild.pod);
+      if (recovery.spec.trigger === "Detected") {
         await this.#update(look, object, recovery, signal);
       } else if (recovery.spec.rebuild !== undefined) {
         await this.#rebuild(look, object, recovery, signal);
       } else await this.#order(look, object, signal);
     }
+    runtime.rates.retain(open);
   }
 
   /**
@@ -138,9 +142,8 @@ export class RecoveryObjects {
       { ...input, bytesPerSecond: null },
       before,
     );
-    const key = `${sight.store.metadata.uid ?? ""} ${pod}`;
     const nowMs = this.#clock.monotonicMs();
-    const { bytesPerSecond } = this.#rates.observe(key, bytesDone, bytesTotal, nowMs);
+    const { bytesPerSecond } = runtime.rates.observe(pod, bytesDone, bytesTotal, nowMs);
     return recoveryStatus({ ...input, bytesPerSecond }, before);
   }
 

@@ -89,9 +89,7 @@ export class StoreReconciler {
     const [namespace = "", name = ""] = key.split("/");
     const object = this.#options.caches.get(KINDS.store, namespace, name);
     if (object === undefined) {
-      const gone = this.#runtimes.get(key);
-      await this.#drop(key);
-      if (gone !== undefined) this.#options.metrics.forget(gone.storeId);
+      await this.#forget(key);
       return null;
     }
     // Whatever is wrong with a manifest: what runs goes on.
@@ -180,7 +178,7 @@ export class StoreReconciler {
 
   /** The coordinator goes before the pods do: what they report then means nothing. */
   async #end(key: string, object: KubeObject, signal: AbortSignal): Promise<ReconcileResult> {
-    await this.#drop(key);
+    await this.#forget(key);
     const finalizers = object.metadata.finalizers ?? [];
     if (!finalizers.includes(DELETE_DATA_FINALIZER)) return null;
     const done = await endStore(this.#options.client, object, signal);
@@ -219,7 +217,8 @@ export class StoreReconciler {
     const policy = recoveryPolicy(sight.store.spec);
     const running = this.#runtimes.get(key);
     if (running?.signature === runtimeSignature(spec, policy)) return running;
-    await this.#drop(key);
+    if (running?.storeId === sight.storeId) await this.#drop(key);
+    else await this.#forget(key);
     const runtime = new StoreRuntime({
       spec,
       policy,
@@ -340,6 +339,13 @@ export class StoreReconciler {
 
   #note(regarding: KubeObject, type: "Normal" | "Warning", reason: string, note: string): void {
     this.#options.events.record({ regarding, type, reason, action: "Reconcile", note });
+  }
+
+  /** The store is gone, or another one: what was counted of it ends as well. */
+  async #forget(key: string): Promise<void> {
+    const storeId = this.#runtimes.get(key)?.storeId;
+    await this.#drop(key);
+    if (storeId !== undefined) this.#options.metrics.forget(storeId);
   }
 
   async #drop(key: string): Promise<void> {

@@ -11,6 +11,7 @@ import type {
   StoreSpec,
 } from "../controller/ports.ts";
 import { SHARED_TIMINGS } from "../controller/timings.ts";
+import { TransferRates } from "../controller/transfer-rate.ts";
 import type { CoordinatorEvent } from "../core/events.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
 import { shardKeyText, type ShardKey } from "../core/record.ts";
@@ -51,6 +52,8 @@ export class StoreRuntime {
   readonly storeId: string;
   /** What it was made for; another one needs another runtime. */
   readonly signature: string;
+  /** How fast its recoveries go, by pod. */
+  readonly rates = new TransferRates();
   /** Uids of voters, by node and shard, kept while another replica is there. */
   readonly #votedUids = new Map<string, string>();
   /** What each pod was at the last look. */

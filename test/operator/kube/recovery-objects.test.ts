@@ -3,6 +3,7 @@ import type { ReplicatedStore } from "../../../operator/api/v1alpha1/replicated-
 import type { ReplicaRecoveryStatus } from "../../../operator/api/v1alpha1/replica-recovery.ts";
 import type { RecordMember, ShardRecord } from "../../../operator/core/record.ts";
 import type { ReplicaView, ShardView } from "../../../operator/core/status.ts";
+import { TransferRates } from "../../../operator/controller/transfer-rate.ts";
 import { IN_SYNC_GATE } from "../../../operator/specs/labels.ts";
 import { claimFacts, podFacts } from "../../../operator/kube/pods.ts";
 import { RecoveryObjects } from "../../../operator/kube/recovery-objects.ts";
@@ -29,6 +30,7 @@ const LEARNER = { ...WIPED, role: "learner" } as const;
 class Look {
   readonly server: FakeApiServer;
   readonly #recoveries: RecoveryObjects;
+  readonly #rates = new TransferRates();
   /** Pods that the store asks for. */
   replicas = 3;
   /** False: the pod is away. */
@@ -102,6 +104,7 @@ class Look {
   #runtime(): StoreRuntime {
     return {
       views: () => this.views,
+      rates: this.#rates,
       votedUids: () => this.voted,
       coordinator: {
         orderRebuilds: (uids: ReadonlySet<string>) => {
@@ -180,6 +183,31 @@ describe("ReplicaRecovery objects", () => {
     const [gone] = await look.reconcile();
     assert.equal(statusOf(gone).phase, "Failed");
     assert.match(statusOf(gone).message ?? "", /no longer wanted/u);
+  });
+
+  it("a second rebuild's rate counts nothing of the first one's", async () => {
+    look.views = shards({
+      ...LEARNER,
+      phase: "Transferring",
+      bytesDone: 2 ** 20,
+      bytesTotal: 2 ** 30,
+    });
+    await look.reconcile();
+    look.views = shards({ uid: LEARNER.uid });
+    await look.reconcile();
+    await look.reconcile();
+    const uid = "uid-THESECOND";
+    look.views = shards({
+      ...LEARNER,
+      uid,
+      phase: "Transferring",
+      bytesDone: 2 ** 29,
+      bytesTotal: 2 ** 30,
+    });
+    const objects = await look.reconcile();
+    const second = objects.find(({ metadata }) => metadata.name === "demo-1-hesecond");
+    assert.equal(statusOf(second).phase, "Transferring");
+    assert.equal(statusOf(second).rate, undefined);
   });
 
   it("a last word of the pod that is gone is not taken for a replica of the new one", async () => {
