@@ -19,7 +19,7 @@ import {
 import { RecordInvalid, type ShardKey } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
 import { rebuildingPods } from "../controller/store-status.ts";
-import { POD_LABEL, podOrdinal, storeLabels } from "../specs/labels.ts";
+import { ownedMetadata, POD_LABEL, podOrdinal } from "../specs/labels.ts";
 import type { ApiClient } from "./api-client.ts";
 import { isStatus } from "./api-error.ts";
 import { type AwaitedRebuild, awaitedRebuilds, orderedUids } from "./rebuild-orders.ts";
@@ -37,6 +37,9 @@ interface Look {
   readonly awaited: readonly AwaitedRebuild[];
 }
 
+/** An open object is looked at again after so long, whatever happens. */
+const OPEN_MS = 1_000;
+
 /** Keeps a store's ReplicaRecovery objects. */
 export class RecoveryObjects {
   readonly #client: ApiClient;
@@ -49,8 +52,11 @@ export class RecoveryObjects {
     this.#statuses = new StatusWriter(client, clock);
   }
 
-  /** Makes, updates and ends what there is to say, carries out orders, removes what is old. */
-  async reconcile(sight: StoreSight, runtime: StoreRuntime, signal: AbortSignal): Promise<void> {
+  /**
+   * Makes, updates and ends what there is to say, carries out orders, removes what is old. Returns
+   * in how many milliseconds that is due again if nothing changes; Infinity: not at all.
+   */
+  async reconcile(sight: StoreSight, runtime: StoreRuntime, signal: AbortSignal): Promise<number> {
     // Of one moment: what an order is admitted for no longer waits once it is ordered.
     const views = runtime.views();
     const recoveries = sight.recoveries.flatMap((object) => parsed(object) ?? []);
@@ -59,13 +65,15 @@ export class RecoveryObjects {
     await this.#create(look, signal);
     runtime.coordinator.orderRebuilds(orderedUids(recoveries, views, awaited));
     const open = new Set<string>();
+    let dueMs = Number.POSITIVE_INFINITY;
     for (const object of sight.recoveries) {
       const recovery = parsed(object);
       if (recovery === null || object.metadata.deletionTimestamp !== undefined) continue;
       if (isFinished(recovery.status?.phase)) {
-        await this.#expire(object, recovery, signal);
+        dueMs = Math.min(dueMs, await this.#expire(object, recovery, signal));
         continue;
       }
+      dueMs = Math.min(dueMs, OPEN_MS);
       if (recovery.spec.rebuild !== undefined) open.add(recovery.spec.rebuild.pod);
       if (recovery.spec.trigger === "Detected") {
         await this.#update(look, object, recovery, signal);
@@ -74,6 +82,38 @@ export class RecoveryObjects {
       } else await this.#order(look, object, signal);
     }
     runtime.rates.retain(open);
+    return dueMs;
+  }
+
+  /**
+   * Ends what is open of a store that is not there: nobody would ever answer it, and a store that is
+   * made under that name must not carry out what was ordered for another. What the store owned is
+   * deleted with it. Returns when it is due again, as {@link reconcile} does.
+   */
+  async endWithoutStore(objects: readonly KubeObject[], signal: AbortSignal): Promise<number> {
+    let dueMs = Number.POSITIVE_INFINITY;
+    for (const object of objects) {
+      const recovery = parsed(object);
+      const goesByItself = isOwned(object) || object.metadata.deletionTimestamp !== undefined;
+      if (recovery === null || goesByItself) continue;
+      const { spec, status, metadata } = recovery;
+      if (isFinished(status?.phase)) {
+        dueMs = Math.min(dueMs, await this.#expire(object, recovery, signal));
+        continue;
+      }
+      dueMs = Math.min(dueMs, OPEN_MS);
+      const { namespace } = metadata;
+      // A store that was made a moment before is told of by a watch of its own, which may be late.
+      const store = await this.#client.get(KINDS.store, namespace, spec.storeName, { signal });
+      if (store !== null) continue;
+      const message =
+        `spec.storeName is ${spec.storeName}; allowed: the name of a ReplicatedStore in ` +
+        `namespace ${namespace}, where there is none of this name. Make another one that names it`;
+      const phase = spec.trigger === "Requested" ? "Rejected" : "Failed";
+      const next = this.#ended(status, phase, message);
+      await this.#statuses.write(KINDS.recovery, object, next, signal);
+    }
+    return dueMs;
   }
 
   /**
@@ -81,7 +121,7 @@ export class RecoveryObjects {
    */
   async #create(look: Look, signal: AbortSignal): Promise<void> {
     const { sight, views } = look;
-    const { name: storeName, namespace } = sight.store.metadata;
+    const { name: storeName } = sight.store.metadata;
     const names = new Map(replacedPods(sight));
     // What a pod has reported says more than its claims.
     for (const pod of rebuildingPods(views)) {
@@ -93,8 +133,9 @@ export class RecoveryObjects {
         return object.metadata.name === name || isOpenFor(object, pod, views);
       });
       if (known) continue;
+      const metadata = ownedMetadata(sight.store, name);
       const object: KubeObject = {
-        metadata: { name, namespace, labels: { ...storeLabels(storeName), [POD_LABEL]: pod } },
+        metadata: { ...metadata, labels: { ...metadata.labels, [POD_LABEL]: pod } },
         spec: { storeName, rebuild: { pod }, trigger: "Detected" },
       };
       try {
@@ -256,18 +297,27 @@ export class RecoveryObjects {
     return { ...kept, phase, message, startedAt: before?.startedAt ?? now, finishedAt: now };
   }
 
+  /** For how many milliseconds it is still kept; Infinity: for good, or it is gone now. */
   async #expire(
     object: KubeObject,
     { spec, status }: ReplicaRecovery,
     signal: AbortSignal,
-  ): Promise<void> {
+  ): Promise<number> {
     const endedMs = Date.parse(status?.finishedAt ?? "");
-    const ageMs = this.#clock.nowMs() - endedMs;
-    if (Number.isNaN(endedMs) || ageMs < spec.ttlSecondsAfterFinished * 1_000) return;
+    if (Number.isNaN(endedMs)) return Number.POSITIVE_INFINITY;
+    const leftMs = endedMs + spec.ttlSecondsAfterFinished * 1_000 - this.#clock.nowMs();
+    if (leftMs > 0) return leftMs;
     const { namespace, name, uid } = object.metadata;
     const options = uid === undefined ? {} : { uid };
     await this.#client.delete(KINDS.recovery, namespace, name, options, { signal });
+    return Number.POSITIVE_INFINITY;
   }
+}
+
+/** Deleted with its owner. */
+function isOwned({ metadata }: KubeObject): boolean {
+  const { ownerReferences } = metadata as { readonly ownerReferences?: unknown };
+  return Array.isArray(ownerReferences) && ownerReferences.length > 0;
 }
 
 /** The claims that were noted while the pod voted, in the records first, and those it has now. */

@@ -32,8 +32,8 @@ export async function settleFinalizer(
 /**
  * One step of the end of a store that is being deleted; `object` is it as cached. Whether its data
  * is deleted is asked of the API server each time, since a person may keep it up to the last
- * moment. Pods first, since a claim in use stays; then volumes, then the records, last of all the
- * store's own object. True when nothing is left to do. Throws PersonNeeded.
+ * moment. Pods first, since a claim in use stays; then volumes, what was ordered for the store or
+ * told of it, the records, last of all the store's own object. True when nothing is left to do. Throws PersonNeeded.
  */
 export async function endStore(
   client: ApiClient,
@@ -56,12 +56,16 @@ export async function endStore(
     );
   }
   const claims = await listOf(client, KINDS.claim, object, signal);
+  const recoveries = await recoveriesOf(client, object, signal);
   const shards = await listOf(client, KINDS.shard, object, signal);
   // Asked after the lists: while it is there, nothing in them is a namesake's that was made since.
   const now = await heldStore(client, object, signal);
   if (now === null) return true;
   if (!deletesData(now)) return false;
   for (const { metadata } of claims) await deleteExactly(client, KINDS.claim, metadata, signal);
+  for (const { metadata } of recoveries) {
+    await deleteExactly(client, KINDS.recovery, metadata, signal);
+  }
   for (const { metadata } of shards) await deleteExactly(client, KINDS.shard, metadata, signal);
   await letGo(client, now, signal);
   return true;
@@ -133,6 +137,18 @@ async function listOf(
   const labels = kind === KINDS.shard ? { [STORE_LABEL]: name } : selectorLabels(name);
   const scope = { namespace, labelSelector: selectorText(labels) };
   return (await client.list(kind, scope, { signal })).items;
+}
+
+/** Those that people made have no labels. */
+async function recoveriesOf(
+  client: ApiClient,
+  { metadata: { namespace, name } }: KubeObject,
+  signal: AbortSignal,
+): Promise<readonly KubeObject[]> {
+  const { items } = await client.list(KINDS.recovery, { namespace }, { signal });
+  return items.filter(({ spec }) => {
+    return typeof spec === "object" && spec !== null && Reflect.get(spec, "storeName") === name;
+  });
 }
 
 async function letGo(client: ApiClient, live: KubeObject, signal: AbortSignal): Promise<void> {

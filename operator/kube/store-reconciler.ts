@@ -87,13 +87,15 @@ export class StoreReconciler {
   /** One look at the store `namespace/name`. */
   async reconcile(key: string, signal: AbortSignal): Promise<ReconcileResult> {
     const [namespace = "", name = ""] = key.split("/");
-    const object = this.#options.caches.get(KINDS.store, namespace, name);
+    const { caches } = this.#options;
+    const object = caches.get(KINDS.store, namespace, name);
     if (object === undefined) {
       await this.#forget(key);
-      return null;
+      const recoveries = caches.ofStore(KINDS.recovery, namespace, name);
+      return after(await this.#recoveries.endWithoutStore(recoveries, signal));
     }
     // Whatever is wrong with a manifest: what runs goes on.
-    this.#runtimes.get(key)?.saw(storeParts(this.#options.caches, namespace, name));
+    this.#runtimes.get(key)?.saw(storeParts(caches, namespace, name));
     try {
       return await this.#look(key, object, signal);
     } catch (error) {
@@ -137,7 +139,7 @@ export class StoreReconciler {
     // take its pods out of service.
     if (!runtime.coordinator.hasLooked) return await this.#sayUnread(object, runtime, signal);
     await this.#steer(sight, runtime);
-    await this.#recoveries.reconcile(sight, runtime, signal);
+    const dueMs = await this.#recoveries.reconcile(sight, runtime, signal);
     await this.#statuses.gates(sight, runtime.views(), signal);
     const nodeLoss = await this.#replaceLost(sight, runtime, signal);
     // What the pods are to be made from is known when it is there again.
@@ -150,7 +152,8 @@ export class StoreReconciler {
     const whole = runtime.views().every(({ replicas: all }) => all.every(({ voting }) => voting));
     const idle = whole && rollout === null && nodeLoss === null;
     if (!idle) return { requeueAfterMs: BUSY_MS };
-    return { requeueAfterMs: objects.trouble === null ? RESYNC_MS : TROUBLE_MS };
+    const restMs = objects.trouble === null ? RESYNC_MS : TROUBLE_MS;
+    return { requeueAfterMs: Math.min(restMs, dueMs) };
   }
 
   /** Read again by its loop every few seconds; one that stays unread must be known of. */
@@ -353,6 +356,11 @@ export class StoreReconciler {
     this.#runtimes.delete(key);
     await runtime?.close();
   }
+}
+
+/** Infinity: only when something changes. */
+function after(dueMs: number): ReconcileResult {
+  return dueMs === Number.POSITIVE_INFINITY ? null : { requeueAfterMs: Math.min(RESYNC_MS, dueMs) };
 }
 
 function storeIdOf({ spec }: KubeObject): readonly string[] {

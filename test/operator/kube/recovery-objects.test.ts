@@ -31,6 +31,8 @@ class Look {
   readonly server: FakeApiServer;
   readonly #recoveries: RecoveryObjects;
   readonly #rates = new TransferRates();
+  /** When it said it is to look again. */
+  dueMs = 0;
   /** Pods that the store asks for. */
   replicas = 3;
   /** False: the pod is away. */
@@ -56,7 +58,13 @@ class Look {
   }
 
   async reconcile(): Promise<readonly KubeObject[]> {
-    await this.#recoveries.reconcile(this.#sight(), this.#runtime(), call().signal);
+    this.dueMs = await this.#recoveries.reconcile(this.#sight(), this.#runtime(), call().signal);
+    return this.objects();
+  }
+
+  /** One look while there is no such store, as far as its watch has told. */
+  async withoutStore(): Promise<readonly KubeObject[]> {
+    this.dueMs = await this.#recoveries.endWithoutStore(this.objects(), call().signal);
     return this.objects();
   }
 
@@ -170,6 +178,23 @@ describe("ReplicaRecovery objects", () => {
     assert.deepEqual([ended.length, statusOf(ended[0]).phase], [1, "Succeeded"]);
     assert.equal(statusOf(ended[0]).reason, "PVCReplaced");
     assert.equal((await look.reconcile()).length, 1, "and it is not told again");
+  });
+
+  it("goes with its store, and is looked at again before its time is over", async () => {
+    look.views = shards(WIPED);
+    const [made] = await look.reconcile();
+    const { ownerReferences } = made?.metadata as { ownerReferences?: readonly { uid: string }[] };
+    assert.deepEqual(
+      ownerReferences?.map(({ uid }) => uid),
+      ["u"],
+    );
+    await look.reconcile();
+    assert.equal(look.dueMs, 1_000, "while it is open");
+    look.views = shards({ uid: WIPED.uid });
+    await look.reconcile();
+    await look.reconcile();
+    const week = 7 * 24 * 3_600_000;
+    assert.ok(look.dueMs > week - 60_000 && look.dueMs <= week, `${look.dueMs}`);
   });
 
   it("a pod that goes for good with its new claim, before it said anything: failed", async () => {
@@ -348,6 +373,55 @@ describe("ReplicaRecovery objects", () => {
     assert.equal(statusOf(refused).phase, "Rejected");
     assert.match(statusOf(refused).message ?? "", /delete the pod's claims, then the pod/u);
     assert.deepEqual(look.ordered, []);
+  });
+
+  /** An object of a store called `demo`; its status as `status`. */
+  function put(name: string, change: object, status: object = {}): void {
+    server.put(`${resourcePath(KINDS.recovery, "ns")}/${name}`, {
+      apiVersion: KINDS.recovery.apiVersion,
+      kind: KINDS.recovery.kind,
+      metadata: { name, namespace: "ns" },
+      spec: { storeName: "demo", rebuild: { pod: POD }, trigger: "Requested" },
+      status,
+      ...change,
+    });
+  }
+
+  it("an order for a store that there is not is refused, and kept for its time", async () => {
+    const ttlSecondsAfterFinished = 60;
+    put("mend", { spec: { storeName: "demo", rebuild: { pod: POD }, ttlSecondsAfterFinished } });
+    const [refused] = await look.withoutStore();
+    assert.equal(statusOf(refused).phase, "Rejected");
+    assert.match(
+      statusOf(refused).message ?? "",
+      /^spec\.storeName is demo; allowed: the name of a ReplicatedStore in namespace ns, where/u,
+    );
+    assert.equal(look.dueMs, 1_000);
+    assert.equal((await look.withoutStore()).length, 1);
+    assert.ok(look.dueMs > 1_000 && look.dueMs <= 60_000, `${look.dueMs}`);
+    const finishedAt = "2026-01-01T00:00:00Z";
+    put("mend", { ...refused, status: { ...statusOf(refused), finishedAt } });
+    assert.deepEqual(await look.withoutStore(), []);
+    await look.withoutStore();
+    assert.equal(look.dueMs, Number.POSITIVE_INFINITY);
+  });
+
+  it("but not when the store was only not told of yet", async () => {
+    put("mend", {});
+    server.put(resourcePath(KINDS.store, "ns", "demo"), { metadata: {} });
+    const [waits] = await look.withoutStore();
+    assert.deepEqual([statusOf(waits).phase, look.dueMs], [undefined, 1_000]);
+  });
+
+  it("what was seen of a store that is gone ends; what it owned goes by itself", async () => {
+    const spec = { storeName: "demo", rebuild: { pod: POD }, trigger: "Detected" };
+    const ownerReferences = [{ uid: "u" }];
+    put("owned", { spec, metadata: { ownerReferences } }, { phase: "Detected" });
+    put("older", { spec }, { phase: "Transferring", progress: "30%" });
+    const phases = new Map(
+      (await look.withoutStore()).map((one) => [one.metadata.name, statusOf(one).phase]),
+    );
+    assert.deepEqual(Object.fromEntries(phases), { owned: "Detected", older: "Failed" });
   });
 
   const ORDER = `${resourcePath(KINDS.recovery, "ns")}/order`;

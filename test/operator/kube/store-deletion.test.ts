@@ -11,6 +11,8 @@ const SET = resourcePath(KINDS.statefulSet, "ns", "demo");
 const POD = resourcePath(KINDS.pod, "ns", "demo-0");
 const CLAIM = resourcePath(KINDS.claim, "ns", "data-demo-0");
 const SHARD = resourcePath(KINDS.shard, "ns", "demo.default.0");
+const ORDER = resourcePath(KINDS.recovery, "ns", "mend");
+const OTHERS = resourcePath(KINDS.recovery, "ns", "of-another-store");
 
 describe("the end of a store", () => {
   let server: FakeApiServer;
@@ -45,28 +47,32 @@ describe("the end of a store", () => {
     server.put(POD, { metadata: { labels } });
     server.put(CLAIM, { metadata: { labels } });
     server.put(SHARD, { metadata: { labels: { [STORE_LABEL]: "demo" } } });
+    // People's have no labels.
+    server.put(ORDER, { metadata: {}, spec: { storeName: "demo" } });
+    server.put(OTHERS, { metadata: {}, spec: { storeName: "other" } });
     return structuredClone(store) as unknown as KubeObject;
   }
 
   const change = (spec: object): Stored => server.put(STORE, { ...server.get(STORE), spec });
   const left = () =>
-    [SET, POD, CLAIM, SHARD].filter((path) => server.get(path) !== undefined).length;
+    [SET, POD, CLAIM, SHARD, ORDER].filter((path) => server.get(path) !== undefined).length;
   const finalizers = () => server.get(STORE)?.metadata.finalizers;
 
   it("takes everything with it where the policy is Delete, volumes after pods", async () => {
     const cached = deleted();
     assert.equal(await end(cached), false);
-    assert.deepEqual([server.get(SET), left()], [undefined, 3]);
+    assert.deepEqual([server.get(SET), left()], [undefined, 4]);
     server.remove(POD);
     assert.equal(await end(cached), true);
     assert.deepEqual([left(), finalizers()], [0, ["other/finalizer"]]);
+    assert.ok(server.get(OTHERS) !== undefined);
   });
 
   it("leaves everything when a person has set Retain since it was seen", async () => {
     const cached = deleted();
     change({ storage: { deletionPolicy: "Retain" } });
     assert.equal(await end(cached), true);
-    assert.deepEqual([left(), finalizers()], [4, ["other/finalizer"]]);
+    assert.deepEqual([left(), finalizers()], [5, ["other/finalizer"]]);
   });
 
   it("keeps volumes and records when Retain is set while the pods end", async () => {
@@ -75,7 +81,7 @@ describe("the end of a store", () => {
     change({ storage: { deletionPolicy: "Retain" } });
     server.remove(POD);
     assert.equal(await end(cached), true);
-    assert.deepEqual([left(), finalizers()], [2, ["other/finalizer"]]);
+    assert.deepEqual([left(), finalizers()], [3, ["other/finalizer"]]);
   });
 
   it("keeps them also when it is set between the lists and the deletion", async () => {
@@ -89,15 +95,15 @@ describe("the end of a store", () => {
     };
     assert.equal(await end(cached), false);
     assert.equal(await end(cached), true);
-    assert.deepEqual([left(), finalizers()], [2, ["other/finalizer"]]);
+    assert.deepEqual([left(), finalizers()], [3, ["other/finalizer"]]);
   });
 
   it("touches nothing of a namesake that was made since", async () => {
     const cached = deleted();
-    for (const path of [STORE, SET, POD, CLAIM, SHARD]) server.remove(path);
+    for (const path of [STORE, SET, POD, CLAIM, SHARD, ORDER]) server.remove(path);
     deleted();
     assert.equal(await end(cached), true);
-    assert.deepEqual([left(), finalizers()?.length], [4, 2]);
+    assert.deepEqual([left(), finalizers()?.length], [5, 2]);
   });
 
   it("deletes no StatefulSet of another owner, and no volume before a person has looked", async () => {
@@ -109,7 +115,7 @@ describe("the end of a store", () => {
       assert.match(error.message, /StatefulSet demo does not belong to this store/u);
       return error.reason === "ObjectTaken";
     });
-    assert.equal(left(), 4);
+    assert.equal(left(), 5);
   });
 
   it("deletes nothing while the spec cannot be read, and says so", async () => {
@@ -120,10 +126,10 @@ describe("the end of a store", () => {
       assert.match(error.message, /replicas.*; nothing is deleted while the spec cannot be read/u);
       return error.reason === "SpecInvalid";
     });
-    assert.equal(left(), 4);
+    assert.equal(left(), 5);
     // The way out that it names.
     change({ replicas: 0, storage: { deletionPolicy: "Retain" } });
     assert.equal(await end(cached), true);
-    assert.equal(left(), 4);
+    assert.equal(left(), 5);
   });
 });
