@@ -1,6 +1,7 @@
 /** What people see of a store, from its shards and pods. Pure. */
 import type { NewCondition } from "../api/v1alpha1/conditions.ts";
 import type { StoreShardStatus } from "../api/v1alpha1/store-shard.ts";
+import { INVALID_TERM } from "../../sidecar/protocol/entry.ts";
 import type { ReplicaView, ShardView } from "../core/status.ts";
 import { shardKeyText } from "../core/record.ts";
 
@@ -46,11 +47,14 @@ export function isRebuilding({ role, phase }: ReplicaView): boolean {
 }
 
 /**
- * True when all of a pod's replicas vote; false while no shard was ever started. A namespace that
- * is added to a store that serves does not take its pods away.
+ * True when all of a pod's replicas vote; false while no shard ever served. A namespace that is
+ * added to a store that serves does not take its pods away, from its bootstrap to its first leader
+ * neither: nothing was ever written to it.
  */
 export function isInSync(views: readonly ShardView[], pod: string): boolean {
-  const started = views.filter(({ initialized }) => initialized);
+  const started = views.filter(({ initialized, commitFloor }) => {
+    return initialized && commitFloor.term !== INVALID_TERM;
+  });
   if (started.length === 0) return false;
   return started.every(({ ensemble, replicas }) => {
     if (!ensemble.includes(pod)) return true;

@@ -147,6 +147,11 @@ describe("status of a store", () => {
     const added = shardViewOf([], { shard: 1, initialized: false });
     assert.equal(isInSync([wholeShard(), added], "resilver-0"), true);
     assert.equal(isInSync([added], "resilver-0"), false);
+    // Nor while its first leader is elected.
+    const floor = { term: -1, offset: -1 };
+    const electing = { ...rebuilding(1), serving: false, commitFloor: floor };
+    assert.equal(isInSync([wholeShard(), electing], "resilver-2"), true);
+    assert.equal(isInSync([electing], "resilver-0"), false);
     assert.equal(isInSync([wholeShard()], "resilver-3"), true, "it holds no replica");
   });
 
