@@ -55,6 +55,12 @@ interface PlacedShard {
   readonly shards: number;
 }
 
+interface OpenRefusal {
+  readonly bootId: number;
+  readonly reason: string;
+  readonly message: string;
+}
+
 export class Coordinator {
   readonly #options: CoordinatorOptions;
   readonly #timings: Timings;
@@ -74,7 +80,8 @@ export class Coordinator {
   readonly #lastLeaders = new Map<string, string>();
   /** Shards whose record was asked for; not `read`: none was believed yet, or `error` says why. */
   readonly #recordsAsked = new Map<string, { readonly read: boolean; readonly error?: string }>();
-  readonly #refusals = new Map<string, { readonly reason: string; readonly message: string }>();
+  /** By node and shard. Only of the process that refused: the next one may have other volumes. */
+  readonly #refusals = new Map<string, OpenRefusal>();
   readonly #listeners = new Set<() => void>();
   #orderedUids: ReadonlySet<string> = new Set();
   #assignments = "";
@@ -318,12 +325,17 @@ export class Coordinator {
         node,
         reach: watch.reach,
         replica: watch.replica(key),
-        openRefusal: this.#refusals.get(`${node} ${shardKeyText(key)}`) ?? null,
+        openRefusal: this.#openRefusal(node, key),
         volumeTerminating: this.#options.platform.isVolumeTerminating?.(node) ?? false,
         claims: this.#options.platform.claims?.(node) ?? null,
       });
     }
     return nodes;
+  }
+
+  #openRefusal(node: string, key: ShardKey): OpenRefusal | null {
+    const refusal = this.#refusals.get(`${node} ${shardKeyText(key)}`) ?? null;
+    return refusal?.bootId === this.#watches.get(node)?.bootId ? refusal : null;
   }
 
   /** Nodes that are here and being rebuilt; one that is away must not keep the others waiting. */
@@ -359,7 +371,8 @@ export class Coordinator {
   #refused(key: ShardKey, node: string, error: unknown): void {
     if (!(error instanceof ProtocolError)) return;
     const { reason, message } = error;
-    this.#refusals.set(`${node} ${shardKeyText(key)}`, { reason, message });
+    const bootId = this.#watches.get(node)?.bootId ?? 0;
+    this.#refusals.set(`${node} ${shardKeyText(key)}`, { bootId, reason, message });
   }
 
   #pushAssignments(): void {

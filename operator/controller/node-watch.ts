@@ -49,6 +49,11 @@ export class NodeWatch {
     return this.#reach;
   }
 
+  /** Of the process that was heard of last; 0: none was. */
+  get bootId(): number {
+    return this.#bootId;
+  }
+
   /** The last report about a shard's replica; null when the node has none open. */
   replica(key: ShardKey): ReplicaStatus | null {
     return this.#replicas.get(shardKeyText(key)) ?? null;

@@ -134,7 +134,7 @@ function replicaView(
   node: string,
 ): ReplicaView {
   const member = record.members.find((other) => other.node === node);
-  const { reach, replica } = observed.nodes.get(node) ?? UNSEEN;
+  const { reach, replica, openRefusal } = observed.nodes.get(node) ?? UNSEEN;
   const wiped = member !== undefined && isGone(member, reach === "up", replica);
   const voting = member !== undefined && isVoting(record, observed, leader, member);
   const lacksEntries = voting ? lacks(leader, member) : null;
@@ -148,6 +148,9 @@ function replicaView(
     lacksEntries,
     status: replica === null || reach !== "up" ? "unknown" : statusName(replica.status),
     ...positionOf(leader, replica),
+    ...(replica === null && reach === "up" && openRefusal?.reason === "WRONG_STORE"
+      ? { fault: openRefusal.message }
+      : {}),
     ...phaseOf(node, member, plan, observed, leader),
     ...progressOf(leader, replica, node),
   };
@@ -252,7 +255,11 @@ function progressOf(
   };
 }
 
-const UNSEEN: Pick<ObservedNode, "reach" | "replica"> = { reach: "unknown", replica: null };
+const UNSEEN: Pick<ObservedNode, "reach" | "replica" | "openRefusal"> = {
+  reach: "unknown",
+  replica: null,
+  openRefusal: null,
+};
 const NO_PROGRESS = RecoveryProgress.fromPartial({});
 const NOTHING_SENT = { snapshotBytesDone: 0, snapshotBytesTotal: 0, lastError: "" };
 

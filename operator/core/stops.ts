@@ -53,8 +53,9 @@ export function lostRecord(record: ShardRecord, observed: Observed): Stop | null
       return {
         reason: "WrongStore",
         message:
-          `${seen.node} holds data of another store: ${seen.openRefusal.message}. ` +
-          "Give it an empty volume, or restore the record of the store it belongs to",
+          `${seen.node} holds data of another store: ${seen.openRefusal.message}. If this store was made ` +
+          "again in the place of that one, restore its record from a backup; a volume that came here " +
+          "by mistake is to be replaced by an empty one",
       };
     }
     if (replica === null) continue;

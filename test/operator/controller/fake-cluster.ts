@@ -42,6 +42,8 @@ export class FakeNode {
   up = true;
   frozen = false;
   volumeTerminating = false;
+  /** Its volumes are another store's. */
+  foreign = false;
   claims: ClaimUids | null = null;
   bootId = 1;
   replica: FakeReplica | null = null;
@@ -281,6 +283,7 @@ export class FakeCluster implements SidecarClient {
 
   openShard: SidecarClient["openShard"] = (to, request, call) =>
     this.#call("openShard", to, call, (_replica, node): ReplicaStatus => {
+      if (node.foreign) throw new ProtocolError("WRONG_STORE", "its volumes are of the store s2");
       if (node.replica === null) {
         this.#uid += 1;
         node.replica = new FakeReplica(to.node, `${to.node}-u${this.#uid}`);

@@ -148,6 +148,31 @@ describe("Coordinator under faults", () => {
     }
   });
 
+  it("stops while a new shard's node holds another store's data, and asks each process anew", async () => {
+    const cluster = new FakeCluster(NODES);
+    for (const name of NODES) cluster.node(name).foreign = true;
+    const running = start(cluster);
+    const stopped = () => running.coordinator.views()[0]?.stop ?? null;
+    try {
+      await cluster.clock.until("it stops", 5_000, () => stopped()?.reason === "WrongStore");
+      assert.match(stopped()?.message ?? "", /: its volumes are of the store s2\. /u);
+      const faults = running.coordinator.views()[0]?.replicas.map(({ fault: told }) => told) ?? [];
+      assert.ok(faults.includes("its volumes are of the store s2"), faults.join());
+      await cluster.clock.pass(5_000);
+      assert.equal(cluster.records.text, null, "nothing is recorded");
+      for (const name of NODES) {
+        cluster.kill(name);
+        cluster.node(name).foreign = false;
+        cluster.start(name);
+      }
+      await cluster.untilSteady();
+      assert.equal(stopped(), null);
+    } finally {
+      await stop(running);
+      await cluster.close();
+    }
+  });
+
   it("stops when its record is lost or old, and goes on when it is back", async () => {
     const cluster = new FakeCluster(NODES);
     let running = start(cluster);

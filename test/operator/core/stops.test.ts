@@ -55,6 +55,10 @@ describe("stop: the record is lost (R11)", () => {
   it("nor when a node holds another store's data, which has its own name", () => {
     const openRefusal = { reason: "WRONG_STORE", message: "it belongs to store s2" };
     assert.equal(lost({ ...none, openRefusal }), "WrongStore");
+    const { message = "" } =
+      lostRecord(unborn, observedOf({ a: none, b: { ...none, openRefusal }, c: none })) ?? {};
+    // What keeps the data comes first.
+    assert.match(message, /made again .* restore its record from a backup; .* empty one$/u);
     assert.equal(lost({ ...none, openRefusal: { ...openRefusal, reason: "BUSY" } }), undefined);
     // Whoever is away may come back with another volume.
     assert.equal(lost({ ...none, openRefusal, reach: "down" }), undefined);
