@@ -4,146 +4,48 @@
  * test on a real cluster is in test/cluster.
  */
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import type { ReplicaRecoveryStatus } from "../../operator/api/v1alpha1/replica-recovery.ts";
-import { Operator } from "../../operator/kube/operator.ts";
 import { findFreePorts } from "../../operator/local/free-ports.ts";
-import { systemClock } from "../../operator/local/system-clock.ts";
-import { CoordinationClient } from "../../operator/sidecar-client/coordination-client.ts";
-import { StoreClient } from "../../operator/sidecar-client/store-client.ts";
-import { SILENT_LOGGER } from "../../sidecar/lib/ports/logger.ts";
-import { parseAllDocuments } from "yaml";
-import { rightsIn, rightsOf, type RoleRule } from "../support/access.ts";
+import { operatorRoles, rightsIn, rightsOf } from "../support/access.ts";
+import type { FakeApiServer, Stored } from "../support/fake-api-server.ts";
+import { OperatorLife, type RunningOperator, WAIT_MS } from "../support/operator-life.ts";
 import { skip } from "../support/skip.ts";
-import { FakeApiServer, type Stored } from "../support/fake-api-server.ts";
-import { FakeKubelet } from "../support/fake-kubelet.ts";
 
 const NS = "/namespaces/prod";
 const STORE = `/apis/resilver.io/v1alpha1${NS}/replicatedstores/demo`;
 const RECOVERIES = `/apis/resilver.io/v1alpha1${NS}/replicarecoveries`;
-const WAIT_MS = 60_000;
 
-/** Rights that these lives have no use for, and what has. */
-const ELSEWHERE: ReadonlySet<string> = new Set([
-  // A forced quorum asks whether the others are gone (kube-platform).
-  "/pods get",
-  // Read right before it (recovery-objects).
-  "resilver.io/replicarecoveries get",
-  // A recovery's time to be kept runs out (recovery-objects).
-  "resilver.io/replicarecoveries delete",
-  // The same Event again (event-recorder).
-  "events.k8s.io/events patch",
-  // Asked for by clusters that guard owners from being held up by what they own.
-  "resilver.io/replicatedstores/finalizers update",
-]);
 /** Rights that the chart gives where it is asked to: without them the operator does without. */
 const OPTIONAL: ReadonlySet<string> = new Set(["/nodes get"]);
 /** Tests that have to run before all rights were needed. */
-const LIVES = 8;
-
-interface Role {
-  readonly metadata: { readonly name: string };
-  readonly rules?: readonly RoleRule[];
-}
-
-interface Running {
-  readonly operator: Operator;
-  readonly stop: AbortController;
-  readonly ended: Promise<string>;
-}
+const LIVES = 10;
 
 describe("operator", () => {
+  let life: OperatorLife;
   let server: FakeApiServer;
-  let kubelet: FakeKubelet;
-  let root: string;
-  let operators: Running[];
-  let sidecars: CoordinationClient;
   /** Rights that all the tests before needed together. */
   const used = new Set<string>();
   let lives = 0;
 
   beforeEach(async () => {
-    root = mkdtempSync(join(tmpdir(), "resilver-operator-"));
-    server = await FakeApiServer.start();
-    kubelet = new FakeKubelet(server, root, await findFreePorts(15, Math.random));
-    sidecars = new CoordinationClient();
-    operators = [];
+    life = await OperatorLife.begin();
+    server = life.server;
   });
   afterEach(async () => {
     for (const request of server.requests) for (const right of rightsOf(request)) used.add(right);
     lives += 1;
-    await Promise.all(operators.map(end));
-    await kubelet.close();
-    await sidecars.close();
-    await server.close();
-    rmSync(root, { recursive: true, force: true });
+    await life.close();
   });
 
-  function start(identity: string, metricsPort = 0): Running {
-    const operator = new Operator({
-      config: server.config(),
-      clock: systemClock,
-      logger: SILENT_LOGGER,
-      random: Math.random,
-      sidecars,
-      version: "test",
-      identity,
-      namespaces: null,
-      leaseNamespace: "system",
-      leaseName: "resilver-operator",
-      image: "resilver:test",
-      healthPort: 0,
-      metricsPort,
-      workers: 2,
-      endpoint: (_namespace, node) => kubelet.endpoint(node),
-    });
-    const stop = new AbortController();
-    const running = { operator, stop, ended: operator.run(stop.signal) };
-    operators.push(running);
-    return running;
-  }
-
-  async function end({ stop, ended }: Running): Promise<void> {
-    stop.abort(new Error("the test is over"));
-    await ended;
-  }
-
-  function apply(spec: object): void {
-    const before = server.get(STORE) ?? { metadata: {} };
-    const of = { apiVersion: "resilver.io/v1alpha1", kind: "ReplicatedStore" };
-    server.put(STORE, { ...of, ...before, spec });
-  }
-
-  const store = (): Stored => server.get(STORE) as Stored;
-  const column = (name: string): unknown => (store()["status"] as Record<string, unknown>)?.[name];
-  const recoveries = () =>
-    server.list(RECOVERIES).map((object) => ({
-      name: object.metadata.name,
-      ...(object["status"] as ReplicaRecoveryStatus | undefined),
-    }));
-  const pod = (name: string): Stored | undefined => server.get(`/api/v1${NS}/pods/${name}`);
-
-  async function whole(pods: number): Promise<void> {
-    await server.until(
-      `${pods} pods ready: ${JSON.stringify(store()["status"])}`,
-      () => column("ready") === `${pods}/${pods}` && column("state") === "Available",
-      WAIT_MS,
-    );
-  }
-
-  async function write(count: number): Promise<void> {
-    const client = new StoreClient({
-      servers: ["demo-0", "demo-1", "demo-2"].map((n) => kubelet.endpoint(n).publicAddress),
-      namespace: "default",
-    });
-    try {
-      for (let i = 0; i < count; i += 1) await client.put(`key-${i}`, Buffer.alloc(1_000, i));
-    } finally {
-      await client.close();
-    }
-  }
+  const start = (identity: string, metricsPort = 0): RunningOperator =>
+    life.start(identity, { metricsPort });
+  const end = (running: RunningOperator): Promise<void> => life.end(running);
+  const apply = (spec: object): void => life.apply(spec);
+  const store = (): Stored => life.store();
+  const column = (name: string): unknown => life.column(name);
+  const recoveries = () => life.recoveries();
+  const pod = (name: string): Stored | undefined => life.pod(name);
+  const whole = (pods: number): Promise<void> => life.whole(pods);
+  const write = (count: number): Promise<void> => life.write(count);
 
   it("a five-line store; a replaced volume heals and says why", async () => {
     const metricsPort = await findFreePorts(1, Math.random);
@@ -154,10 +56,7 @@ describe("operator", () => {
     await write(50);
     const [follower = ""] = ["demo-0", "demo-1", "demo-2"].filter((n) => n !== column("leaders"));
     const old = server.get(`/api/v1${NS}/persistentvolumeclaims/data-${follower}`)?.metadata.uid;
-    for (const volume of ["data", "wal"]) {
-      server.remove(`/api/v1${NS}/persistentvolumeclaims/${volume}-${follower}`);
-    }
-    server.remove(`/api/v1${NS}/pods/${follower}`);
+    life.replaceVolumes(follower);
     const done = await server.until(
       "the recovery succeeded",
       () => recoveries().find(({ phase }) => phase === "Succeeded"),
@@ -310,10 +209,57 @@ describe("operator", () => {
     assert.equal(told(), "StorageCannotGrow");
   });
 
-  it("deletion keeps data unless told otherwise", async () => {
+  it("a forced quorum is ordered; what was ordered goes when its time is over", async () => {
     start("one");
+    apply({});
+    await whole(3);
+    await write(20);
+    const leader = String(column("leaders"));
+    const [survivor = "", other = ""] = ["demo-0", "demo-1", "demo-2"].filter((n) => n !== leader);
+    for (const name of [leader, other]) life.kubelet.hold(name);
+    for (const name of [leader, other]) life.replaceVolumes(name);
+    const waits = (name: string): boolean =>
+      JSON.stringify(pod(name)?.["status"] ?? {}).includes("waiting");
+    await server.until("neither runs", () => waits(leader) && waits(other), WAIT_MS);
+    const order = (name: string, acknowledgeDataLoss: string) => {
+      const shard = { namespace: "default", shard: 0 };
+      const forceQuorum = { shard, survivor, acknowledgeDataLoss };
+      life.order(name, { storeName: "demo", ttlSecondsAfterFinished: 0, forceQuorum });
+      return server.until(
+        `${name} has ended`,
+        () => recoveries().find((one) => one.name === name && one.finishedAt !== undefined),
+        WAIT_MS,
+      );
+    };
+    const refused = await order("guess", "lose everything after offset 0");
+    const phrase = /must be exactly "(lose everything after offset \d+)"/u;
+    assert.match(refused.message ?? "", phrase);
+    const done = await order("go-on", phrase.exec(refused.message ?? "")?.[1] ?? "");
+    assert.deepEqual([done.phase, done.message], ["Succeeded", `goes on with ${survivor}`]);
+    await server.until(
+      "their time is over",
+      () => !recoveries().some(({ name }) => name === "guess" || name === "go-on"),
+      WAIT_MS,
+    );
+    for (const name of [leader, other]) life.kubelet.release(name);
+    await whole(3);
+    await write(5);
+    const kept = await life.client((client) => client.get("key-19"));
+    assert.ok(Buffer.alloc(1_000, 19).equals(kept?.value ?? Buffer.alloc(0)));
+  });
+
+  it("deletion keeps data unless told otherwise", async () => {
+    const metricsPort = await findFreePorts(1, Math.random);
+    const page = async (): Promise<string> =>
+      await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
+    start("one", metricsPort);
     apply({ replicas: 1, storage: { deletionPolicy: "Delete" } });
     await whole(1);
+    const series = `{store="${store().metadata.uid}"`;
+    assert.ok((await page()).includes(`resilver_election_completed_total${series}`));
+    // A person's: no label says whose it is.
+    life.order("mend", { storeName: "demo", rebuild: { pod: "demo-0" } });
+    await server.until("it is answered", () => recoveries()[0]?.phase === "Rejected", WAIT_MS);
     assert.deepEqual(store().metadata.finalizers, ["resilver.io/delete-data"]);
     const { metadata } = store();
     server.put(STORE, {
@@ -324,10 +270,31 @@ describe("operator", () => {
       [
         ...server.list(`/api/v1${NS}/persistentvolumeclaims`),
         ...server.list(`/apis/resilver.io/v1alpha1${NS}/storeshards`),
+        ...server.list(RECOVERIES),
         ...server.list(`/api/v1${NS}/pods`),
       ].map((object) => object.metadata.name);
     await server.until(`nothing is left: ${left().join()}`, () => left().length === 0, WAIT_MS);
     await server.until("let go", () => store().metadata.finalizers?.length === 0, WAIT_MS);
+    assert.ok(!(await page()).includes(series), "what was counted of it has ended");
+  });
+
+  it("an order for a store that there is not is answered, and kept for its time", async () => {
+    start("one");
+    life.order("mend", {
+      storeName: "dmeo",
+      rebuild: { pod: "demo-0" },
+      ttlSecondsAfterFinished: 3,
+    });
+    const told = await server.until(
+      "it is answered",
+      () => recoveries().find(({ phase }) => phase === "Rejected"),
+      WAIT_MS,
+    );
+    assert.match(
+      told.message ?? "",
+      /^spec\.storeName is dmeo; allowed: the name of a ReplicatedStore in namespace prod/u,
+    );
+    await server.until("its time is over", () => recoveries().length === 0, WAIT_MS);
   });
 
   it("a store that cannot be right says what is wrong with it", async () => {
@@ -336,19 +303,24 @@ describe("operator", () => {
     await server.until("it is refused", () => column("state") === "SpecInvalid", WAIT_MS);
     const [condition] = column("conditions") as readonly { message: string }[];
     assert.match(condition?.message ?? "", /spec\.replicas is 1; allowed: at least the largest/);
+    // Still wrong in the same way: that is one Event, seen twice.
+    const image = "resilver:other";
+    apply({ replicas: 1, image, namespaces: [{ name: "default", replicationFactor: 3 }] });
+    const events = () => server.list("/apis/events.k8s.io/v1/events");
+    await server.until(
+      "the Event is counted",
+      () => events().some((event) => (event["series"] as { count: number })?.count === 2),
+      WAIT_MS,
+    );
+    assert.equal(events().length, 1);
   });
 
   it("needs each right that the chart gives it, and no other", function () {
     if (lives < LIVES) skip(this, "some of the lives above were left out");
-    const golden = readFileSync(new URL("../golden/chart-default.yaml", import.meta.url), "utf8");
-    const roles = parseAllDocuments(golden).map((document) => document.toJS() as Role | null);
-    const ours = roles.filter(
-      (role) => role !== null && /^resilver(-leader-election)?$/u.test(role.metadata.name),
-    );
-    const given = rightsIn(ours.flatMap((role) => role?.rules ?? []));
+    const given = rightsIn(operatorRoles("chart-default").flatMap(({ rules }) => rules));
     const missing = [...used].filter((right) => !given.includes(right) && !OPTIONAL.has(right));
     assert.deepEqual(missing, [], "needed, and not given");
-    const idle = given.filter((right) => !used.has(right) && !ELSEWHERE.has(right));
+    const idle = given.filter((right) => !used.has(right));
     assert.deepEqual(idle, [], "given, and not needed");
   });
 });

@@ -1,10 +1,12 @@
+import { readFileSync } from "node:fs";
+import { parseAllDocuments } from "yaml";
 import type { Seen } from "./fake-api-server.ts";
 
 /** One right as RBAC has it: `group/resource[/subresource] verb`; the core group is "". */
 export type Right = string;
 
 /** The rights that a request to the API server needs. */
-export function rightsOf({ method, path, query, contentType }: Seen): readonly Right[] {
+export function rightsOf({ method, path, query, contentType, body }: Seen): readonly Right[] {
   const [, root, ...rest] = path.split("/");
   const group = root === "api" ? "" : (rest.shift() ?? "");
   rest.shift();
@@ -14,7 +16,21 @@ export function rightsOf({ method, path, query, contentType }: Seen): readonly R
   const verbs = verbsOf(method, name !== undefined, query.get("watch") === "true");
   // Applied where nothing is yet, an object is made.
   const applied = contentType.includes("apply-patch") && subresource === undefined;
-  return [...verbs, ...(applied ? ["create"] : [])].map((verb) => `${what} ${verb}`);
+  const own = [...verbs, ...(applied ? ["create"] : [])].map((verb) => `${what} ${verb}`);
+  return [...own, ...(holdsUpItsOwner(body) ? [OWNER] : [])];
+}
+
+/** What the admission plugin OwnerReferencesPermissionEnforcement asks for. */
+const OWNER: Right = "resilver.io/replicatedstores/finalizers update";
+
+/** True for an object that keeps a store from being deleted in the foreground. */
+function holdsUpItsOwner(body: unknown): boolean {
+  const { metadata } = (body ?? {}) as { readonly metadata?: object };
+  const owners: unknown = Reflect.get(metadata ?? {}, "ownerReferences");
+  return (
+    Array.isArray(owners) &&
+    owners.some((owner: { blockOwnerDeletion?: boolean }) => owner.blockOwnerDeletion === true)
+  );
 }
 
 function verbsOf(method: string, named: boolean, watched: boolean): readonly string[] {
@@ -32,6 +48,37 @@ function verbsOf(method: string, named: boolean, watched: boolean): readonly str
     default:
       return [method];
   }
+}
+
+/** The namespace that a request is about; null: none, or all. */
+function namespaceOf({ path }: Seen): string | null {
+  return /\/namespaces\/([^/]+)\//u.exec(path)?.[1] ?? null;
+}
+
+/** True when the roles together let their holder do this. */
+export function isAllowed(request: Seen, roles: readonly Role[]): boolean {
+  const namespace = namespaceOf(request);
+  const held = roles.filter(({ kind, metadata }) => {
+    return kind === "ClusterRole" || metadata.namespace === namespace;
+  });
+  const given = rightsIn(held.flatMap(({ rules }) => rules));
+  return rightsOf(request).every((right) => given.includes(right));
+}
+
+/** A Role or ClusterRole. */
+export interface Role {
+  readonly kind: string;
+  readonly metadata: { readonly name: string; readonly namespace?: string };
+  readonly rules: readonly RoleRule[];
+}
+
+/** The roles of the operator itself in a chart as rendered, by the name of the golden file. */
+export function operatorRoles(golden: string): readonly Role[] {
+  const text = readFileSync(new URL(`../golden/${golden}.yaml`, import.meta.url), "utf8");
+  return parseAllDocuments(text)
+    .map((document) => document.toJS() as Role | null)
+    .filter((object): object is Role => object !== null && /^(Cluster)?Role$/u.test(object.kind))
+    .filter(({ metadata }) => /^resilver(-leader-election)?$/u.test(metadata.name));
 }
 
 /** A rule of a Role or ClusterRole. */

@@ -363,6 +363,7 @@ export class FakeApiServer {
   #matching(place: Place, query: URLSearchParams | null): readonly Stored[] {
     return [...this.#objects]
       .filter(([key]) => key.startsWith(`${place.collection} `))
+      .toSorted(([a], [b]) => (a < b ? -1 : 1))
       .map(([, object]) => object)
       .filter((object) => inScope(object, place, query));
   }

@@ -14,10 +14,14 @@ interface Process {
   readonly podUid: string;
   readonly process: Pod;
   ready: boolean;
+  /** Since when its probes have failed; null: the last one did not. */
+  failingSince: number | null;
 }
 
 /** Between two readiness probes. */
 const PROBE_MS = 100;
+/** A pod that was ready is so until its probes have failed for as long (see sidecar-container). */
+const UNREADY_MS = 4_000;
 
 const PORTS_PER_POD = 3;
 
@@ -26,6 +30,8 @@ export class FakeKubelet {
   readonly #root: string;
   readonly #firstPort: number;
   readonly #processes = new Map<string, Process>();
+  /** Pods whose volumes cannot be had: their processes wait. */
+  readonly #held = new Set<string>();
   readonly #unsubscribe: () => void;
   #busy = false;
   #again = false;
@@ -52,6 +58,22 @@ export class FakeKubelet {
       publicAddress: `127.0.0.1:${first}`,
       internalAddress: `127.0.0.1:${first + 1}`,
     };
+  }
+
+  /** Processes that there are. */
+  get running(): number {
+    return this.#processes.size;
+  }
+
+  /** From now on a new pod of this name waits for its volumes, and its process does not start. */
+  hold(pod: string): void {
+    this.#held.add(pod);
+  }
+
+  /** Ends what {@link hold} began. */
+  release(pod: string): void {
+    this.#held.delete(pod);
+    this.#look();
   }
 
   /** Ends all processes. */
@@ -86,7 +108,13 @@ export class FakeKubelet {
       this.#processes.delete(name);
       await process.kill();
     }
-    for (const [name, process] of this.#processes) process.ready = await this.#probe(name);
+    for (const [name, process] of this.#processes) {
+      const nowMs = performance.now();
+      const passed = await this.#probe(name);
+      process.failingSince = passed ? null : (process.failingSince ?? nowMs);
+      const failing = process.failingSince !== null && nowMs - process.failingSince >= UNREADY_MS;
+      process.ready = passed || (process.ready && !failing);
+    }
     for (const { metadata } of pods) {
       // It may have gone, or changed, meanwhile.
       const pod = this.#server.get(
@@ -154,10 +182,12 @@ export class FakeKubelet {
 
   #syncPod(pod: Stored): void {
     const { namespace, name, uid } = pod.metadata;
-    if (!this.#processes.has(name)) {
+    this.#writeConfig(pod);
+    const waits = !this.#processes.has(name) && this.#held.has(name);
+    if (!waits && !this.#processes.has(name)) {
       const process = this.#start(pod);
       if (process === null) return;
-      this.#processes.set(name, { podUid: uid, process, ready: false });
+      this.#processes.set(name, { podUid: uid, process, ready: false, failingSince: null });
     }
     const sidecarReady = this.#processes.get(name)?.ready === true;
     const { conditions = [] } = (pod["status"] ?? {}) as {
@@ -168,9 +198,14 @@ export class FakeKubelet {
     const ready = { type: "Ready", status: isReady ? "True" : "False" };
     const status = {
       podIP: "127.0.0.1",
-      phase: "Running",
+      phase: waits ? "Pending" : "Running",
       containerStatuses: [
-        { name: "resilver", ready: sidecarReady, restartCount: 0, state: { running: {} } },
+        {
+          name: "resilver",
+          ready: sidecarReady,
+          restartCount: 0,
+          state: waits ? { waiting: { reason: "ContainerCreating" } } : { running: {} },
+        },
       ],
       conditions: [...(gate === undefined ? [] : [gate]), ready],
     };
@@ -178,23 +213,30 @@ export class FakeKubelet {
     this.#server.put(`/api/v1/namespaces/${namespace}/pods/${name}`, { ...pod, status });
   }
 
-  /** Null while the configuration or a claim is missing. */
-  #start(pod: Stored): Pod | null {
-    const { namespace, name, labels = {} } = pod.metadata;
+  /** A pod's file follows the ConfigMap while it runs. Null while there is none. */
+  #writeConfig({ metadata: { namespace, name, labels = {} } }: Stored): string | null {
     const store = labels["resilver.io/store"] ?? "";
-    const path = `/api/v1/namespaces/${namespace}`;
-    const config = this.#server.get(`${path}/configmaps/${store}-config`);
-    const claims = ["data", "wal"].map((volume) =>
-      this.#server.get(`${path}/persistentvolumeclaims/${volume}-${name}`),
-    );
-    const [data, wal] = claims.map((claim) => claim?.metadata.uid);
-    if (config === undefined || data === undefined || wal === undefined) return null;
-    const { internalAddress, publicAddress } = this.endpoint(name);
-    const metrics = Number(internalAddress.split(":")[1]) + 1;
+    const config = this.#server.get(`/api/v1/namespaces/${namespace}/configmaps/${store}-config`);
+    if (config === undefined) return null;
     const dir = join(this.#root, name);
     mkdirSync(dir, { recursive: true });
     const file = join(dir, "sidecar.json");
     writeFileSync(file, (config["data"] as Record<string, string>)["sidecar.json"] ?? "");
+    return file;
+  }
+
+  /** Null while the configuration or a claim is missing. */
+  #start(pod: Stored): Pod | null {
+    const { namespace, name } = pod.metadata;
+    const path = `/api/v1/namespaces/${namespace}`;
+    const claims = ["data", "wal"].map((volume) =>
+      this.#server.get(`${path}/persistentvolumeclaims/${volume}-${name}`),
+    );
+    const [data, wal] = claims.map((claim) => claim?.metadata.uid);
+    const file = this.#writeConfig(pod);
+    if (file === null || data === undefined || wal === undefined) return null;
+    const { internalAddress, publicAddress } = this.endpoint(name);
+    const metrics = Number(internalAddress.split(":")[1]) + 1;
     const flags = {
       config: file,
       node: name,
@@ -212,7 +254,7 @@ export class FakeKubelet {
           ...Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, value]),
         ],
         env: sidecarEnvironment(process.env),
-        logFile: join(dir, "sidecar.log"),
+        logFile: join(this.#root, name, "sidecar.log"),
       },
       () => undefined,
     );
