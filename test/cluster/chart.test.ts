@@ -69,6 +69,26 @@ describe("chart and store on a cluster", function () {
     await store.proveNothingLost();
   });
 
+  it("with the rights of watched namespaces alone it rebuilds, and leaves other stores alone", async () => {
+    const store = await start();
+    const elsewhere = cluster.freshNamespace();
+    cluster.namespace(elsewhere);
+    cluster.installOperator("--set", `watchNamespaces={${store.namespace}}`);
+    try {
+      const object = { apiVersion: "resilver.io/v1alpha1", kind: "ReplicatedStore" };
+      const other = { ...object, metadata: { name: "other", namespace: elsewhere }, spec: {} };
+      cluster.kubectl(["apply", "-f", "-"], JSON.stringify(other));
+      store.startWriting();
+      await store.replaceVolumes(store.follower());
+      await store.proveNothingLost();
+      const get = ["get", "rstore", "other", "-n", elsewhere, "-o", "jsonpath={.status}"];
+      assert.equal(cluster.kubectl(get), "");
+    } finally {
+      cluster.kubectl(["delete", "namespace", elsewhere, "--wait=false"]);
+      cluster.installOperator();
+    }
+  });
+
   it("a store that was deleted and is made again takes over its data", async () => {
     const store = await start();
     const { storeId } = store.shard.spec;
