@@ -26,6 +26,8 @@ const UNREADY_MS = 4_000;
 const PORTS_PER_POD = 3;
 
 export class FakeKubelet {
+  /** Asked for each pod: true when a container beside the sidecar fails: the pod is not ready. */
+  fails: (pod: Stored) => boolean = () => false;
   readonly #server: FakeApiServer;
   readonly #root: string;
   readonly #firstPort: number;
@@ -52,12 +54,7 @@ export class FakeKubelet {
   }
 
   endpoint(node: string): NodeEndpoint {
-    const first = this.#firstPort + PORTS_PER_POD * Number(node.split("-").at(-1));
-    return {
-      node,
-      publicAddress: `127.0.0.1:${first}`,
-      internalAddress: `127.0.0.1:${first + 1}`,
-    };
+    return fakeEndpoint(this.#firstPort, node);
   }
 
   /** Processes that there are. */
@@ -194,7 +191,7 @@ export class FakeKubelet {
       conditions?: readonly { type: string; status: string }[];
     };
     const gate = conditions.find(({ type }) => type === IN_SYNC_GATE);
-    const isReady = sidecarReady && gate?.status === "True";
+    const isReady = sidecarReady && gate?.status === "True" && !this.fails(pod);
     const ready = { type: "Ready", status: isReady ? "True" : "False" };
     const status = {
       podIP: "127.0.0.1",
@@ -270,4 +267,14 @@ function revisionOf(template: object): string {
     hash = (hash * 33 + (character.codePointAt(0) ?? 0)) % 0xffff_ffff;
   }
   return hash.toString(16);
+}
+
+/** Where the sidecar of a pod listens whose kubelet was given `firstPort`. */
+export function fakeEndpoint(firstPort: number, node: string): NodeEndpoint {
+  const first = firstPort + PORTS_PER_POD * Number(node.split("-").at(-1));
+  return {
+    node,
+    publicAddress: `127.0.0.1:${first}`,
+    internalAddress: `127.0.0.1:${first + 1}`,
+  };
 }
