@@ -77,7 +77,12 @@ export function rolloutStep(
   // One that does not work is not worked around by making the next one the same.
   const unready = pods.find(({ updated, ready }) => updated && !ready);
   if (unready !== undefined) return wait(`${unready.name} is not ready yet`);
-  const candidates = inOrder(outdated, shards).map((pod) => ({ pod, why: mustStay(pod, shards) }));
+  // Whoever does not run is no witness, however lately it voted.
+  const down = new Set(pods.flatMap(({ name, running }) => (running ? [] : [name])));
+  const candidates = inOrder(outdated, shards).map((pod) => ({
+    pod,
+    why: mustStay(pod, shards, down),
+  }));
   // Whoever has to stay may do so only until another one is back: it holds none of them up.
   const next = candidates.find(({ why }) => why === null)?.pod;
   if (next === undefined) return wait(candidates[0]?.why ?? "");
@@ -113,13 +118,22 @@ function keepsUp({ lacks }: RolloutShard, node: string): boolean {
 }
 
 /** Why the pod may not go now; null when it may. */
-function mustStay(pod: RolloutPod, shards: readonly RolloutShard[]): string | null {
+function mustStay(
+  pod: RolloutPod,
+  shards: readonly RolloutShard[],
+  down: ReadonlySet<string>,
+): string | null {
   for (const shard of shards) {
     const { name, ensemble, voting } = shard;
-    // The only copy: there is no other way than to do without it for a while.
-    if (!ensemble.includes(pod.name) || ensemble.length === 1) continue;
-    if (shard.initialized === false) continue;
-    const others = voting.filter((node) => node !== pod.name && ensemble.includes(node));
+    if (!ensemble.includes(pod.name) || shard.initialized === false) continue;
+    if (ensemble.length === 1) {
+      if (pod.claimTerminating) return `${pod.name} would lose the only copy of ${name}`;
+      // There is no other way than to do without it for a while.
+      continue;
+    }
+    const others = voting.filter(
+      (node) => node !== pod.name && ensemble.includes(node) && !down.has(node),
+    );
     if (pod.claimTerminating && others.length < ensemble.length - 1) {
       return `${pod.name} would lose its data while another replica of ${name} does not vote`;
     }

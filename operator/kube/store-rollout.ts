@@ -1,12 +1,16 @@
-/** Makes pods anew when their template has changed, one at a time, by eviction. */
+/**
+ * Makes pods anew when their template has changed, one at a time: by eviction, and where a budget
+ * keeps pods that are not ready for ever, by deletion.
+ */
 import { rolloutShard, rolloutStep, type RolloutPod, type RolloutStep } from "../core/rollout.ts";
 import type { ShardView } from "../core/status.ts";
 import { IN_SYNC_GATE, selectorLabels, selectorText } from "../specs/labels.ts";
 import type { ApiClient } from "./api-client.ts";
+import { ApiError, isStatus } from "./api-error.ts";
 import { podFacts, type PodFacts } from "./pods.ts";
 import type { KubeObject } from "./resources.ts";
 import { KINDS } from "./resources.ts";
-import { isClaimTerminating, type StoreSight } from "./store-view.ts";
+import { claimsByName, isClaimTerminating, type StoreSight } from "./store-view.ts";
 
 /** What a rollout acts through. */
 export interface RolloutParts {
@@ -24,7 +28,7 @@ export async function rollOut(parts: RolloutParts, signal: AbortSignal): Promise
   const revision = updateRevision(parts.statefulSet);
   // The StatefulSet has not looked at its newest template yet.
   if (revision === null) return null;
-  const step = stepOver(parts, parts.sight.pods, revision);
+  const step = stepOver(parts, parts.sight.pods, parts.sight.claims, revision);
   if (step.kind === "done") return null;
   if (step.kind === "wait") return step.why;
   if (step.kind === "handOver") {
@@ -44,27 +48,70 @@ async function evict(
   const { client, sight } = parts;
   const { namespace } = sight.store.metadata;
   const labelSelector = selectorText(selectorLabels(sight.store.metadata.name));
+  const claims = await client.list(KINDS.claim, { namespace, labelSelector }, { signal });
   const { items } = await client.list(KINDS.pod, { namespace, labelSelector }, { signal });
   const pods = items.map((item) => podFacts(item, IN_SYNC_GATE));
-  const again = stepOver(parts, pods, revision);
+  const again = stepOver(parts, pods, claimsByName(claims.items), revision);
+  const object = items.find(({ metadata }) => metadata.name === name);
   const pod = pods.find((other) => other.name === name);
-  if (again.kind !== "evict" || again.pod !== name || pod === undefined) {
+  if (again.kind !== "evict" || again.pod !== name || pod === undefined || object === undefined) {
     return `${name} is to be made anew: looks again`;
   }
-  const answer = await client.evict({ namespace, name, uid: pod.uid }, { signal });
-  return answer === "refused"
-    ? `${name} is to be made anew: a disruption budget forbids it now`
-    : `${name} is being made anew`;
+  const answer = await askToEvict(client, pod, namespace, signal);
+  if (answer instanceof ApiError) return `${name} is to be made anew: ${answer.message}`;
+  if (answer !== "refused") return `${name} is being made anew`;
+  if (pod.ready) return `${name} is to be made anew: a disruption budget forbids it now`;
+  return await deleteUnready(client, object, signal);
+}
+
+/** An error with which the API server answers is told, and keeps nothing else from being done. */
+async function askToEvict(
+  client: ApiClient,
+  { name, uid }: PodFacts,
+  namespace: string,
+  signal: AbortSignal,
+): Promise<"evicted" | "refused" | "gone" | ApiError> {
+  try {
+    return await client.evict({ namespace, name, uid }, { signal });
+  } catch (error) {
+    // 500: a person's budget selects the pod as well, and Kubernetes allows one for each pod.
+    if (error instanceof ApiError) return error;
+    throw error;
+  }
+}
+
+/**
+ * A budget counts pods that are not ready against each other and lets none of them go, ever: what
+ * would mend them is their new template. That a majority votes without this one has been settled
+ * above; here it must still be the pod that was seen, in the state in which it was seen.
+ */
+async function deleteUnready(
+  client: ApiClient,
+  { metadata }: KubeObject,
+  signal: AbortSignal,
+): Promise<string> {
+  const { namespace, name, uid, resourceVersion } = metadata;
+  if (uid === undefined || resourceVersion === undefined) {
+    throw new Error(`Pod ${name} has no uid or no resourceVersion`);
+  }
+  try {
+    await client.delete(KINDS.pod, namespace, name, { uid, resourceVersion }, { signal });
+    return `${name} is being made anew`;
+  } catch (error) {
+    if (!isStatus(error, 409)) throw error;
+    return `${name} is to be made anew: looks again`;
+  }
 }
 
 function stepOver(
-  { sight, views, expectedPods }: RolloutParts,
+  { views, expectedPods }: RolloutParts,
   pods: readonly PodFacts[],
+  claims: StoreSight["claims"],
   revision: string,
 ): RolloutStep {
   const rolling = pods.map((pod): RolloutPod => {
     const { name, ready, terminating } = pod;
-    const claimTerminating = isClaimTerminating(sight, name);
+    const claimTerminating = isClaimTerminating({ claims }, name);
     const running = pod.sidecar === "running" || pod.sidecar === "unknown";
     const updated = pod.revision === revision;
     return { name, ready, running, terminating, claimTerminating, updated };

@@ -56,8 +56,13 @@ export function storeParts(caches: StoreCaches, namespace: string, name: string)
     pods: podObjects
       .map((pod) => podFacts(pod, IN_SYNC_GATE))
       .toSorted((a, b) => (podOrdinal(name, a.name) ?? 0) - (podOrdinal(name, b.name) ?? 0)),
-    claims: new Map(of(KINDS.claim).map((claim) => [claim.metadata.name, claimFacts(claim)])),
+    claims: claimsByName(of(KINDS.claim)),
   };
+}
+
+/** What is known of each claim. */
+export function claimsByName(claims: readonly KubeObject[]): ReadonlyMap<string, ClaimFacts> {
+  return new Map(claims.map((claim) => [claim.metadata.name, claimFacts(claim)]));
 }
 
 /** The coordinator says what is wrong with the others. */

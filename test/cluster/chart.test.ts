@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { KubeCluster, OPERATOR_NAMESPACE } from "../support/kube-cluster.ts";
 import { KubeStore } from "../support/kube-store.ts";
+import { RUN_AS } from "../../operator/specs/sidecar-container.ts";
 
 /** A third of what Oxia's clients wait by default. */
 const ORDINARY_TIMEOUT_MS = 10_000;
@@ -124,4 +125,39 @@ describe("chart and store on a cluster", function () {
     assert.equal(store.givenUpWrites, 0);
     await store.proveNothingLost();
   });
+
+  for (const replicas of [1, 3]) {
+    it(`a container that crashes in all of ${replicas} pods is mended by another template`, async () => {
+      const spec = (script: string) => ({
+        replicas,
+        recovery: { cooldown: "0s" },
+        template: { spec: { containers: [containerOf(cluster.sidecarImage(), script)] } },
+      });
+      const made = (store: KubeStore): Promise<void> => store.servesUnready(replicas);
+      test = await KubeStore.create(cluster, spec("process.exit(1)"), { made });
+      await test.load(20, 1_024);
+      const before = test.view.all("pod").map(({ metadata }) => metadata.uid);
+      test.apply(spec("setInterval(() => undefined, 1_000)"));
+      await test.whole(replicas);
+      const pods = test.view.all("pod");
+      assert.ok(pods.every(({ metadata }) => !before.includes(metadata.uid)));
+      await test.proveNothingLost();
+    });
+  }
 });
+
+/** A person's container beside the sidecar, allowed where pods may do little. */
+function containerOf(image: string, script: string): object {
+  return {
+    name: "app",
+    image,
+    command: ["node", "-e", script],
+    // A container without a probe is ready from its start to its crash.
+    readinessProbe: { exec: { command: ["node", "-e", ""] }, timeoutSeconds: 10 },
+    securityContext: {
+      allowPrivilegeEscalation: false,
+      capabilities: { drop: ["ALL"] },
+      runAsUser: RUN_AS,
+    },
+  };
+}

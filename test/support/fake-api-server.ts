@@ -7,6 +7,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo, Socket } from "node:net";
 import { KubeConfig } from "@kubernetes/client-node";
 import { type Fault, misbehave, reply } from "./fake-answers.ts";
+import { evictionRefusal } from "./fake-budget.ts";
 import { merge } from "./fake-merge.ts";
 
 /** Plain JSON with a name. */
@@ -74,7 +75,7 @@ export class FakeApiServer {
   readonly requests: Seen[] = [];
   /** Asked for each request; undefined: none. */
   fault: (request: Seen) => Fault | undefined = () => undefined;
-  /** Asked for each eviction; false: a disruption budget forbids it. */
+  /** Asked for each eviction that no stored disruption budget forbids; false: one does. */
   allowEviction: (pod: string) => boolean = () => true;
   /** Told of each object that is deleted for good, and how what it owns is to be treated. */
   deleted: (object: Stored, propagation: string) => void = () => undefined;
@@ -333,11 +334,24 @@ export class FakeApiServer {
     if (uid !== undefined && uid !== known.metadata.uid) {
       throw new Refusal(409, "Conflict", "another pod by now");
     }
+    const refusal = evictionRefusal(known, {
+      budgets: this.#inNamespace("/apis/policy/v1/poddisruptionbudgets", place),
+      pods: this.#inNamespace("/api/v1/pods", place),
+      statefulSets: this.#inNamespace("/apis/apps/v1/statefulsets", place),
+    });
+    if (refusal !== null) {
+      const reason = refusal.status === 429 ? "TooManyRequests" : "InternalError";
+      throw new Refusal(refusal.status, reason, refusal.message);
+    }
     if (!this.allowEviction(place.name ?? "")) {
       throw new Refusal(429, "TooManyRequests", "the disruption budget forbids it");
     }
     this.#remove(pod, known);
     return { kind: "Status", status: "Success" };
+  }
+
+  #inNamespace(collection: string, { namespace }: Place): readonly Stored[] {
+    return this.#matching({ collection, namespace, name: null, subresource: null }, null);
   }
 
   #page(place: Place, query: URLSearchParams): unknown {

@@ -71,6 +71,19 @@ export class KubeCluster {
     this.helm("upgrade", ...chart, "--wait", "--timeout", "170s", ...options);
   }
 
+  /** The image of the sidecar where a store names none. */
+  sidecarImage(): string {
+    const args = "-o=jsonpath={.items[0].spec.template.spec.containers[0].args}";
+    const given: unknown = JSON.parse(
+      this.kubectl(["get", "deployment", "-n", OPERATOR_NAMESPACE, args]),
+    );
+    assert.ok(Array.isArray(given));
+    const flag = "--image=";
+    const image = given.map(String).find((argument) => argument.startsWith(flag));
+    assert.ok(image !== undefined, "the operator is told of no image");
+    return image.slice(flag.length);
+  }
+
   /** Removes the operator; stores stay. */
   uninstallOperator(): void {
     this.helm("uninstall", "resilver", "--namespace", OPERATOR_NAMESPACE, "--wait");

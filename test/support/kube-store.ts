@@ -40,6 +40,13 @@ export interface VolumesCopy {
   readonly folder: string;
 }
 
+/** How a store is made. */
+export interface StoreOptions {
+  readonly requestTimeoutMs?: number;
+  /** What is waited for. */
+  readonly made?: (store: KubeStore) => Promise<void>;
+}
+
 /** See the file's header. */
 export class KubeStore {
   readonly view: KubeView;
@@ -70,18 +77,18 @@ export class KubeStore {
     });
   }
 
-  /** Makes a store and waits until all its pods are ready. */
+  /** Makes a store and waits until all its pods are ready, or for what is given instead. */
   static async create(
     cluster: KubeCluster,
     spec: object = {},
-    options: { readonly requestTimeoutMs?: number } = {},
+    options: StoreOptions = {},
   ): Promise<KubeStore> {
     const namespace = cluster.freshNamespace();
     cluster.namespace(namespace);
     const test = new KubeStore(cluster, namespace, options.requestTimeoutMs ?? WAIT_MS);
     await test.view.synced();
     test.apply({ recovery: { cooldown: "0s" }, ...spec });
-    await test.whole();
+    await (options.made ?? ((store) => store.whole()))(test);
     await test.client.ready(WAIT_MS);
     return test;
   }
@@ -165,6 +172,15 @@ export class KubeStore {
       const { ensemble, members, leader } = this.shard.spec;
       const votes = members.every(({ role }) => role === "voter") && leader !== null;
       return votes && ensemble.length === replicas;
+    });
+  }
+
+  /** All replicas vote, and no pod is ready. */
+  async servesUnready(replicas: number): Promise<void> {
+    await this.until("all replicas vote, no pod is ready", () => {
+      const [shard] = this.view.all("shard") as readonly unknown[] as readonly StoreShard[];
+      const votes = shard?.status?.voters === `${replicas}/${replicas}`;
+      return votes && this.store?.status?.ready === `0/${replicas}`;
     });
   }
 
@@ -386,7 +402,7 @@ export class KubeStore {
   async proveNothingLost(): Promise<void> {
     await this.writers.stop();
     if (this.writeFailure !== null) throw this.writeFailure;
-    await this.whole();
+    await this.whole(this.store?.spec.replicas);
     const { lost, examples, read } = await readBack(this.client, this.ledger, () => undefined);
     assert.equal(lost, 0, `lost ${lost} of ${read}: ${examples.join(", ")}`);
     assert.equal(read, this.ledger.records);

@@ -27,7 +27,7 @@
   verbs: [create, list, patch, watch]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [delete, get, list, watch]
 - apiGroups: [""]
   resources: [pods/status]
   verbs: [patch]

@@ -108,6 +108,12 @@ describe("rollout", () => {
     assert.deepEqual([next(10_001), next(null)], [waits, waits]);
   });
 
+  it("a voter whose sidecar has ended since is no witness", () => {
+    const down = { updated: true, running: false };
+    const next = step({ "s-0": down, "s-1": { ready: false } });
+    assert.equal(next, "wait: s-1 is needed for a majority of default/0");
+  });
+
   it("pods that do not run at all can all be made anew: a broken image is mended so", () => {
     const down = { ready: false, running: false };
     assert.equal(step({ "s-0": down, "s-1": down, "s-2": down }, null, []), "evict s-2");
@@ -185,6 +191,15 @@ describe("rollout", () => {
     const [first] = pods({});
     assert.ok(first);
     assert.deepEqual(rolloutStep([first], alone, 1), { kind: "evict", pod: "s-0" });
+  });
+
+  it("the only copy of a shard stays while its claim is being deleted", () => {
+    const alone = [{ name: "a/0", ensemble: ["s-0"], voting: ["s-0"], leader: "s-0" }];
+    const going = pods({ "s-0": { claimTerminating: true } }).slice(0, 1);
+    const why = "s-0 would lose the only copy of a/0";
+    assert.deepEqual(rolloutStep(going, alone, 1), { kind: "wait", why });
+    const empty = alone.map((shard) => ({ ...shard, initialized: false }));
+    assert.deepEqual(rolloutStep(going, empty, 1), { kind: "evict", pod: "s-0" });
   });
 });
 
