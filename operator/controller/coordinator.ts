@@ -163,8 +163,8 @@ export class Coordinator {
   }
 
   /** Moves the shard to other nodes, one at a time. Resolves when the wish is recorded. */
-  changeEnsemble(key: ShardKey, nodes: readonly string[]): Promise<void> {
-    return this.#loop(key).changeEnsemble(nodes, this.#abort.signal);
+  async changeEnsemble(key: ShardKey, nodes: readonly string[]): Promise<void> {
+    await this.#loop(key).changeEnsemble(nodes, this.#abort.signal);
   }
 
   /**

@@ -4,7 +4,7 @@
  */
 import type { StatusTrouble } from "../controller/store-status.ts";
 import type { ApiClient } from "./api-client.ts";
-import { ApiError } from "./api-error.ts";
+import { ApiError, ApiUnreachable, isStatus } from "./api-error.ts";
 import { applyOwned } from "./applied-objects.ts";
 import { PersonNeeded } from "./person-needed.ts";
 import { growClaims, remakeStatefulSet } from "./storage-growth.ts";
@@ -19,7 +19,7 @@ export interface ObjectsReport {
   readonly remade: boolean;
 }
 
-/** Applies what differs, and has volumes grow. Throws when there was no answer. */
+/** Applies what differs, and has volumes grow. */
 export async function bringAbout(
   parts: {
     readonly client: ApiClient;
@@ -45,7 +45,7 @@ export async function bringAbout(
   return { trouble: applied ?? grown, remade };
 }
 
-/** Answers that the same object will get again; others pass, and are for the queue to wait out. */
+/** Answers that the same object will get again; others may pass by themselves. */
 const REJECTED: ReadonlySet<number> = new Set([400, 403, 404, 422]);
 
 /** What keeps `step` from its end, as it says or throws. */
@@ -53,12 +53,24 @@ async function troubleIn(step: () => Promise<PersonNeeded | null>): Promise<Stat
   try {
     return told(await step());
   } catch (error) {
-    if (error instanceof PersonNeeded) return told(error);
-    if (error instanceof ApiError && REJECTED.has(error.status)) {
-      return { reason: "ApplyRejected", message: error.message };
-    }
-    throw error;
+    const trouble = error instanceof PersonNeeded ? told(error) : apiTrouble(error);
+    if (trouble === null) throw error;
+    return trouble;
   }
+}
+
+/**
+ * What the API server, or a webhook that it asks, does not do; null: it is something else, or
+ * somebody else was quicker, which the next look makes good.
+ */
+export function apiTrouble(error: unknown): StatusTrouble | null {
+  if (isStatus(error, 409)) return null;
+  if (error instanceof ApiError) {
+    const reason = REJECTED.has(error.status) ? "ApplyRejected" : "ApplyFailed";
+    return { reason, message: error.message };
+  }
+  if (error instanceof ApiUnreachable) return { reason: "ApplyFailed", message: error.message };
+  return null;
 }
 
 function told(error: PersonNeeded | null): StatusTrouble | null {

@@ -31,7 +31,7 @@ import { KINDS, type KubeObject } from "./resources.ts";
 import { StatusWriter } from "./status-writer.ts";
 import type { StoreCaches } from "./store-caches.ts";
 import { DELETE_DATA_FINALIZER, endStore, settleFinalizer } from "./store-deletion.ts";
-import { bringAbout } from "./store-objects.ts";
+import { apiTrouble, bringAbout } from "./store-objects.ts";
 import { rollOut } from "./store-rollout.ts";
 import {
   coordinatorSpec,
@@ -125,34 +125,44 @@ export class StoreReconciler {
     if (object.metadata.deletionTimestamp !== undefined)
       return await this.#end(key, object, signal);
     const store = parseReplicatedStore(object);
-    if (await settleFinalizer(client, store, object, signal)) return null;
     const storeId = await this.#storeId(store, signal);
     const sight = storeSight(caches, store, object, storeId);
     const replicas = podsNeeded(sight);
     // Before anything that may be refused: whatever is wrong with a manifest, a leader that dies
     // needs an election, and a pod that was made again its readiness.
     const runtime = await this.#runtime(key, sight, replicas);
+    if (await settleFinalizer(client, store, object, signal)) return null;
     const { image } = this.#options;
     const objects = await bringAbout({ client, caches, sight, image, replicas }, signal);
     this.#warn(sight, objects.trouble);
     // A new coordinator knows nothing for a moment; that is no news about the store, and must not
     // take its pods out of service.
     if (!runtime.coordinator.hasLooked) return await this.#sayUnread(object, runtime, signal);
-    await this.#steer(sight, runtime);
-    const dueMs = await this.#recoveries.reconcile(sight, runtime, signal);
-    await this.#statuses.gates(sight, runtime.views(), signal);
-    const nodeLoss = await this.#replaceLost(sight, runtime, signal);
+    const moving = this.#steer(sight, runtime);
+    let dueMs = Number.POSITIVE_INFINITY;
+    const failure = await firstFailure(signal, [
+      async () => {
+        dueMs = await this.#recoveries.reconcile(sight, runtime, signal);
+      },
+      () => this.#statuses.gates(sight, runtime.views(), signal),
+    ]);
+    // Nothing is taken away while what went before could not be written down.
+    const nodeLoss = failure === null ? await this.#replaceLost(sight, runtime, signal) : null;
     // What the pods are to be made from is known when it is there again.
     const rollout = objects.remade
       ? "the StatefulSet is made anew, for larger volumes"
-      : await this.#roll(sight, runtime, replicas, signal);
+      : failure === null
+        ? await this.#roll(sight, runtime, replicas, signal)
+        : null;
     await this.#statuses.shards(sight, runtime.views(), signal);
-    const under = { rollout, nodeLoss, trouble: objects.trouble };
+    const trouble = objects.trouble ?? apiTrouble(failure);
+    const under = { rollout, nodeLoss, trouble };
     await this.#statuses.store(sight, runtime.views(), replicas, under, signal);
+    if (failure !== null) throw failure;
     const whole = runtime.views().every(({ replicas: all }) => all.every(({ voting }) => voting));
-    const idle = whole && rollout === null && nodeLoss === null;
+    const idle = whole && !moving && rollout === null && nodeLoss === null;
     if (!idle) return { requeueAfterMs: BUSY_MS };
-    const restMs = objects.trouble === null ? RESYNC_MS : TROUBLE_MS;
+    const restMs = trouble === null ? RESYNC_MS : TROUBLE_MS;
     return { requeueAfterMs: Math.min(restMs, dueMs) };
   }
 
@@ -211,7 +221,7 @@ export class StoreReconciler {
   }
 
   async #runtime(key: string, sight: StoreSight, replicas: number): Promise<StoreRuntime> {
-    const { sidecars, clock, touched, broken, client, caches, metrics } = this.#options;
+    const { sidecars, clock, touched, broken, client, caches, metrics, logger } = this.#options;
     const { namespace, name } = sight.store.metadata;
     const nodes = Array.from({ length: replicas }, (_, ordinal) =>
       this.#endpoint(sight.store.metadata, ordinal),
@@ -239,6 +249,10 @@ export class StoreReconciler {
         metrics.count(sight.storeId, event);
         this.#told(key, event);
       },
+      notMoved: (shard, error) => {
+        const message = error instanceof Error ? error.message : String(error);
+        logger.warn("the wish for another ensemble was not noted", { store: key, shard, message });
+      },
       broken,
     });
     this.#runtimes.set(key, runtime);
@@ -264,8 +278,12 @@ export class StoreReconciler {
     return podAddressResolver((node) => caches.get(KINDS.pod, namespace, node), PORTS.internal);
   }
 
-  /** Asks for other ensembles where the number of pods or of copies has changed. */
-  async #steer({ store, records }: StoreSight, runtime: StoreRuntime): Promise<void> {
+  /**
+   * Asks for other ensembles where the number of pods or of copies has changed; true: for some. A
+   * shard that is busy takes its time to note the wish, and nothing here waits for that.
+   */
+  #steer({ store, records }: StoreSight, runtime: StoreRuntime): boolean {
+    let asked = false;
     const { replicas, namespaces } = store.spec;
     const nodes = Array.from({ length: replicas }, (_, ordinal) =>
       podName(store.metadata.name, ordinal),
@@ -275,10 +293,11 @@ export class StoreReconciler {
       if (!initialized || wish === undefined) continue;
       const replicationFactor = wish.replicationFactor ?? defaultReplicationFactor(replicas);
       const ensemble = wantedEnsemble({ desired, nodes, shard, replicationFactor });
-      if (ensemble !== null) {
-        await runtime.coordinator.changeEnsemble({ namespace, shard }, ensemble);
-      }
+      if (ensemble === null) continue;
+      runtime.moveTo({ namespace, shard }, ensemble);
+      asked = true;
     }
+    return asked;
   }
 
   /** What is said of a pod whose machine is lost; null: there is none. */
@@ -361,6 +380,23 @@ export class StoreReconciler {
 /** Infinity: only when something changes. */
 function after(dueMs: number): ReconcileResult {
   return dueMs === Number.POSITIVE_INFINITY ? null : { requeueAfterMs: Math.min(RESYNC_MS, dueMs) };
+}
+
+/** Takes all steps, whatever becomes of each; what the first that failed has thrown, or null. */
+async function firstFailure(
+  signal: AbortSignal,
+  steps: readonly (() => Promise<void>)[],
+): Promise<Error | null> {
+  let first: Error | null = null;
+  for (const step of steps) {
+    try {
+      await step();
+    } catch (error) {
+      signal.throwIfAborted();
+      first ??= error instanceof Error ? error : new Error(String(error));
+    }
+  }
+  return first;
 }
 
 function storeIdOf({ spec }: KubeObject): readonly string[] {

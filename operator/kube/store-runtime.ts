@@ -31,6 +31,8 @@ export interface StoreRuntimeOptions {
   /** Told after anything that people may see has changed. */
   readonly changed: () => void;
   readonly told: (event: CoordinatorEvent) => void;
+  /** Told when a shard's (`namespace/shard`) wish for another ensemble could not be noted. */
+  readonly notMoved: (shard: string, error: unknown) => void;
   /** Told when the coordinator must not go on: an invariant broke. */
   readonly broken: (error: unknown) => void;
 }
@@ -67,6 +69,10 @@ export class StoreRuntime {
   readonly #madeAtMs: number;
   /** When each shard was last asked to be led by another node. */
   readonly #handedOver = new Map<string, number>();
+  /** Wishes for other ensembles that are not noted yet, by shard. */
+  readonly #moving = new Map<string, Promise<void>>();
+  readonly #notMoved: StoreRuntimeOptions["notMoved"];
+  #closing = false;
   readonly #changed: () => void;
   #seen = "";
   /** Runs for a while after each look; what changes meanwhile is looked at when it ends. */
@@ -83,6 +89,7 @@ export class StoreRuntime {
       timings: SHARED_TIMINGS,
       events: { emit: (event) => options.told(event) },
     });
+    this.#notMoved = options.notMoved;
     this.#changed = options.changed;
     this.coordinator.onChange(() => this.#lookSoon());
     this.#running = this.coordinator.run().catch((error: unknown) => options.broken(error));
@@ -153,9 +160,24 @@ export class StoreRuntime {
     this.coordinator.preferLeader(key, node);
   }
 
+  /** Asks for another ensemble of a shard, unless it has not noted the last wish yet. */
+  moveTo(key: ShardKey, ensemble: readonly string[]): void {
+    const shard = shardKeyText(key);
+    if (this.#moving.has(shard)) return;
+    const noted = this.coordinator
+      .changeEnsemble(key, ensemble)
+      .catch((error: unknown) => {
+        if (!this.#closing) this.#notMoved(shard, error);
+      })
+      .finally(() => this.#moving.delete(shard));
+    this.#moving.set(shard, noted);
+  }
+
   /** Stops deciding; the store serves on. */
   async close(): Promise<void> {
+    this.#closing = true;
     await this.coordinator.close();
+    await Promise.all(this.#moving.values());
     await this.#running;
     this.#lookedLately?.cancel();
   }

@@ -179,6 +179,15 @@ describe("a rollout and the disruption budget", () => {
     assert.equal(world.left(), "demo-0,demo-1,demo-2");
   });
 
+  it("an answer that is neither yes nor no is told, and nothing is deleted", async () => {
+    await start(1);
+    const budget = world.server.list("/apis/policy/v1/namespaces/ns/poddisruptionbudgets")[0];
+    world.server.put(resourcePath(KINDS.disruptionBudget, "ns", "a-person's"), { ...budget });
+    const told = (await world.roll()) ?? "";
+    assert.match(told, /^demo-0 is to be made anew: .*500 This pod has more than one PodDisrup/u);
+    assert.equal(world.left(), "demo-0");
+  });
+
   it("none goes without which a majority would not vote", async () => {
     await start(3);
     world.voting = ["demo-0", "demo-1"];
