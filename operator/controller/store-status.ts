@@ -3,6 +3,7 @@ import type { NewCondition } from "../api/v1alpha1/conditions.ts";
 import type { StoreShardStatus } from "../api/v1alpha1/store-shard.ts";
 import { INVALID_TERM } from "../../sidecar/protocol/entry.ts";
 import type { ReplicaView, ShardView } from "../core/status.ts";
+import { stopPage } from "../core/stops.ts";
 import { shardKeyText } from "../core/record.ts";
 
 /** A pod, as far as the status cares. */
@@ -90,7 +91,8 @@ function available(views: readonly ShardView[]): NewCondition {
   const stopped = views.find(({ stop }) => stop !== null);
   if (stopped?.stop) {
     const { reason, message } = stopped.stop;
-    return { type, status: false, reason, message: `${shardKeyText(stopped)}: ${message}` };
+    const told = `${shardKeyText(stopped)}: ${message}; see ${stopPage(reason)}`;
+    return { type, status: false, reason, message: told };
   }
   const down = views.filter(({ serving }) => !serving);
   if (views.length === 0) {

@@ -97,6 +97,11 @@ export type Gate = (typeof GATES)[number]["name"];
 /** All gates, in the order they are tried. */
 export const GATE_NAMES: readonly Gate[] = GATES.map((gate) => gate.name);
 
+/** What to do about a gate that stays closed, among the files of the chart. */
+export function gatePage(gate: Gate): string {
+  return `runbooks/gates/${gate}.md`;
+}
+
 /** The first gate that does not let the recovery pass; null when all do. */
 export function firstClosedGate(input: GateInput): Gate | null {
   return GATES.find((gate) => gate.blocks(input))?.name ?? null;

@@ -18,6 +18,7 @@ import {
 } from "./observed.ts";
 import type { Plan } from "./plan.ts";
 import type { RecordMember, ShardKey, ShardRecord } from "./record.ts";
+import type { Stop } from "./stops.ts";
 
 /** One condition, in the manner of Kubernetes. */
 export interface Condition {
@@ -86,7 +87,7 @@ export interface ShardView extends ShardKey {
   readonly ensemble: readonly string[];
   readonly replicas: readonly ReplicaView[];
   readonly conditions: readonly Condition[];
-  readonly stop: { readonly reason: string; readonly message: string } | null;
+  readonly stop: Stop | null;
   /** False: nothing was ever written to it. */
   readonly initialized: boolean;
   /** Its ensemble is being changed: two sets have a say. */

@@ -8,14 +8,23 @@ import { currentReplica, voterEvidence, voterReach, type Observed } from "./obse
 import { isQuorum } from "./quorum.ts";
 import { voterSets, type ShardRecord } from "./record.ts";
 
+/** Names of all stops; people find a page of that name. */
+export const STOP_REASONS = [
+  "RecordStale",
+  "RecordLost",
+  "RecordInvalid",
+  "WrongStore",
+  "DataLossSuspected",
+  "QuorumLost",
+] as const;
+
 /** Name of a stop. */
-export type StopReason =
-  | "RecordStale"
-  | "RecordLost"
-  | "RecordInvalid"
-  | "WrongStore"
-  | "DataLossSuspected"
-  | "QuorumLost";
+export type StopReason = (typeof STOP_REASONS)[number];
+
+/** What to do about it, among the files of the chart. */
+export function stopPage(reason: StopReason): string {
+  return `runbooks/conditions/${reason}.md`;
+}
 
 /** Why nothing more is done for a shard until a person says so. */
 export interface Stop {

@@ -1,5 +1,7 @@
 /** What the coordinator tells, as Events on the store and its pods. Pure. */
 import type { CoordinatorEvent } from "../core/events.ts";
+import { gatePage } from "../core/gates.ts";
+import { stopPage } from "../core/stops.ts";
 
 /** An Event without what it is about. `pod` absent: about the store alone. */
 export interface EventNote {
@@ -20,7 +22,8 @@ export function eventNote(event: CoordinatorEvent): EventNote | null {
       ]);
     case "recoveryDeferred":
       return note(event.node, "Warning", "RecoveryDeferred", "Wait", [
-        `${shardText(event)}: waits for ${event.gate}: ${event.message}`,
+        `${shardText(event)}: waits for ${event.gate}: ${event.message};`,
+        `see ${gatePage(event.gate)}`,
       ]);
     case "recoveryCompleted":
       return note(event.node, "Normal", "RecoveryCompleted", "Promote", [
@@ -40,7 +43,7 @@ export function eventNote(event: CoordinatorEvent): EventNote | null {
       ]);
     case "stopped":
       return note(undefined, "Warning", event.reason, "Stop", [
-        `${shardText(event)}: ${event.message}`,
+        `${shardText(event)}: ${event.message}; see ${stopPage(event.reason)}`,
       ]);
     case "resumed":
       return note(undefined, "Normal", "Resumed", "Resume", [

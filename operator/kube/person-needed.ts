@@ -1,10 +1,20 @@
+/** All that a person may be needed for, one word each; a page of the runbooks says what to do. */
+export const PERSON_REASONS = [
+  "ObjectTaken",
+  "SpecInvalid",
+  "StatefulSetImmutable",
+  "StorageCannotGrow",
+] as const;
+
+/** See {@link PERSON_REASONS}. */
+export type PersonReason = (typeof PERSON_REASONS)[number];
+
 /** Nothing goes on by itself: a person has to change something. Shown as the store's condition. */
 export class PersonNeeded extends Error {
   override readonly name = "PersonNeeded";
-  /** One word. */
-  readonly reason: string;
+  readonly reason: PersonReason;
   /** The message says what is wrong and what to do. */
-  constructor(reason: string, message: string, options?: ErrorOptions) {
+  constructor(reason: PersonReason, message: string, options?: ErrorOptions) {
     super(message, options);
     this.reason = reason;
   }

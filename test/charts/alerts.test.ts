@@ -6,7 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parse, stringify } from "yaml";
-import { GATE_NAMES } from "../../operator/core/gates.ts";
+import { GATE_NAMES, gatePage } from "../../operator/core/gates.ts";
+import { STOP_REASONS, stopPage } from "../../operator/core/stops.ts";
+import { PERSON_REASONS } from "../../operator/kube/person-needed.ts";
 import { CoordinatorMetrics } from "../../operator/controller/coordinator-metrics.ts";
 import { OperatorMetrics } from "../../operator/kube/operator-metrics.ts";
 import { openMetrics } from "../../sidecar/observability/metrics.ts";
@@ -106,14 +108,40 @@ describe("alerts", function () {
     assert.ok(queries.flatMap(metricsIn).length > 50, "the queries were not understood");
   });
 
-  it("have a page each, and every gate has one", () => {
+  it("have a page each, and so have gates, conditions, stops and what needs a person", () => {
     for (const { alert, annotations } of rules()) {
       if (alert === undefined) continue;
       assert.equal(annotations?.["runbook"], `runbooks/${alert}.md`);
       assert.ok(existsSync(join(chart, "runbooks", `${alert}.md`)), alert);
     }
-    const pages = readdirSync(join(chart, "runbooks", "gates")).toSorted();
-    assert.deepEqual(pages, GATE_NAMES.map((name) => `${name}.md`).toSorted());
+    const pages = (folder: string): readonly string[] =>
+      readdirSync(join(chart, "runbooks", folder)).map((page) => `runbooks/${folder}/${page}`);
+    assert.deepEqual(pages("gates").toSorted(), GATE_NAMES.map(gatePage).toSorted());
+    const conditions = ["Available", "Progressing", "Degraded", "NodeLost"];
+    const own = conditions.map((name) => `runbooks/conditions/${name}.md`);
+    const stops = STOP_REASONS.map(stopPage);
+    assert.deepEqual(pages("conditions").toSorted(), [...own, ...stops].toSorted());
+    const text = own.map((page) => readFileSync(join(chart, page), "utf8")).join("");
+    const others = [
+      "ApplyRejected",
+      "ApplyFailed",
+      "RecordUnread",
+      "LeaderIsolated",
+      "VotersBehind",
+    ];
+    for (const reason of [...PERSON_REASONS, ...others]) {
+      assert.match(text, new RegExp(`\\b${reason}\\b`), reason);
+    }
+  });
+
+  it("pages are all in the table of contents", () => {
+    const folder = join(chart, "runbooks");
+    const contents = readFileSync(join(folder, "README.md"), "utf8");
+    const pages = readdirSync(folder, { recursive: true, encoding: "utf8" });
+    const missing = pages.filter(
+      (page) => page.endsWith(".md") && page !== "README.md" && !contents.includes(`](${page})`),
+    );
+    assert.deepEqual(missing, []);
   });
 
   it("pages link to pages that there are", () => {

@@ -80,13 +80,16 @@ describe("status of a store", () => {
   });
 
   it("a stop comes before everything, by its own reason", () => {
-    const stop = { reason: "QuorumLost", message: "two of three are gone" };
+    const stop = { reason: "QuorumLost", message: "two of three are gone" } as const;
     const stopped = { ...wholeShard(), shard: 1, serving: false, stop };
     const { columns, told, messages } = summary([wholeShard(), stopped]);
     assert.equal(columns.state, "QuorumLost");
     assert.equal(columns.quorate, "1/2");
     assert.equal(told[0], "Available=false QuorumLost");
-    assert.equal(messages[0], "default/1: two of three are gone");
+    assert.equal(
+      messages[0],
+      "default/1: two of three are gone; see runbooks/conditions/QuorumLost.md",
+    );
   });
 
   it("without a leader: which shards, and why", () => {

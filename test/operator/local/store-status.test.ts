@@ -55,7 +55,7 @@ describe("store status", () => {
       attempts: 2,
       lastErrors: ["disk full"],
     });
-    const stop = { reason: "QuorumLost", message: "two of three are gone" };
+    const stop = { reason: "QuorumLost", message: "two of three are gone" } as const;
     const shard = shardViewOf([replicaView("resilver-0"), learner], { stop, serving: false });
     const text = renderStatus(storeStatus(statusParts([shard])), { color: false });
     assert.match(text, /learner .* Transferring \(VolumeEmpty\) +512\.0 KiB of 1\.0 MiB \(50%\)/);
