@@ -11,7 +11,7 @@ import { FakeKubelet } from "./fake-kubelet.ts";
 const NS = "/namespaces/prod";
 const STORE = `/apis/resilver.io/v1alpha1${NS}/replicatedstores/demo`;
 const RECOVERIES = `/apis/resilver.io/v1alpha1${NS}/replicarecoveries`;
-const WAIT_MS = 60_000;
+const WAIT_MS = 120_000;
 /** Three for each pod. */
 const PORTS = 15;
 
