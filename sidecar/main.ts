@@ -85,7 +85,7 @@ async function serve(config: SidecarConfig, logger: Logger): Promise<number> {
     logger,
     replica: { ...DEFAULT_REPLICA_OPTIONS, ...replicaOptions(config) },
   });
-  // Nobody has an answer yet: what is half done is gone on with at the next start, as after a crash.
+  // Nobody has an answer yet: what is half done is gone on with at the next start, as in a crash.
   const runtime = await Promise.race([opening, stopping]);
   if (typeof runtime === "string") {
     logger.info("stopped while opening", { signal: runtime });

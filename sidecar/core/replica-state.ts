@@ -107,8 +107,8 @@ export class ReplicaState {
   }
 
   /**
-   * Saves a new promise; returns the token that `metaPersisted` will bear. What was promised last is
-   * not saved again, or an order that is repeated while there is no room would be each time.
+   * Saves a new promise; returns the token that `metaPersisted` will bear. What was promised last
+   * is not saved again, or an order that is repeated while there is no room would be each time.
    */
   promise(promised: PromisedState, setAside = false): number {
     if (isSame(promised, this.promised)) return this.#metaToken;

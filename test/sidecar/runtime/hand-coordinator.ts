@@ -120,7 +120,7 @@ export class HandCoordinator {
     return lastAppended;
   }
 
-  /** The order of step 3 alone, with the generation of the last order: as a coordinator repeats it. */
+  /** The order of step 3 alone, with the last generation: as a coordinator repeats it. */
   async enrolAgain(name: string): Promise<void> {
     const request = {
       ...{ ...FIELDS, term: this.term, generation: this.#generation },
