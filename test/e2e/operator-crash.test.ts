@@ -11,7 +11,7 @@ import type { KubeLimits } from "../../operator/kube/limits.ts";
 import { Pod } from "../../operator/local/pod.ts";
 import { sidecarEnvironment } from "../../operator/local/sidecar-process.ts";
 import type { Seen } from "../support/fake-api-server.ts";
-import { FakeCluster } from "../support/fake-cluster.ts";
+import { OperatorLife } from "../support/operator-life.ts";
 
 const PROGRAM = fileURLToPath(new URL("operator-process.ts", import.meta.url));
 const TSX = createRequire(import.meta.url).resolve("tsx");
@@ -24,18 +24,18 @@ const RECORDS = 50;
 
 describe("operator that is killed", function () {
   this.timeout(300_000);
-  let cluster: FakeCluster;
+  let life: OperatorLife;
   let operator: Pod | null = null;
   /** Uid -> path of each pod, claim and StatefulSet that was to be deleted or evicted. */
   let deleted: Map<string, string>;
 
   beforeEach(async () => {
-    cluster = await FakeCluster.start();
+    life = await OperatorLife.begin();
     deleted = new Map();
   });
   afterEach(async () => {
     await operator?.kill();
-    await cluster.close();
+    await life.close();
   });
 
   /** A store that serves. */
@@ -44,16 +44,16 @@ describe("operator that is killed", function () {
     replicas: number,
     limits: Partial<KubeLimits> = {},
   ): Promise<void> {
-    const { folder, firstPort, server } = cluster;
+    const { folder, firstPort, server } = life;
     const settings = JSON.stringify({ url: server.url, firstPort, limits });
     const command = [process.execPath, "--import", TSX, PROGRAM, settings] as const;
     const env = sidecarEnvironment(process.env);
     const logFile = join(folder, "operator.log");
     operator = new Pod({ name: "operator", command, env, logFile }, () => server.nudge());
     operator.start();
-    cluster.apply(spec);
-    await cluster.whole(replicas);
-    await cluster.write(RECORDS);
+    life.apply(spec);
+    await life.whole(replicas);
+    await life.write(RECORDS);
   }
 
   /**
@@ -62,7 +62,7 @@ describe("operator that is killed", function () {
    */
   async function killed(...at: readonly number[]): Promise<void> {
     let [kills, seen] = [0, 0];
-    cluster.server.fault = (request) => {
+    life.server.fault = (request) => {
       if (!changes(request)) return undefined;
       noteDeletion(request);
       seen += 1;
@@ -70,24 +70,24 @@ describe("operator that is killed", function () {
       if (seen < (at[kills] ?? Number.POSITIVE_INFINITY) || pid === null) return undefined;
       process.kill(pid, "SIGKILL");
       // It is not given back, and runs out: how long that takes is tested elsewhere.
-      cluster.server.remove(LEASE);
+      life.server.remove(LEASE);
       kills += 1;
       seen = 0;
       return { kind: "afterwards" };
     };
-    await cluster.server.until("all are killed", () => kills === at.length, WAIT_MS);
+    await life.server.until("all are killed", () => kills === at.length, WAIT_MS);
   }
 
   function noteDeletion({ method, path }: Seen): void {
     const object = path.replace(/\/eviction$/u, "");
     if (!/\/(pods|persistentvolumeclaims|statefulsets)\/[^/]+$/u.test(object)) return;
-    const uid = cluster.server.get(object)?.metadata.uid;
+    const uid = life.server.get(object)?.metadata.uid;
     if (uid === undefined) return;
     if (method === "DELETE" || path !== object) deleted.set(uid, object);
   }
 
   async function proveNothingLost(): Promise<void> {
-    await cluster.withClient(async (client) => {
+    await life.client(async (client) => {
       for (let n = 0; n < RECORDS; n += 1) {
         const found = await client.get(`key-${n}`);
         assert.ok(found !== null && Buffer.alloc(1_000, n).equals(found.value), `key-${n}`);
@@ -96,23 +96,23 @@ describe("operator that is killed", function () {
   }
 
   async function recovered(pod: string): Promise<void> {
-    await cluster.server.until(
+    await life.server.until(
       "the recovery succeeded",
-      () => cluster.recoveries().some(({ phase }) => phase === "Succeeded"),
+      () => life.recoveries().some(({ phase }) => phase === "Succeeded"),
       WAIT_MS,
     );
-    const [recovery, ...others] = cluster.recoveries();
+    const [recovery, ...others] = life.recoveries();
     assert.ok(recovery !== undefined && recovery.name.startsWith(`${pod}-`));
     assert.equal(recovery.reason, "PVCReplaced");
     assert.deepEqual(others, [], "one object for one recovery");
-    await cluster.whole(3);
+    await life.whole(3);
     await proveNothingLost();
   }
 
   it("in the middle of a recovery: it ends, and is told of once", async () => {
     await start({}, 3);
-    const pod = cluster.follower();
-    cluster.replaceVolumes(pod);
+    const pod = life.follower();
+    life.replaceVolumes(pod);
     await killed(1, 3, 5);
     await recovered(pod);
     assert.equal(deleted.size, 0);
@@ -120,34 +120,43 @@ describe("operator that is killed", function () {
 
   it("while volumes grow and a pod is made anew: once", async () => {
     await start({ replicas: 1 }, 1);
-    const before = cluster.pod("demo-0")?.metadata.uid;
+    const before = life.pod("demo-0")?.metadata.uid;
     const storage = { data: { size: "20Gi" } };
-    cluster.apply({ replicas: 1, image: "resilver:next", storage });
+    life.apply({ replicas: 1, image: "resilver:next", storage });
     await killed(1, 2, 3);
-    await cluster.server.until(
+    await life.server.until(
       "the pod is another one, and all is done",
       () =>
-        (cluster.pod("demo-0")?.metadata.uid ?? before) !== before &&
-        cluster.reason("Progressing") === "Idle",
+        (life.pod("demo-0")?.metadata.uid ?? before) !== before &&
+        life.condition("Progressing")?.reason === "Idle",
       WAIT_MS,
     );
-    await cluster.whole(1);
+    await life.whole(1);
     const objects = [`/apis/apps/v1${NS}/statefulsets/demo`, `/api/v1${NS}/pods/demo-0`];
     assert.deepEqual([...deleted.values()].toSorted(), objects.toSorted());
-    const claim = cluster.claim("data-demo-0")?.["spec"] as { resources: object };
+    const claim = life.server.get(life.path("v1", "persistentvolumeclaims", "data-demo-0"))?.[
+      "spec"
+    ] as { resources: object };
     assert.deepEqual(claim.resources, { requests: { storage: "20Gi" } });
-    assert.deepEqual(cluster.recoveries(), [], "nothing was copied");
+    assert.deepEqual(life.recoveries(), [], "nothing was copied");
     await proveNothingLost();
   });
 
   it("while a store and its data are deleted: nothing is left, each claim was deleted once", async () => {
     await start({ replicas: 1, storage: { deletionPolicy: "Delete" } }, 1);
-    cluster.deleteStore();
+    const store = life.store();
+    const metadata = { ...store.metadata, deletionTimestamp: "2026-01-01T00:00:00Z" };
+    life.server.put(life.storePath, { ...store, metadata });
     // After the StatefulSet, the first claim, the second.
     await killed(1, 1, 1);
-    const finalizers = () => cluster.store?.metadata.finalizers;
-    await cluster.server.until("it lets go", () => finalizers()?.length === 0, WAIT_MS);
-    assert.deepEqual(cluster.left(), []);
+    const finalizers = () => life.store().metadata.finalizers;
+    await life.server.until("it lets go", () => finalizers()?.length === 0, WAIT_MS);
+    const left = [
+      ...life.server.list(life.path("v1", "persistentvolumeclaims")),
+      ...life.server.list(life.path("v1", "pods")),
+      ...life.server.list(life.path("resilver.io/v1alpha1", "storeshards")),
+    ];
+    assert.deepEqual(left, []);
     const objects = [
       `/apis/apps/v1${NS}/statefulsets/demo`,
       ...["data", "wal"].map((name) => `/api/v1${NS}/persistentvolumeclaims/${name}-demo-0`),
@@ -158,7 +167,7 @@ describe("operator that is killed", function () {
   it("an API server that is away for long: the store serves, and what happened is mended", async () => {
     await start({}, 3, SHORT_LEASE);
     let [away, refused] = [true, 0];
-    cluster.server.fault = (request) => {
+    life.server.fault = (request) => {
       if (!away) {
         noteDeletion(request);
         return undefined;
@@ -166,18 +175,18 @@ describe("operator that is killed", function () {
       refused += 1;
       return { kind: "drop" };
     };
-    cluster.server.endWatches("break");
+    life.server.endWatches("break");
     const restarts = (): number => operator?.status().restarts ?? 0;
     const before = restarts();
     const ended = (): number => restarts() - before;
-    await cluster.server.until("it gave up its Lease, and ended", () => ended() > 0, WAIT_MS);
+    await life.server.until("it gave up its Lease, and ended", () => ended() > 0, WAIT_MS);
     assert.equal(operator?.status().lastExit, "exit code 1");
-    const pod = cluster.follower();
-    cluster.replaceVolumes(pod);
-    await cluster.write(RECORDS);
+    const pod = life.follower();
+    life.replaceVolumes(pod);
+    await life.write(RECORDS);
     const tried = refused;
-    await cluster.server.until("the next one tries", () => refused > tried + RECORDS, WAIT_MS);
-    assert.deepEqual(cluster.recoveries(), []);
+    await life.server.until("the next one tries", () => refused > tried + RECORDS, WAIT_MS);
+    assert.deepEqual(life.recoveries(), []);
     assert.equal(ended(), 1, "it waits for the server");
     away = false;
     await recovered(pod);

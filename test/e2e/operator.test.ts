@@ -4,7 +4,9 @@
  * test on a real cluster is in test/cluster.
  */
 import assert from "node:assert/strict";
+import { podFacts } from "../../operator/kube/pods.ts";
 import { findFreePorts } from "../../operator/local/free-ports.ts";
+import { IN_SYNC_GATE } from "../../operator/specs/labels.ts";
 import { operatorRoles, rightsIn, rightsOf } from "../support/access.ts";
 import type { FakeApiServer, Stored } from "../support/fake-api-server.ts";
 import { OperatorLife, type RunningOperator, WAIT_MS } from "../support/operator-life.ts";
@@ -17,7 +19,7 @@ const RECOVERIES = `/apis/resilver.io/v1alpha1${NS}/replicarecoveries`;
 /** Rights that the chart gives where it is asked to: without them the operator does without. */
 const OPTIONAL: ReadonlySet<string> = new Set(["/nodes get"]);
 /** Tests that have to run before all rights were needed. */
-const LIVES = 10;
+const LIVES = 12;
 
 describe("operator", () => {
   let life: OperatorLife;
@@ -122,6 +124,25 @@ describe("operator", () => {
     assert.equal(new Set(evicted).size, 3);
     await server.until("the last one is back", () => pod(leader) !== undefined, WAIT_MS);
     await whole(3);
+    assert.equal(recoveries().length, 0, "nothing was copied");
+  });
+
+  it("a container that fails in the only pod is mended by another template", async () => {
+    // As a container beside the sidecar would do it, whose command was mistyped.
+    life.kubelet.fails = () => true;
+    start("one");
+    apply({ replicas: 1 });
+    await server.until(
+      "its replica votes, and it is not ready",
+      () => column("quorate") === "1/1" && column("ready") === "0/1",
+      WAIT_MS,
+    );
+    const broken = pod("demo-0")?.metadata.uid;
+    life.kubelet.fails = ({ metadata }) => metadata.uid === broken;
+    apply({ replicas: 1, image: "resilver:mended" });
+    const uid = () => pod("demo-0")?.metadata.uid;
+    await server.until("it is made anew", () => uid() !== undefined && uid() !== broken, WAIT_MS);
+    await whole(1);
     assert.equal(recoveries().length, 0, "nothing was copied");
   });
 
@@ -248,6 +269,45 @@ describe("operator", () => {
     assert.ok(Buffer.alloc(1_000, 19).equals(kept?.value ?? Buffer.alloc(0)));
   });
 
+  it("a webhook that fails keeps neither rebuilds nor readiness nor other ensembles waiting", async () => {
+    const first = start("one");
+    const namespaces = (replicationFactor: number) => [{ name: "default", replicationFactor }];
+    apply({ namespaces: namespaces(1) });
+    await whole(3);
+    const shard = (): { ensemble: readonly string[] } | undefined =>
+      server.get(`/apis/resilver.io/v1alpha1${NS}/storeshards/demo.default.0`)?.["spec"] as never;
+    const [holder = ""] = shard()?.ensemble ?? [];
+    const other = holder === "demo-0" ? "demo-1" : "demo-0";
+    // Objects cannot be applied, and a shard's record cannot be saved, for as long as this lasts.
+    let failing = true;
+    server.fault = ({ method, path }) => {
+      if (failing && path.includes("/storeshards/") && method === "PUT") return { kind: "stall" };
+      const applied = method === "PATCH" && /configmaps|statefulsets/u.test(path);
+      return failing && applied ? { kind: "status", status: 500 } : undefined;
+    };
+    apply({ namespaces: namespaces(3), image: "resilver:next" });
+    const uid = pod(other)?.metadata.uid;
+    server.remove(`/api/v1${NS}/pods/${other}`);
+    await server.until(
+      "it is told",
+      () => life.condition("Progressing")?.reason === "ApplyFailed",
+      WAIT_MS,
+    );
+    await server.until(
+      "a pod without replicas that was made anew is ready",
+      () => pod(other)?.metadata.uid !== uid && inSync(pod(other)),
+      WAIT_MS,
+    );
+    failing = false;
+    await server.until("three copies", () => shard()?.ensemble.length === 3, WAIT_MS);
+    await server.until(
+      "it is over",
+      () => life.condition("Progressing")?.reason !== "ApplyFailed",
+      WAIT_MS,
+    );
+    await end(first);
+  });
+
   it("deletion keeps data unless told otherwise", async () => {
     const metricsPort = await findFreePorts(1, Math.random);
     const page = async (): Promise<string> =>
@@ -324,3 +384,8 @@ describe("operator", () => {
     assert.deepEqual(idle, [], "given, and not needed");
   });
 });
+
+/** True when the operator says that all the pod's replicas vote. */
+function inSync(pod: Stored | undefined): boolean {
+  return pod !== undefined && podFacts(pod as never, IN_SYNC_GATE).inSync === true;
+}

@@ -39,14 +39,17 @@ export class OperatorLife {
   readonly server: FakeApiServer;
   readonly kubelet: FakeKubelet;
   readonly namespace: string;
-  readonly #root: string;
+  /** What is kept here goes with it. */
+  readonly folder: string;
+  readonly firstPort: number;
   readonly #sidecars = new CoordinationClient();
   readonly #operators: RunningOperator[] = [];
 
   private constructor(server: FakeApiServer, namespace: string, root: string, port: number) {
     this.server = server;
     this.namespace = namespace;
-    this.#root = root;
+    this.folder = root;
+    this.firstPort = port;
     this.kubelet = new FakeKubelet(server, root, port);
   }
 
@@ -62,7 +65,7 @@ export class OperatorLife {
     await this.kubelet.close();
     await this.#sidecars.close();
     await this.server.close();
-    rmSync(this.#root, { recursive: true, force: true });
+    rmSync(this.folder, { recursive: true, force: true });
   }
 
   start(identity: string, change: Partial<OperatorOptions> = {}): RunningOperator {
@@ -132,6 +135,11 @@ export class OperatorLife {
       readonly message: string;
     }[];
     return all?.find((condition) => condition.type === type);
+  }
+
+  /** A pod that leads nothing. */
+  follower(): string {
+    return this.column("leaders") === "demo-1" ? "demo-2" : "demo-1";
   }
 
   recoveries() {

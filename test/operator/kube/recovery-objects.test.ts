@@ -183,7 +183,8 @@ describe("ReplicaRecovery objects", () => {
   it("goes with its store, and is looked at again before its time is over", async () => {
     look.views = shards(WIPED);
     const [made] = await look.reconcile();
-    const { ownerReferences } = made?.metadata as { ownerReferences?: readonly { uid: string }[] };
+    assert.ok(made !== undefined);
+    const { ownerReferences } = made.metadata as { ownerReferences?: readonly { uid: string }[] };
     assert.deepEqual(
       ownerReferences?.map(({ uid }) => uid),
       ["u"],
