@@ -86,9 +86,9 @@ export class RecoveryObjects {
   }
 
   /**
-   * Ends what is open of a store that is not there: nobody would ever answer it, and a store that is
-   * made under that name must not carry out what was ordered for another. What the store owned is
-   * deleted with it. Returns when it is due again, as {@link reconcile} does.
+   * Ends what is open of a store that is not there: nobody would ever answer it, and a store that
+   * is made under that name must not carry out what was ordered for another. What the store owned
+   * is deleted with it. Returns when it is due again, as {@link reconcile} does.
    */
   async endWithoutStore(objects: readonly KubeObject[], signal: AbortSignal): Promise<number> {
     let dueMs = Number.POSITIVE_INFINITY;

@@ -33,7 +33,8 @@ export async function settleFinalizer(
  * One step of the end of a store that is being deleted; `object` is it as cached. Whether its data
  * is deleted is asked of the API server each time, since a person may keep it up to the last
  * moment. Pods first, since a claim in use stays; then volumes, what was ordered for the store or
- * told of it, the records, last of all the store's own object. True when nothing is left to do. Throws PersonNeeded.
+ * told of it, the records, last of all the store's own object. True when nothing is left to do.
+ * Throws PersonNeeded.
  */
 export async function endStore(
   client: ApiClient,

@@ -6,6 +6,7 @@ import type { ReplicaView, ShardView } from "../../../operator/core/status.ts";
 import { TransferRates } from "../../../operator/controller/transfer-rate.ts";
 import { IN_SYNC_GATE } from "../../../operator/specs/labels.ts";
 import { claimFacts, podFacts } from "../../../operator/kube/pods.ts";
+import { isOwnedBy } from "../../../operator/kube/applied-objects.ts";
 import { RecoveryObjects } from "../../../operator/kube/recovery-objects.ts";
 import { KINDS, type KubeObject, resourcePath } from "../../../operator/kube/resources.ts";
 import type { StoreRuntime } from "../../../operator/kube/store-runtime.ts";
@@ -183,12 +184,7 @@ describe("ReplicaRecovery objects", () => {
   it("goes with its store, and is looked at again before its time is over", async () => {
     look.views = shards(WIPED);
     const [made] = await look.reconcile();
-    assert.ok(made !== undefined);
-    const { ownerReferences } = made.metadata as { ownerReferences?: readonly { uid: string }[] };
-    assert.deepEqual(
-      ownerReferences?.map(({ uid }) => uid),
-      ["u"],
-    );
+    assert.ok(isOwnedBy(made ?? assert.fail(), "u"));
     await look.reconcile();
     assert.equal(look.dueMs, 1_000, "while it is open");
     look.views = shards({ uid: WIPED.uid });
@@ -283,12 +279,7 @@ describe("ReplicaRecovery objects", () => {
   });
 
   it("a rebuild that a person ordered may begin, and the order ends with it", async () => {
-    server.put(`${resourcePath(KINDS.recovery, "ns")}/mend`, {
-      apiVersion: KINDS.recovery.apiVersion,
-      kind: KINDS.recovery.kind,
-      metadata: { name: "mend", namespace: "ns" },
-      spec: { storeName: "demo", rebuild: { pod: POD }, trigger: "Requested" },
-    });
+    put("mend", {});
     const mend = (): ReplicaRecoveryStatus =>
       statusOf(look.objects().find(({ metadata }) => metadata.name === "mend"));
     look.views = shards({ ...WIPED, phase: "Deferred(Paused)" });
@@ -305,12 +296,7 @@ describe("ReplicaRecovery objects", () => {
   });
 
   it("an order for a voter on another claim is kept until the record has it learn", async () => {
-    server.put(`${resourcePath(KINDS.recovery, "ns")}/mend`, {
-      apiVersion: KINDS.recovery.apiVersion,
-      kind: KINDS.recovery.kind,
-      metadata: { name: "mend", namespace: "ns" },
-      spec: { storeName: "demo", rebuild: { pod: POD }, trigger: "Requested" },
-    });
+    put("mend", {});
     const mend = (): ReplicaRecoveryStatus =>
       statusOf(look.objects().find(({ metadata }) => metadata.name === "mend"));
     const member = { node: POD, replicaUid: "uid-SAME", role: "voter", ackedTerm: 4 } as const;
@@ -364,12 +350,7 @@ describe("ReplicaRecovery objects", () => {
   });
 
   it("a rebuild of what votes is refused, and says what to do instead", async () => {
-    server.put(`${resourcePath(KINDS.recovery, "ns")}/mend`, {
-      apiVersion: KINDS.recovery.apiVersion,
-      kind: KINDS.recovery.kind,
-      metadata: { name: "mend", namespace: "ns" },
-      spec: { storeName: "demo", rebuild: { pod: POD }, trigger: "Requested" },
-    });
+    put("mend", {});
     const [refused] = await look.reconcile();
     assert.equal(statusOf(refused).phase, "Rejected");
     assert.match(statusOf(refused).message ?? "", /delete the pod's claims, then the pod/u);
