@@ -15,7 +15,7 @@ import {
   type FenceReply,
   type Tally,
 } from "../core/election.ts";
-import type { Observed } from "../core/observed.ts";
+import type { ConfirmedSets, Observed } from "../core/observed.ts";
 import { voterSetsText } from "../core/quorum.ts";
 import { memberOn, voterSets, type RecordMember, type ShardRecord } from "../core/record.ts";
 import {
@@ -61,7 +61,7 @@ export type ElectionOutcome =
   | {
       readonly kind: "elected";
       readonly leader: string;
-      readonly confirmedSets: { readonly term: number; readonly sets: string };
+      readonly confirmedSets: ConfirmedSets;
     }
   | { readonly kind: "failed"; readonly message: string }
   | { readonly kind: "belowFloor"; readonly best: EntryId };
@@ -113,7 +113,7 @@ async function lead(
   const { leader } = result;
   const followers = fencedMembers(record, leader, replies);
   const sets = voterSets(record);
-  await context.sidecars.becomeLeader(
+  const { barrier: committed = null } = await context.sidecars.becomeLeader(
     endpointOf(context, leader.node),
     {
       ...termFields(record),
@@ -134,7 +134,7 @@ async function lead(
   return {
     kind: "elected",
     leader: leader.node,
-    confirmedSets: { term: record.term, sets: voterSetsText(sets) },
+    confirmedSets: { term: record.term, sets: voterSetsText(sets), committed },
   };
 }
 

@@ -6,11 +6,13 @@ import { judgeForceQuorum, type ForceQuorumOrder } from "../core/force-quorum.ts
 import { withDesired } from "../core/ensemble.ts";
 import {
   cannotCommit,
+  committedEntry,
   couldElect,
   isCutOff,
   judgeLeader,
   voterEvidence,
   voterReach,
+  type ConfirmedSets,
   type Observed,
 } from "../core/observed.ts";
 import { plan, type Action, type Plan } from "../core/plan.ts";
@@ -78,7 +80,7 @@ export class ShardLoop {
    * says down: too early to judge it, and giving it up would end R16 for nothing.
    */
   #answeredThoughDown: string | null = null;
-  #confirmedSets: Observed["confirmedSets"] = null;
+  #confirmedSets: ConfirmedSets | null = null;
   #belowFloor: Observed["belowFloor"] = null;
   /** The leader reaches too few voters, or sends entries to too few. */
   readonly #cutOff = new Lasting();
@@ -310,10 +312,9 @@ export class ShardLoop {
     this.#running = controller;
     const release =
       action.kind === "recover" ? this.#surroundings.claimRecovery(action.node) : () => undefined;
-    const judged = judgeLeader(keeper.record, this.#observe());
-    const leader = judged.state === "steady" ? judged.replica : null;
+    const committed = committedEntry(keeper.record, this.#observe());
     try {
-      const input = { leader, nowMs: clock.nowMs() };
+      const input = { committed, nowMs: clock.nowMs() };
       const result = await runStep(this.context, action, input, controller.signal);
       if (result.confirmedSets !== undefined) this.#confirmedSets = result.confirmedSets;
       this.#surroundings.learned(result);
@@ -361,7 +362,7 @@ export class ShardLoop {
   }
 
   #electionWon(
-    outcome: { readonly leader: string; readonly confirmedSets: Observed["confirmedSets"] },
+    outcome: { readonly leader: string; readonly confirmedSets: ConfirmedSets },
     term: number,
     beganMs: number,
   ): void {

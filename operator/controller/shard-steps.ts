@@ -2,11 +2,13 @@
  * Carries out one action of a plan. Every step may be repeated: a crash between any two calls is
  * harmless.
  */
+import type { EntryId } from "../../sidecar/protocol/entry.ts";
 import { ProtocolError } from "../../sidecar/protocol/errors.ts";
 import type { RemoveFollowerResponse, ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
-import { type FenceReply, newest, withAckedTerm, withRegressed } from "../core/election.ts";
+import { type FenceReply, withAckedTerm, withFloor, withRegressed } from "../core/election.ts";
 import { withJoint, withNext, withoutJoint, withoutMember, withoutNext } from "../core/ensemble.ts";
 import { withLearner, withPromoted, type MemberAction } from "../core/membership.ts";
+import type { ConfirmedSets } from "../core/observed.ts";
 import { withBootstrap, withClaims, type Action } from "../core/plan.ts";
 import { voterSetsText } from "../core/quorum.ts";
 import { memberOn, voterSets, type RecordMember, type ShardRecord } from "../core/record.ts";
@@ -28,14 +30,14 @@ export type Step = Exclude<Action, { kind: "elect" }>;
 /** What a step found out, for the loop to remember. */
 export interface StepResult {
   readonly opened?: { readonly node: string; readonly replica: ReplicaStatus };
-  readonly confirmedSets?: { readonly term: number; readonly sets: string };
+  readonly confirmedSets?: ConfirmedSets;
   readonly retired?: string;
 }
 
 /** What the loop knows and steps need. */
 export interface StepInput {
-  /** The leader's current report, if it is steady. */
-  readonly leader: ReplicaStatus | null;
+  /** What the steady leader has committed; null without one. */
+  readonly committed: EntryId | null;
   readonly nowMs: number;
 }
 
@@ -47,17 +49,16 @@ export async function runStep(
   signal: AbortSignal,
 ): Promise<StepResult> {
   const { keeper } = context;
+  const { committed } = input;
   switch (step.kind) {
     case "openShard":
       return openShard(context, step.node, signal);
     case "bootstrap":
       await keeper.save(withBootstrap(keeper.record, step.members), signal);
       return {};
-    case "raiseFloor": {
-      const commitFloor = newest(keeper.record.commitFloor, step.floor);
-      await keeper.save({ ...keeper.record, commitFloor }, signal);
+    case "raiseFloor":
+      await keeper.save(withFloor(keeper.record, step.floor), signal);
       return {};
-    }
     case "noteClaims":
       await keeper.save(withClaims(keeper.record, step.claims), signal);
       return {};
@@ -81,10 +82,10 @@ export async function runStep(
       await keeper.save(orConflict(withoutNext(keeper.record)), signal);
       return {};
     case "startJoint":
-      await keeper.save(orConflict(withJoint(keeper.record)), signal);
+      await keeper.save(orConflict(withJoint(keeper.record, committed)), signal);
       return {};
     case "leaveJoint":
-      await keeper.save(orConflict(withoutJoint(keeper.record)), signal);
+      await keeper.save(orConflict(withoutJoint(keeper.record, committed)), signal);
       context.events.emit({
         kind: "ensembleChanged",
         ...context.key,
@@ -250,8 +251,7 @@ async function promote(
   signal: AbortSignal,
 ): Promise<void> {
   const { keeper } = context;
-  const committed = input.leader?.commit ?? null;
-  const promoted = withPromoted(keeper.record, step.node, step.uid, committed);
+  const promoted = withPromoted(keeper.record, step.node, step.uid, input.committed);
   await keeper.save(orConflict(promoted), signal);
   await tellPromoted(context, step, signal);
 }
@@ -274,7 +274,7 @@ async function updateEnsemble(context: ShardContext, signal: AbortSignal): Promi
   const { record } = context.keeper;
   const leader = leaderOf(context, record);
   const sets = voterSets(record);
-  await context.sidecars.updateEnsemble(
+  const { committed = null } = await context.sidecars.updateEnsemble(
     leader.to,
     {
       ...termFields(record),
@@ -283,7 +283,7 @@ async function updateEnsemble(context: ShardContext, signal: AbortSignal): Promi
     },
     { deadlineMs: context.timings.updateEnsembleDeadlineMs, signal },
   );
-  return { confirmedSets: { term: record.term, sets: voterSetsText(sets) } };
+  return { confirmedSets: { term: record.term, sets: voterSetsText(sets), committed } };
 }
 
 /**

@@ -160,6 +160,15 @@ export function raiseTerm(record: ShardRecord, committed: readonly EntryId[]): S
   return { ...record, term: record.term + 1, leader: null, commitFloor };
 }
 
+/**
+ * The record with its floor raised to what a leader says is committed (R6): never lowered, and
+ * unchanged without such word.
+ */
+export function withFloor(record: ShardRecord, committed: EntryId | null): ShardRecord {
+  if (committed === null) return record;
+  return { ...record, commitFloor: newest(record.commitFloor, committed) };
+}
+
 /** The newest of several log positions. */
 export function newest(first: EntryId, ...others: readonly EntryId[]): EntryId {
   let best = first;

@@ -1,5 +1,7 @@
 /** Ensemble changes, one replica at a time: learn, join, vote in both sets, leave, retire (R13). */
+import type { EntryId } from "../../sidecar/protocol/entry.ts";
 import type { ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
+import { withFloor } from "./election.ts";
 import { currentReplica, type Observed, voterReach } from "./observed.ts";
 import { voterSetsText } from "./quorum.ts";
 import { memberOn, voterSets, type ShardRecord } from "./record.ts";
@@ -157,19 +159,23 @@ export function withoutNext(record: ShardRecord): ShardRecord | null {
   return { ...kept, members };
 }
 
-/** The record to save before the leader is told of a removal. */
-export function withJoint(record: ShardRecord): ShardRecord | null {
+/**
+ * The record to save before the leader is told of a removal. `committed` raises the floor (R6):
+ * whom the other set elects has to hold it, too.
+ */
+export function withJoint(record: ShardRecord, committed: EntryId | null): ShardRecord | null {
   if (record.next === undefined || record.next.joint) return null;
-  return { ...record, next: { ...record.next, joint: true }, ensembleTerm: record.term };
+  const next = { ...record.next, joint: true };
+  return { ...withFloor(record, committed), next, ensembleTerm: record.term };
 }
 
 /**
  * The record to save when the joint state was confirmed: the new set alone counts, the removed are
- * leaving.
+ * leaving. `committed` raises the floor (R6).
  */
-export function withoutJoint(record: ShardRecord): ShardRecord | null {
-  if (record.next?.joint !== true) return null;
-  const { next, ...kept } = record;
+export function withoutJoint(record: ShardRecord, committed: EntryId | null): ShardRecord | null {
+  const { next, ...kept } = withFloor(record, committed);
+  if (next?.joint !== true) return null;
   const members = record.members.map((member) =>
     next.ensemble.includes(member.node) ? member : { ...member, role: "leaving" as const },
   );

@@ -5,7 +5,7 @@
 import type { EntryId, LogPosition } from "../../sidecar/protocol/entry.ts";
 import { MemberRole, type ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import { DOWN, NOT_MEMBER } from "../../sidecar/protocol/status.ts";
-import { newest } from "./election.ts";
+import { withFloor } from "./election.ts";
 import {
   firstClosedGate,
   gateMessage,
@@ -302,8 +302,7 @@ export function withPromoted(
   const { enrolTerm: _enrolTerm, target: _target, reason: _reason, ...kept } = member;
   // Enrol made the replica persist this term, which is thereby acknowledged (R3).
   const voter: RecordMember = { ...kept, role: "voter", ackedTerm: record.term };
-  const floor = committed === null ? record.commitFloor : newest(record.commitFloor, committed);
-  const promoted = { ...withMember(record, voter), commitFloor: floor };
+  const promoted = withMember(withFloor(record, committed), voter);
   const { next } = record;
   if (next === undefined || next.joint || record.ensemble.includes(node)) return promoted;
   // The new node of an ensemble change: its vote and the joint state begin together (R13).

@@ -2,8 +2,10 @@
  * What the coordinator sees of one shard: input of the plan, never durable, never trusted over the
  * record.
  */
+import type { EntryId } from "../../sidecar/protocol/entry.ts";
 import type { FollowerProgress, ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import { REGRESSED, ServingStatus } from "../../sidecar/protocol/status.ts";
+import { newest } from "./election.ts";
 import { isQuorum, majority } from "./quorum.ts";
 import { memberOn, voterSets, type RecordMember, type ShardRecord } from "./record.ts";
 
@@ -36,6 +38,17 @@ export interface ClaimUids {
   readonly wal: string;
 }
 
+/**
+ * The voter sets under which a leader answered this coordinator that an entry is committed, and its
+ * term (R13).
+ */
+export interface ConfirmedSets {
+  readonly term: number;
+  readonly sets: string;
+  /** That entry; null when the answer does not name it. */
+  readonly committed: EntryId | null;
+}
+
 /** Everything the plan may look at besides the record. */
 export interface Observed {
   /** Wall clock, milliseconds. */
@@ -50,11 +63,7 @@ export interface Observed {
   readonly leaderCutOffMs: number;
   /** The same for entries: streams that carry none do not count; see {@link cannotCommit}. */
   readonly leaderIdleMs: number;
-  /**
-   * The voter sets and term under which the leader reported a committed entry to this coordinator
-   * (R13).
-   */
-  readonly confirmedSets: { readonly term: number; readonly sets: string } | null;
+  readonly confirmedSets: ConfirmedSets | null;
   /**
    * The last election found nobody at or above the floor; holds until some voter's evidence
    * changes.
@@ -241,6 +250,20 @@ export function judgeLeader(record: ShardRecord, observed: Observed): LeaderJudg
   const judged = judgeLeaderReplica(record, leader, seen.replica, observed.leaderSettling);
   if (judged.state !== "steady" || !isReplaceable(record, observed, leader.node)) return judged;
   return { state: "lost", why: "LeaderIsolated" };
+}
+
+/**
+ * The newest entry that the steady leader is known to have committed, by its report or by its newer
+ * answer; null without one.
+ */
+export function committedEntry(record: ShardRecord, observed: Observed): EntryId | null {
+  const judged = judgeLeader(record, observed);
+  if (judged.state !== "steady") return null;
+  const { confirmedSets } = observed;
+  const answered = confirmedSets?.term === record.term ? confirmedSets.committed : null;
+  const reported = judged.replica.commit ?? null;
+  if (answered === null || reported === null) return answered ?? reported;
+  return newest(answered, reported);
 }
 
 function judgeLeaderReplica(

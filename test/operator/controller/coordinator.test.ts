@@ -337,6 +337,25 @@ describe("Coordinator", () => {
     });
   });
 
+  it("raises the floor with each step of a change of the ensemble (R6, R13)", async () => {
+    await withCluster(NODES, async (cluster, coordinator) => {
+      await cluster.untilSteady();
+      await cluster.write("w1");
+      await cluster.clock.pass(1_000);
+      const leader = cluster.leader() ?? "";
+      const before = cluster.replica(leader).commit;
+      assert.ok(cluster.record.commitFloor.offset < before);
+      const kept = [leader, NODES.find((name) => name !== leader) ?? ""];
+      await cluster.clock.during(coordinator.changeEnsemble(KEY, kept));
+      await cluster.clock.until("joint", 5_000, () => cluster.record.next?.joint === true);
+      const joint = cluster.record.commitFloor.offset;
+      assert.ok(joint >= before, `the joint state began with the floor at ${joint}`);
+      await cluster.clock.until("over", 5_000, () => cluster.record.ensemble.length === 2);
+      const after = cluster.record.commitFloor.offset;
+      assert.ok(after > joint, `it ended with the floor at ${after}, from ${joint}`);
+    });
+  });
+
   it("does not give up a leader for a wish that nobody could fulfil (R16)", async () => {
     await withCluster(NODES, async (cluster, coordinator) => {
       await cluster.untilSteady();

@@ -1,3 +1,4 @@
+import type { EntryId } from "../../../sidecar/protocol/entry.ts";
 import {
   MemberRole,
   ReplicaStatus,
@@ -25,6 +26,7 @@ import { judgeForceQuorum } from "../../../operator/core/force-quorum.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../../../operator/core/gates.ts";
 import { withLearner, withPromoted, type MemberAction } from "../../../operator/core/membership.ts";
 import {
+  committedEntry,
   voterEvidence,
   type Observed,
   type ObservedNode,
@@ -118,9 +120,10 @@ export class PlanWorld {
         reply.previousTerm < back ? withRegressed(record, node) : withAckedTerm(record, reply);
       return this.#printRecord();
     },
-    confirm: () => {
+    confirm: (_words, args) => {
       const sets = voterSetsText(voterSets(this.#record));
-      this.#confirmed = { term: this.#record.term, sets };
+      const committed = args.has("commit") ? entryOf(args.get("commit") ?? "") : null;
+      this.#confirmed = { term: this.#record.term, sets, committed };
       return `confirmed ${sets} in term ${this.#record.term}`;
     },
     want: (_words, args) => {
@@ -216,10 +219,8 @@ export class PlanWorld {
         const target = { ...entryOf(args.get("last") ?? "-1/-1"), crc: 7 };
         return withLearner(record, action, target, this.#policy, this.#nowMs);
       }
-      case "promote": {
-        const committed = args.has("commit") ? entryOf(args.get("commit") ?? "") : null;
-        return withPromoted(record, action.node, action.uid, committed);
-      }
+      case "promote":
+        return withPromoted(record, action.node, action.uid, this.#committed());
       case "noteClaims":
         return withClaims(record, action.claims);
       case "beginChange":
@@ -227,14 +228,18 @@ export class PlanWorld {
       case "cancelChange":
         return withoutNext(record);
       case "startJoint":
-        return withJoint(record);
+        return withJoint(record, this.#committed());
       case "leaveJoint":
-        return withoutJoint(record);
+        return withoutJoint(record, this.#committed());
       case "retire":
         return withoutMember(record, action.node);
       default:
         return record;
     }
+  }
+
+  #committed(): EntryId | null {
+    return committedEntry(this.#record, this.#observed());
   }
 
   /** `elect a=uid:boot:term/offset:previousTerm ... prefer= exclude= committed=`. */

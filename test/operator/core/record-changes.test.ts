@@ -279,13 +279,13 @@ describe("record: a change of the ensemble (R13)", () => {
 
   it("is joint before it is over, and who leaves stays known until its data is gone", () => {
     assert.deepEqual(begun.next, { ensemble: ["a", "b"], joint: false });
-    assert.equal(withoutJoint(begun), null);
-    const joint = withJoint(begun);
+    assert.equal(withoutJoint(begun, null), null);
+    const joint = withJoint(begun, null);
     assert(joint !== null);
     assert.deepEqual([joint.next?.joint, joint.ensembleTerm], [true, 5]);
-    assert.equal(withJoint(joint), null);
+    assert.equal(withJoint(joint, null), null);
     assert.equal(withoutNext(joint), null);
-    const after = withoutJoint(joint);
+    const after = withoutJoint(joint, null);
     assert(after !== null);
     assert.deepEqual([after.ensemble, after.next, after.ensembleTerm], [["a", "b"], undefined, 5]);
     assert.deepEqual(
@@ -300,6 +300,21 @@ describe("record: a change of the ensemble (R13)", () => {
     assert.equal(withoutMember(after, "c").members.length, 2);
   });
 
+  it("raises the floor to what the leader has committed, at both ends of the joint state (R6)", () => {
+    const joint = withJoint(begun, { term: 5, offset: 25 });
+    assert.deepEqual(joint?.commitFloor, { term: 5, offset: 25 });
+    assert(joint !== null);
+    assert.deepEqual(withoutJoint(joint, { term: 5, offset: 31 })?.commitFloor, {
+      term: 5,
+      offset: 31,
+    });
+    // Never down, and not without a leader that says what is committed.
+    for (const committed of [null, { term: 4, offset: 9 }]) {
+      assert.deepEqual(withJoint(begun, committed)?.commitFloor, begun.commitFloor);
+      assert.deepEqual(withoutJoint(joint, committed)?.commitFloor, joint.commitFloor);
+    }
+  });
+
   it("can be given up while it is not joint; its new node leaves", () => {
     const joining = record({
       members: [...record().members, voter("d", { role: "learner" })],
@@ -312,8 +327,8 @@ describe("record: a change of the ensemble (R13)", () => {
       ["voter", "voter", "voter", "leaving"],
     );
     assert.equal(withoutNext(record()), null);
-    assert.equal(withJoint(record()), null);
-    assert.equal(withoutJoint(record()), null);
+    assert.equal(withJoint(record(), null), null);
+    assert.equal(withoutJoint(record(), null), null);
   });
 
   it("is wished for with nodes, each once", () => {

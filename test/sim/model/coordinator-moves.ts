@@ -23,7 +23,7 @@ import type { Draft } from "./draft.ts";
 import type { NodeState } from "./node-state.ts";
 import type { Move } from "./move.ts";
 import type { Conduct } from "./rules.ts";
-import { nodeOf, steadyLeader, type World } from "./world.ts";
+import { committedBy, nodeOf, steadyLeader, type World } from "./world.ts";
 
 const SHARD = { namespace: "default", shard: 0 };
 const STORE_ID = "store";
@@ -295,14 +295,11 @@ function promote(draft: Draft, node: string, conduct: Conduct): void {
   const uid = draft.node(node).view.uid;
   const leader = steadyLeader(world);
   if (leader === null) return;
-  const { commit, entries, base } = leader.view;
-  const at =
-    entries.find(({ offset }) => offset === commit) ?? (base.offset === commit ? base : null);
-  const committed = at === null ? null : { term: at.term, offset: at.offset };
-  const voter = withPromoted(world.record, node, uid, conduct.ignoresFloor ? null : committed);
+  const committed = conduct.ignoresFloor ? null : committedBy(leader);
+  const voter = withPromoted(world.record, node, uid, committed);
   if (voter === null) return;
   // With R13 taken away the new set alone counts from now on.
-  draft.save((conduct.skipsJoint ? withoutJoint(voter) : null) ?? voter);
+  draft.save((conduct.skipsJoint ? withoutJoint(voter, committed) : null) ?? voter);
 }
 
 function tell(draft: Draft, node: string): void {

@@ -14,7 +14,7 @@ import type { Draft } from "./draft.ts";
 import { empty } from "./environment-moves.ts";
 import type { Move } from "./move.ts";
 import type { Conduct } from "./rules.ts";
-import { nodeOf, steadyLeader, type World } from "./world.ts";
+import { committedBy, nodeOf, steadyLeader, type World } from "./world.ts";
 
 /** The node that may come in. */
 export const SPARE = "d";
@@ -28,6 +28,7 @@ export function ensembleMoves(world: World, conduct: Conduct): readonly Move[] {
   const { record, left } = world;
   const { next } = record;
   const open = isOpen(world, conduct);
+  const committed = conduct.ignoresFloor ? null : committedBy(leader);
   const tell: Move = { name: `tell ${leader.node} of its ensemble`, make: update };
   if (next === undefined) {
     const moves = open ? [tell] : leavers(world);
@@ -36,12 +37,12 @@ export function ensembleMoves(world: World, conduct: Conduct): readonly Move[] {
   }
   if (next.joint) {
     if (open) return [tell];
-    const make = (draft: Draft): void => draft.save(withoutJoint(draft.world.record) ?? record);
+    const make = (draft: Draft): void => draft.save(withoutJoint(record, committed) ?? record);
     return next.ensemble.includes(leader.node) ? [{ name: "leave the joint state", make }] : [];
   }
   const added = next.ensemble.find((node) => !record.ensemble.includes(node));
   if (added === undefined) {
-    const make = (draft: Draft): void => draft.save(withJoint(draft.world.record) ?? record);
+    const make = (draft: Draft): void => draft.save(withJoint(record, committed) ?? record);
     return [{ name: "enter the joint state", make }];
   }
   if (memberOn(record, added) !== undefined || nodeOf(world, added).view.uid === leader.view.uid) {

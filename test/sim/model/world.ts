@@ -1,7 +1,7 @@
 /** A state of everything: replicas, streams between them, the record, the coordinator, clients. */
 import type { Effect } from "../../../sidecar/core/effect.ts";
 import type { Input } from "../../../sidecar/core/input.ts";
-import type { LogEntry, LogPosition } from "../../../sidecar/protocol/entry.ts";
+import type { EntryId, LogEntry, LogPosition } from "../../../sidecar/protocol/entry.ts";
 import type { Append } from "../../../sidecar/protocol/gen/resilver.ts";
 import type { FenceReply } from "../../../operator/core/election.ts";
 import type { ShardRecord } from "../../../operator/core/record.ts";
@@ -140,6 +140,12 @@ export function positionAt(state: NodeState, offset: number): LogPosition | null
 /** See {@link positionAt}. */
 export function entryAt({ view }: NodeState, offset: number): LogEntry | null {
   return view.entries.find((entry) => entry.offset === offset) ?? null;
+}
+
+/** The newest entry that a leader says is committed; null: none that it has. */
+export function committedBy(leader: NodeState): EntryId | null {
+  const at = positionAt(leader, leader.view.commit);
+  return at === null ? null : { term: at.term, offset: at.offset };
 }
 
 /** The replica that leads by the record, if it is at it. */
