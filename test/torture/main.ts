@@ -1,7 +1,7 @@
 /** `npm run torture`: see USAGE. */
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { Torture, type TortureResult } from "./torture.ts";
+import { isSound, Torture, type TortureResult } from "./torture.ts";
 
 const USAGE = `npm run torture -- [options]
   --minutes M    how long (default 5)
@@ -9,9 +9,10 @@ const USAGE = `npm run torture -- [options]
   --replicas N   3 (default) or 5
   --clients N    clients that read and write meanwhile (default 6)
   --json FILE    write the result there
-A real store on this machine: processes are killed and stopped, disks emptied and damaged, connections
-cut and frozen, the coordinator ended. Every request is kept; in the end their history has to be
-linearizable. The exit status is 0 when it is, and everything votes again; 2 for a wrong option.
+A real store on this machine: sidecars and the coordinator's process are killed (SIGKILL), sidecars
+ended in order and stopped, disks emptied and damaged, connections cut, frozen and slowed. Every
+request is kept; in the end their history has to be linearizable. The exit status is 0 when it is,
+nothing is lost or stale, and everything votes again; 2 for a wrong option.
 `;
 
 function whole(text: string | undefined, name: string, otherwise: number): number {
@@ -21,13 +22,26 @@ function whole(text: string | undefined, name: string, otherwise: number): numbe
 }
 
 function closingLine(result: TortureResult, seed: number): string {
-  const { verdict, operations, acknowledged, kills, wipes, pauses, cuts } = result;
-  const found = verdict.kind === "linearizable" ? "lost 0, stale reads 0" : verdict.kind;
-  return (
-    `torture: ${operations} operations, ${acknowledged} writes acknowledged, ${found}, ` +
-    `${wipes} wipes, ${kills} kills, ${pauses} pauses, ${cuts} cuts, ` +
-    `${result.coordinatorKills} coordinators, ${result.recoveries} recoveries, seed ${seed}\n`
-  );
+  const { verdict, anomalies, operations, acknowledged, faults } = result;
+  const counts = [
+    `${operations} operations`,
+    `${acknowledged} writes acknowledged`,
+    `lost ${anomalies.lost}`,
+    `stale reads ${anomalies.staleReads}`,
+    `history: ${verdict.kind}`,
+    `wipes ${faults.wipe}`,
+    `corruptions ${faults.corrupt}`,
+    `kills ${faults.kill}`,
+    `restarts ${faults.restart}`,
+    `pauses ${faults.pause}`,
+    `cuts ${faults.cut}`,
+    `freezes ${faults.freeze}`,
+    `slow links ${faults.slow}`,
+    `coordinator kills ${faults.coordinatorKill}`,
+    `recoveries ${result.recoveries}`,
+    `seed ${seed}`,
+  ];
+  return `torture: ${counts.join(", ")}\n`;
 }
 
 async function main(): Promise<number> {
@@ -68,9 +82,10 @@ async function main(): Promise<number> {
   if (values.json !== undefined) {
     writeFileSync(values.json, `${JSON.stringify({ seed, ...result }, null, 2)}\n`);
   }
+  for (const example of result.anomalies.examples) process.stdout.write(`${example}\n`);
   if (result.verdict.witness !== "") process.stdout.write(`${result.verdict.witness}\n`);
   process.stdout.write(closingLine(result, seed));
-  return result.verdict.kind === "linearizable" ? 0 : 1;
+  return isSound(result) ? 0 : 1;
 }
 
 try {

@@ -14,6 +14,8 @@ const UNKNOWN = Number.POSITIVE_INFINITY;
 /** Clients that write, delete, read and scan, and keep every request and what came of it. */
 export class TortureClients {
   readonly history: Operation[] = [];
+  /** Where in it the last reads begin. */
+  lastFrom = Number.POSITIVE_INFINITY;
   readonly #clients: readonly StoreClient[];
   readonly #random: Random;
   readonly #versions = new Map<string, number>();
@@ -48,6 +50,7 @@ export class TortureClients {
   async readAll(): Promise<void> {
     const [client] = this.#clients;
     if (client === undefined) return;
+    this.lastFrom = this.history.length;
     for (let pair = 0; pair < PAIRS; pair += 1) {
       for (const half of ["a", "b"]) await this.#get(client, "client-last", `p${pair}-${half}`);
     }

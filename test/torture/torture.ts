@@ -1,13 +1,15 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { CoordinatorEvent } from "../../operator/core/events.ts";
 import { seededRandom } from "../../operator/local/demo/seeded-random.ts";
 import { checkLinearizable, type Verdict } from "../linearizability/check.ts";
-import { TestStore } from "../support/local-store.ts";
+import type { ProxyMode } from "../support/tcp-proxy.ts";
+import { type Anomalies, countAnomalies } from "./anomalies.ts";
+import { KillableStore } from "./killable-store.ts";
 import { TortureClients } from "./torture-clients.ts";
 
 /** What a torture is asked for. */
 export interface TortureOptions {
   readonly seed: number;
+  /** How long at least: in the end each fault was done at least once. */
   readonly seconds: number;
   readonly replicas: number;
   readonly clients: number;
@@ -15,53 +17,74 @@ export interface TortureOptions {
   readonly told: (what: string) => void;
 }
 
+/** What a torture does; each is counted under its name, once it was done. */
+const FAULTS = [
+  "kill",
+  "restart",
+  "wipe",
+  "corrupt",
+  "pause",
+  "cut",
+  "freeze",
+  "slow",
+  "coordinatorKill",
+] as const;
+type Fault = (typeof FAULTS)[number];
+
 /** What came of it. */
 export interface TortureResult {
   readonly operations: number;
   readonly acknowledged: number;
   readonly verdict: Verdict;
-  readonly kills: number;
-  readonly wipes: number;
-  readonly pauses: number;
-  readonly cuts: number;
-  readonly coordinatorKills: number;
+  readonly anomalies: Anomalies;
+  readonly faults: Readonly<Record<Fault, number>>;
   readonly recoveries: number;
 }
 
-const FAULTS = ["kill", "wipe", "corrupt", "pause", "cut", "freeze", "coordinator"] as const;
+/** True when nothing was lost, no read was stale, and the whole history was decided. */
+export function isSound({ verdict, anomalies }: TortureResult): boolean {
+  return verdict.kind === "linearizable" && anomalies.lost === 0 && anomalies.staleReads === 0;
+}
+
 const WIPES = ["all", "wal", "state"] as const;
+const WAYS: Readonly<Partial<Record<Fault, ProxyMode>>> = {
+  cut: "cut",
+  freeze: "frozen",
+  slow: "slow",
+};
 const WHOLE_MS = 90_000;
 
 /**
- * A real store of local mode under real faults: processes killed and stopped, disks emptied and
- * damaged, connections cut and frozen, the coordinator ended in the middle of what it does.
+ * A real store of local mode under real faults: sidecars and the coordinator are killed with
+ * SIGKILL, sidecars ended in order and stopped, disks emptied and damaged, connections cut, frozen
+ * and slowed.
  */
 export class Torture {
   readonly #options: TortureOptions;
-  readonly #store: TestStore;
+  readonly #store: KillableStore;
   readonly #random: () => number;
   readonly #clients: TortureClients;
-  readonly #events: CoordinatorEvent[];
-  readonly #counts = { kill: 0, wipe: 0, pause: 0, cut: 0, coordinator: 0 };
-  /** Nodes that are away for a while by our doing. */
-  readonly #hurt = new Set<string>();
+  readonly #counts: Record<Fault, number>;
+  /** Nodes that are away for a while by our doing, and how that ends. */
+  readonly #hurt = new Map<string, { readonly undo: () => void; readonly timer: NodeJS.Timeout }>();
 
-  private constructor(options: TortureOptions, store: TestStore) {
+  private constructor(options: TortureOptions, store: KillableStore) {
     this.#options = options;
     this.#store = store;
-    this.#events = store.events;
     this.#random = seededRandom(options.seed);
+    this.#counts = Object.fromEntries(FAULTS.map((fault) => [fault, 0])) as Record<Fault, number>;
     const random = seededRandom(options.seed + 1);
-    this.#clients = new TortureClients(store.store.servers(), options.clients, random);
+    this.#clients = new TortureClients(store.servers(), options.clients, random);
   }
 
   /** Runs it to its end. Rejects when the store does not become whole again. */
   static async run(options: TortureOptions, signal: AbortSignal): Promise<TortureResult> {
-    const store = await TestStore.start({ replicas: options.replicas, proxied: true });
+    const store = await KillableStore.start(options.replicas);
     const torture = new Torture(options, store);
     try {
       return await torture.#run(signal);
     } finally {
+      for (const { timer } of torture.#hurt.values()) clearTimeout(timer);
       await torture.#clients.close();
       await store.close();
     }
@@ -70,19 +93,23 @@ export class Torture {
   async #run(signal: AbortSignal): Promise<TortureResult> {
     const endMs = performance.now() + this.#options.seconds * 1_000;
     this.#clients.start();
-    while (performance.now() < endMs && !signal.aborted) {
+    while (!signal.aborted) {
+      const missing = FAULTS.filter((fault) => this.#counts[fault] === 0);
+      const over = performance.now() >= endMs;
+      if (over && missing.length === 0) break;
       await this.#pause(300 + this.#random() * 1_500, signal);
-      await this.#hurtSomebody(signal);
+      await this.#hurtSomebody(this.#pick(over ? missing : FAULTS), signal);
     }
-    await this.#heal();
-    await this.#store.store.whole(WHOLE_MS);
+    this.#options.told("everything is healed");
+    for (const node of [...this.#hurt.keys()]) this.#heal(node);
+    await this.#store.whole(WHOLE_MS);
     await this.#clients.stop();
     await this.#clients.readAll();
     return this.#result();
   }
 
   #result(): TortureResult {
-    const { history } = this.#clients;
+    const { history, lastFrom } = this.#clients;
     const written = history.filter(
       ({ outcome: { kind } }) => kind === "written" || kind === "deleted",
     );
@@ -90,98 +117,109 @@ export class Torture {
       operations: history.length,
       acknowledged: written.length,
       verdict: checkLinearizable(history),
-      kills: this.#counts.kill,
-      wipes: this.#counts.wipe,
-      pauses: this.#counts.pause,
-      cuts: this.#counts.cut,
-      coordinatorKills: this.#counts.coordinator,
-      recoveries: this.#events.filter(({ kind }) => kind === "recoveryCompleted").length,
+      anomalies: countAnomalies(history, lastFrom),
+      faults: this.#counts,
+      recoveries: this.#store.recoveries,
     };
   }
 
-  async #hurtSomebody(signal: AbortSignal): Promise<void> {
-    const fault = this.#pick(FAULTS);
-    const { platform } = this.#store.store;
-    const node = this.#pick(this.#store.view().replicas.map((replica) => replica.node));
+  async #hurtSomebody(fault: Fault, signal: AbortSignal): Promise<void> {
+    const node = this.#pick(this.#nodes());
     const forMs = 500 + this.#random() * 4_000;
-    if (fault === "coordinator") {
-      this.#options.told("the coordinator ends, and another one starts");
-      await this.#store.store.stopCoordinator();
+    if (fault === "coordinatorKill") {
+      this.#options.told("the coordinator is killed, and another one starts");
+      await this.#store.killCoordinator();
       await this.#pause(this.#random() * 1_000, signal);
-      this.#store.store.startCoordinator();
-      this.#counts.coordinator += 1;
+      await this.#store.startCoordinator();
+      this.#counts.coordinatorKill += 1;
       return;
     }
-    if (this.#hurt.has(node) || !this.#mayHurt(node, fault === "wipe" || fault === "corrupt"))
-      return;
+    const loses = fault === "wipe" || fault === "corrupt";
+    if (node === undefined || this.#hurt.has(node) || !this.#mayHurt(node, loses)) return;
+    if (await this.#hurtNode(fault, node, forMs)) this.#counts[fault] += 1;
+  }
+
+  /** False when it could not be done. */
+  async #hurtNode(
+    fault: Exclude<Fault, "coordinatorKill">,
+    node: string,
+    forMs: number,
+  ): Promise<boolean> {
+    const { told } = this.#options;
+    const lasting = `for ${forMs.toFixed(0)} ms`;
     switch (fault) {
       case "kill":
-        this.#options.told(`${node} is killed`);
-        await platform.restart(node);
-        this.#counts.kill += 1;
-        return;
+        told(`${node} is killed, and started again`);
+        await this.#store.command("kill", node);
+        // It is stopped, so that this only starts it.
+        await this.#store.command("restart", node);
+        return true;
+      case "restart":
+        told(`${node} is ended in order, and started again`);
+        await this.#store.command("restart", node);
+        return true;
       case "wipe": {
         const what = this.#pick(WIPES);
-        this.#options.told(`${node} loses ${what}`);
-        await platform.wipe(node, what);
-        this.#counts.wipe += 1;
-        return;
+        told(`${node} loses ${what}`);
+        await this.#store.command("wipe", node, { what });
+        return true;
       }
       case "corrupt":
-        this.#options.told(`${node}'s log is damaged`);
-        await platform.corrupt(node).catch(() => undefined);
-        this.#counts.wipe += 1;
-        return;
+        return this.#corrupt(node);
       case "pause":
-        this.#options.told(`${node} is stopped for ${forMs.toFixed(0)} ms`);
-        platform.pod(node).pause();
-        this.#counts.pause += 1;
-        this.#later(node, forMs, () => platform.pod(node).resume());
-        return;
+        told(`${node} is stopped ${lasting}`);
+        this.#store.signal(node, "SIGSTOP");
+        this.#later(node, forMs, () => this.#store.signal(node, "SIGCONT"));
+        return true;
       case "cut":
       case "freeze":
-        this.#options.told(`${node}'s connections: ${fault} for ${forMs.toFixed(0)} ms`);
-        this.#store.network(node, fault === "cut" ? "cut" : "frozen");
-        this.#counts.cut += 1;
+      case "slow":
+        told(`${node}'s connections: ${fault} ${lasting}`);
+        this.#store.network(node, WAYS[fault] ?? "open");
         this.#later(node, forMs, () => this.#store.network(node, "open"));
+        return true;
     }
+  }
+
+  async #corrupt(node: string): Promise<boolean> {
+    try {
+      await this.#store.command("corrupt", node);
+    } catch (error) {
+      // Its log was just begun anew: there was nothing to damage.
+      if (!String(error).includes("no log to damage")) throw error;
+      return false;
+    }
+    this.#options.told(`${node}'s log is damaged`);
+    return true;
+  }
+
+  #nodes(): readonly string[] {
+    return this.#store.status()?.pods.map(({ name }) => name) ?? [];
   }
 
   /** A majority is always left that nothing was done to; what is lost must be held by it. */
   #mayHurt(node: string, loses: boolean): boolean {
-    const { replicas, ensemble } = this.#store.view();
-    const others = replicas.filter((replica) => replica.node !== node);
+    const shard = this.#store.status()?.shards[0];
+    if (shard === undefined) return false;
+    const others = shard.replicas.filter((replica) => replica.node !== node);
     const sound = others.filter(({ node: other, voting }) => voting && !this.#hurt.has(other));
-    if (sound.length > ensemble.length / 2) return true;
+    if (sound.length > shard.ensemble.length / 2) return true;
     // A process that only restarts keeps what it holds.
     return !loses && this.#hurt.size === 0;
   }
 
-  readonly #undo = new Map<string, { readonly act: () => void; readonly timer: NodeJS.Timeout }>();
-
-  #later(node: string, delayMs: number, act: () => void): void {
-    this.#hurt.add(node);
-    const done = (): void => {
-      this.#undo.delete(node);
-      this.#hurt.delete(node);
-      act();
-    };
-    this.#undo.set(node, { act: done, timer: setTimeout(done, delayMs) });
+  #later(node: string, delayMs: number, undo: () => void): void {
+    this.#hurt.set(node, { undo, timer: setTimeout(() => this.#heal(node), delayMs) });
   }
 
-  async #heal(): Promise<void> {
-    this.#options.told("everything is healed");
-    for (const { act, timer } of [...this.#undo.values()]) {
-      clearTimeout(timer);
-      act();
-    }
-    this.#store.store.startCoordinator();
-    for (const { name, state } of this.#store.store.platform.statuses()) {
-      if (state === "stopped") this.#store.store.platform.pod(name).start();
-    }
+  #heal(node: string): void {
+    const hurt = this.#hurt.get(node);
+    clearTimeout(hurt?.timer);
+    this.#hurt.delete(node);
+    hurt?.undo();
   }
 
-  #pick<T>(from: readonly T[]): T {
+  #pick<const T>(from: readonly T[]): T {
     return from[Math.floor(this.#random() * from.length)] as T;
   }
 
