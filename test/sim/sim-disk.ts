@@ -6,6 +6,7 @@ import {
   type DiskLock,
 } from "../../sidecar/lib/ports/disk.ts";
 import { Chance } from "./chance.ts";
+import { type PowerLoss, RandomLoss } from "./power-loss.ts";
 import { SimDirectory, SimFile } from "./sim-inode.ts";
 
 /** What a disk without a quota says is free. */
@@ -196,12 +197,22 @@ export class SimDisk implements Disk {
   }
 
   /**
-   * Power comes back: any subset of what was not synced is kept, as `fate` (by default this disk's
+   * Power comes back: any subset of what was not synced is kept, as `loss` (by default this disk's
    * own chance) decides. Open files and locks are gone.
    */
-  restart(fate: Chance = this.#chance): void {
+  restart(loss: PowerLoss = new RandomLoss(this.#chance)): void {
     this.#newBoot();
-    this.#root.losePower(fate);
+    this.#root.losePower(loss);
+  }
+
+  /** Everything is durable now. */
+  settle(): void {
+    this.#root.settle();
+  }
+
+  /** What `restart` would leave, exactly; equal texts are equal disks. Nothing is changed. */
+  outcome(loss: PowerLoss): string {
+    return this.#root.outcome(loss);
   }
 
   /**

@@ -1,4 +1,4 @@
-import type { Chance } from "./chance.ts";
+import type { PowerLoss } from "./power-loss.ts";
 
 const SECTOR_BYTES = 512;
 
@@ -36,11 +36,21 @@ class Contents {
   }
 }
 
+function copyOf(contents: Contents): Contents {
+  const copy = new Contents();
+  copy.apply({ kind: "write", position: 0, bytes: contents.view });
+  return copy;
+}
+
+/** Files made so far: each has a number. */
+let files = 0;
+
 /** A file's contents, durable and as read. */
 export class SimFile {
   #durable = new Contents();
   #volatile = new Contents();
   #unsynced: Change[] = [];
+  readonly #serial = files++;
 
   /** What a read sees; valid until the next change. */
   bytes(): Uint8Array {
@@ -66,13 +76,24 @@ export class SimFile {
   }
 
   /** Keeps any subset of the unsynced changes, of writes any prefix or subset of sectors. */
-  losePower(chance: Chance): void {
-    for (const change of this.#unsynced) {
-      for (const kept of survivors(change, chance)) this.#durable.apply(kept);
-    }
+  losePower(loss: PowerLoss): void {
+    if (this.#unsynced.length > 0) this.#durable = this.#surviving(loss);
     this.#unsynced = [];
-    this.#volatile = new Contents();
-    this.#volatile.apply({ kind: "write", position: 0, bytes: this.#durable.view });
+    this.#volatile = copyOf(this.#durable);
+  }
+
+  /** What a power loss would leave of it, exactly; nothing is changed. */
+  outcome(loss: PowerLoss): string {
+    if (this.#unsynced.length === 0) return `#${this.#serial}`;
+    return `=${Buffer.from(this.#surviving(loss).view).toString("latin1")}`;
+  }
+
+  #surviving(loss: PowerLoss): Contents {
+    const surviving = copyOf(this.#durable);
+    for (const change of this.#unsynced) {
+      for (const kept of survivors(change, loss)) surviving.apply(kept);
+    }
+    return surviving;
   }
 
   corrupt(offset: number, mask: number): void {
@@ -99,13 +120,11 @@ export class SimFile {
   }
 }
 
-function survivors(change: Change, chance: Chance): readonly Change[] {
-  const fate = chance.below(4);
-  if (fate === 0) return [];
-  if (fate === 1 || change.kind === "truncate") return [change];
+function survivors(change: Change, loss: PowerLoss): readonly Change[] {
+  if (change.kind === "truncate") return loss.keepsTruncation() ? [change] : [];
   const sectors = sectorsOf(change.position, change.bytes);
-  if (fate === 2) return sectors.slice(0, chance.below(sectors.length + 1));
-  return sectors.filter(() => chance.happens(0.5));
+  const kept = loss.keptSectors(sectors.length);
+  return sectors.filter((_, index) => kept(index));
 }
 
 function sectorsOf(position: number, bytes: Uint8Array): Change[] {
@@ -128,12 +147,12 @@ type SimNode = SimFile | SimDirectory;
 interface NameChange {
   readonly name: string;
   readonly node: SimNode | null;
-  readonly move: { kept: boolean | null } | null;
+  readonly move: object | null;
 }
 
 /** A directory's names, durable and as listed. */
 export class SimDirectory {
-  readonly #durable = new Map<string, SimNode>();
+  #durable = new Map<string, SimNode>();
   #volatile = new Map<string, SimNode>();
   #unsynced: NameChange[] = [];
 
@@ -163,7 +182,7 @@ export class SimDirectory {
   }
 
   move(name: string, target: SimDirectory, targetName: string, node: SimNode): void {
-    const move = { kept: null };
+    const move = {};
     target.#change({ name: targetName, node, move });
     this.#change({ name, node: null, move });
   }
@@ -179,16 +198,51 @@ export class SimDirectory {
     this.#unsynced = [];
   }
 
-  losePower(chance: Chance): void {
-    for (const change of this.#unsynced) {
-      const { move } = change;
-      const kept = move?.kept ?? chance.happens(0.5);
-      if (move !== null) move.kept = kept;
-      if (kept) apply(this.#durable, change);
+  /** Syncs it and all below. */
+  settle(): void {
+    this.sync();
+    for (const node of this.#durable.values()) {
+      if (node instanceof SimFile) node.sync();
+      else node.settle();
     }
+  }
+
+  /** `moves`: of those that were decided already, whether they are kept. */
+  losePower(loss: PowerLoss, moves = new Map<object, boolean>()): void {
+    this.#durable = this.#surviving(loss, moves);
     this.#unsynced = [];
     this.#volatile = new Map(this.#durable);
-    for (const name of this.names()) this.#volatile.get(name)?.losePower(chance);
+    for (const name of this.names()) this.#volatile.get(name)?.losePower(loss, moves);
+  }
+
+  /**
+   * What a power loss would leave of it and of all below, exactly; nothing is changed. `seen`: of
+   * what has two names.
+   */
+  outcome(
+    loss: PowerLoss,
+    moves = new Map<object, boolean>(),
+    seen = new Map<SimNode, string>(),
+  ): string {
+    const names = this.#surviving(loss, moves);
+    const parts = [...names.keys()].sort().map((name) => {
+      const node = names.get(name) as SimNode;
+      const text = seen.get(node) ?? node.outcome(loss, moves, seen);
+      seen.set(node, text);
+      return `${name}:${text.length}:${text}`;
+    });
+    return `${parts.length}[${parts.join("")}]`;
+  }
+
+  #surviving(loss: PowerLoss, moves: Map<object, boolean>): Map<string, SimNode> {
+    const surviving = new Map(this.#durable);
+    for (const change of this.#unsynced) {
+      const { move } = change;
+      const kept = (move === null ? undefined : moves.get(move)) ?? loss.keepsName();
+      if (move !== null) moves.set(move, kept);
+      if (kept) apply(surviving, change);
+    }
+    return surviving;
   }
 
   /** Removes a name at once and for good. */

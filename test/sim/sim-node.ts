@@ -16,6 +16,7 @@ import type { PeerTransport, ReplicaHandle } from "../../sidecar/runtime/ports.t
 import { DEFAULT_REPLICA_OPTIONS } from "../../sidecar/runtime/replica-options.ts";
 import { Chance } from "./chance.ts";
 import type { SimOptions } from "./options.ts";
+import type { PowerLoss } from "./power-loss.ts";
 import { type DiskSpeed, ProcessDisk } from "./process-disk.ts";
 import { SimProcess, type SimTime } from "./sim-clock.ts";
 import { SimDisk } from "./sim-disk.ts";
@@ -87,8 +88,8 @@ export class SimNode {
   dieAtChange = 0;
   /** Operations that change the disk, by all its processes so far. */
   operations = 0;
-  /** Decides what its next power loss keeps; null: its disk's own chance. */
-  fate: Chance | null = null;
+  /** Says what decides what its next power loss keeps; null: its disk's own chance does. */
+  fate: ((disk: SimDisk) => PowerLoss) | null = null;
   readonly #world: NodeWorld;
 
   constructor(name: string, world: NodeWorld) {
@@ -147,7 +148,7 @@ export class SimNode {
     this.process = null;
     this.dieAfterOperations = 0;
     this.#world.network.down(process, options.silent);
-    if (options.power && !this.corrupted) this.disk.restart(this.fate ?? undefined);
+    if (options.power && !this.corrupted) this.disk.restart(this.fate?.(this.disk));
     else this.disk.kill();
   }
 

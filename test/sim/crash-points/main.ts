@@ -3,59 +3,36 @@ import { createWriteStream } from "node:fs";
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { inWorkers, serveOrders } from "../jobs.ts";
-import { type PointResult, runPoint } from "./run-point.ts";
+import type { Coverage } from "./outcomes.ts";
+import { type CrashPoint, runPoint } from "./run-point.ts";
 import { SCENARIOS } from "./scenario.ts";
-import { subsetsOf } from "./subset.ts";
+import { type Answer, NOTHING_KEPT, type Order, parseOutcome, tryPoint } from "./try-point.ts";
 
-const SUBSETS = 64;
+const OUTCOMES = 64;
+/** Outcomes of each crash with what came before the operation unsynced, too. */
+const UNSETTLED_OUTCOMES = 8;
 const USAGE = `npm run sim:crash-points -- [options]
   --scenario N   only this one: ${SCENARIOS.map((make, index) => `${index} ${make().name}`).join("; ")}
   --change N     only the crash before this change of the disk
-  --subsets K    at most so many subsets of what was not synced at each crash, all of them up to
-                 that number (default ${SUBSETS}, up to 1024)
+  --outcome O    only this outcome of it, as a failure names it
+  --unsettled    with --outcome: what came before the operation is not durable when it begins
+  --subsets K    at most so many outcomes of each crash, all of them up to that number (default
+                 ${OUTCOMES}, up to 1024)
   --jobs J       processes (default: one a core)
   --trace FILE   write every event of the first crash there, run here
 Each operation is run once for each change that it makes to its replica's disk, with the power lost
-before it, and that once for each subset of the unsynced changes that may be kept. Afterwards
-everything has to be there and to vote. The exit status is 1 when something is not.
+before it, and that once for each outcome: what is left of its changes that were not synced, of a
+write any number of its first sectors (of more than 8 sectors, some numbers). Where there are more
+outcomes than K, they are a sample: all subsets of the changes with torn writes in a sample, or else
+both in a sample. What came before the operation is durable when it begins, but for ${UNSETTLED_OUTCOMES} outcomes more
+of each crash. Afterwards everything has to be there and to vote. The exit status is 1 when
+something is not.
 `;
 
-interface Order {
-  readonly scenario: number;
-  readonly change: number;
-  readonly subsets: number;
-}
-
-interface Answer {
-  readonly scenario: number;
-  readonly change: number;
-  readonly states: number;
-  readonly mostUnsynced: number;
-  readonly failures: readonly string[];
-}
-
-/** All subsets of one crash. */
-async function tryPoint({ scenario, change, subsets }: Order): Promise<Answer> {
-  const nothing = await runPoint({ scenario, change, kept: () => false });
-  const all = subsetsOf(nothing.unsynced, subsets);
-  const failures: string[] = [];
-  const judge = ({ violation, newestLines }: PointResult, which: number): void => {
-    if (violation === null) return;
-    const name = `scenario ${scenario}, before change ${change}, subset ${which} of ${all.length}`;
-    const lines = newestLines.slice(-20);
-    failures.push([...lines, `${name}: ${violation.invariant}: ${violation.message}`].join("\n"));
-  };
-  judge(nothing, 0);
-  for (const [which, kept] of all.entries()) {
-    // The first one keeps nothing, as the run before.
-    if (which > 0) judge(await runPoint({ scenario, change, kept }), which);
-  }
-  return { scenario, change, states: all.length, mostUnsynced: nothing.unsynced, failures };
-}
-
 /** Crash points of a scenario: one before each change that it makes. */
-export async function pointsOf(scenario: number): Promise<number> {
-  const { changes, violation } = await runPoint({ scenario, change: 0, kept: () => true });
+async function pointsOf(scenario: number): Promise<number> {
+  const point = { scenario, change: 0, outcome: NOTHING_KEPT, settled: true, outcomesMax: 0 };
+  const { changes, violation } = await runPoint(point);
   if (violation === null) return changes;
   throw new Error(
     `scenario ${scenario} without a crash: ${violation.invariant}: ${violation.message}`,
@@ -74,6 +51,8 @@ async function main(): Promise<number> {
     options: {
       scenario: { type: "string" },
       change: { type: "string" },
+      outcome: { type: "string" },
+      unsettled: { type: "boolean", default: false },
       subsets: { type: "string" },
       jobs: { type: "string" },
       trace: { type: "string" },
@@ -86,20 +65,28 @@ async function main(): Promise<number> {
   }
   const only = whole(values.scenario, "--scenario", -1, SCENARIOS.length - 1);
   const change = whole(values.change, "--change", -1, 100_000);
-  const subsets = whole(values.subsets, "--subsets", SUBSETS, 1024);
+  const outcomesMax = whole(values.subsets, "--subsets", OUTCOMES, 1024);
   const jobs = Math.max(1, whole(values.jobs, "--jobs", availableParallelism(), 1024));
+  if (values.outcome !== undefined) {
+    const outcome = parseOutcome(values.outcome);
+    if (only < 0 || change < 1) throw new TypeError("--outcome: needs --scenario and --change");
+    return await replay(
+      { scenario: only, change, outcome, settled: !values.unsettled },
+      values.trace,
+    );
+  }
   const orders: Order[] = [];
   for (const [scenario] of SCENARIOS.entries()) {
     if (only !== -1 && scenario !== only) continue;
     const points = await pointsOf(scenario);
     for (let at = 1; at <= points; at += 1) {
-      if (change === -1 || change === at) orders.push({ scenario, change: at, subsets });
+      if (change !== -1 && change !== at) continue;
+      orders.push({ scenario, change: at, outcomesMax, settled: true });
+      orders.push({ scenario, change: at, outcomesMax: UNSETTLED_OUTCOMES, settled: false });
     }
   }
   if (values.trace !== undefined && orders[0] !== undefined) {
-    const file = createWriteStream(values.trace);
-    await runPoint({ ...orders[0], kept: () => false }, (line) => file.write(`${line}\n`));
-    await new Promise((resolve) => file.end(resolve));
+    await replay({ ...orders[0], outcome: NOTHING_KEPT }, values.trace);
   }
   const total = orders.length;
   const answers: Answer[] = [];
@@ -110,27 +97,48 @@ async function main(): Promise<number> {
     answered: (answer) => {
       answers.push(answer);
       for (const failure of answer.failures) process.stdout.write(`${failure}\n`);
-      if (answers.length % 50 === 0) process.stderr.write(`${answers.length} of ${total} points\n`);
+      if (answers.length % 50 === 0) process.stderr.write(`${answers.length} of ${total} orders\n`);
     },
   });
   for (const [scenario, make] of SCENARIOS.entries()) {
     const own = answers.filter((answer) => answer.scenario === scenario);
     if (own.length === 0) continue;
-    const most = Math.max(...own.map(({ mostUnsynced }) => mostUnsynced));
-    process.stdout.write(
-      `${scenario} ${make().name}: ${own.length} points, ${sum(own)} states, at most ${most} unsynced\n`,
-    );
+    process.stdout.write(`${scenario} ${make().name}: ${countsText(own)}\n`);
   }
   const violations = answers.reduce((count, { failures }) => count + failures.length, 0);
   process.stdout.write(
     `crash points: ${new Set(answers.map(({ scenario }) => scenario)).size} operations, ` +
-      `${answers.length} points, ${sum(answers)} states, ${violations} violations\n`,
+      `${countsText(answers)}, ${violations} violations\n`,
   );
   return violations === 0 ? 0 : 1;
 }
 
-function sum(answers: readonly Answer[]): number {
-  return answers.reduce((total, { states }) => total + states, 0);
+/** One crash, run here. */
+async function replay(
+  point: Omit<CrashPoint, "outcomesMax">,
+  trace: string | undefined,
+): Promise<number> {
+  const file = trace === undefined ? null : createWriteStream(trace);
+  const sink = (line: string): void => void file?.write(`${line}\n`);
+  const { violation } = await runPoint({ ...point, outcomesMax: 0 }, sink);
+  if (file !== null) await new Promise((resolve) => file.end(resolve));
+  if (violation === null) return 0;
+  process.stdout.write(`${violation.invariant}: ${violation.message}\n`);
+  return 1;
+}
+
+function countsText(answers: readonly Answer[]): string {
+  const settled = answers.filter((answer) => answer.settled);
+  const count = (wanted: Coverage): number =>
+    settled.filter(({ coverage }) => coverage === wanted).length;
+  const outcomes = (of: readonly Answer[]): number =>
+    of.reduce((total, answer) => total + answer.outcomes, 0);
+  const most = Math.max(0, ...settled.map(({ questions }) => questions));
+  return (
+    `${settled.length} points, ${outcomes(settled)} outcomes (of ${count("torn")} points all, of ` +
+    `${count("whole")} all but torn writes, of ${count("sample")} a sample), at most ${most} ` +
+    `unsynced changes; ${outcomes(answers) - outcomes(settled)} outcomes with older ones, too`
+  );
 }
 
 if (process.argv.includes("--worker")) serveOrders(tryPoint);

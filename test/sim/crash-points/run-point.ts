@@ -8,7 +8,7 @@ import { StoreLife } from "../store-life.ts";
 import { Trace } from "../trace.ts";
 import { Workload } from "../workload.ts";
 import { SCENARIOS } from "./scenario.ts";
-import { Subset } from "./subset.ts";
+import { lossOf, type Outcome, type Outcomes, outcomesOf } from "./outcomes.ts";
 
 /** Where and how the victim loses its power. */
 export interface CrashPoint {
@@ -16,8 +16,12 @@ export interface CrashPoint {
   readonly scenario: number;
   /** Before which change of the disk since the operation began, from 1; 0: at none. */
   readonly change: number;
-  /** Which of the changes that were not synced are kept. */
-  readonly kept: (index: number) => boolean;
+  /** What is left of the changes that were not synced. */
+  readonly outcome: Outcome;
+  /** What was on the disk before the operation is durable when it begins. */
+  readonly settled: boolean;
+  /** At most so many outcomes are to be found at this point; 0: none are looked for. */
+  readonly outcomesMax: number;
 }
 
 /** What came of it. */
@@ -25,8 +29,8 @@ export interface PointResult {
   readonly violation: Violation | null;
   /** Changes of the victim's disk that the operation made; of a whole run only. */
   readonly changes: number;
-  /** Changes that were not synced at the crash. */
-  readonly unsynced: number;
+  /** What the crash can leave; null: it never came, or that was not asked for. */
+  readonly outcomes: Outcomes | null;
   readonly newestLines: readonly string[];
 }
 
@@ -54,7 +58,7 @@ export async function runPoint(
       new Nemesis(cluster, part()),
       new Workload(cluster, part()),
     );
-    const fate = new Subset(point.kept);
+    let outcomes: Outcomes | null = null;
     const fail = (message: string): void => cluster.referee.violate("scenario", message);
     let changes = 0;
     if (!(await life.start()) || !(await life.writes(WARMUP_WRITES))) fail("it did not start");
@@ -66,8 +70,12 @@ export async function runPoint(
       let from = 0;
       await scenario.act(life, () => {
         from = victim.operations;
+        if (point.settled) victim.disk.settle();
         if (point.change > 0) victim.dieAtChange = from + point.change;
-        victim.fate = fate;
+        victim.fate = (disk) => {
+          if (point.outcomesMax > 0) outcomes ??= outcomesOf(disk, point.outcomesMax);
+          return lossOf(point.outcome);
+        };
       });
       const over = (): boolean => life.broken() || scenario.done(life);
       await cluster.time.run(OPERATION_MS, over);
@@ -77,7 +85,7 @@ export async function runPoint(
       await end(life);
     }
     const { violation } = cluster.referee;
-    return { violation, changes, unsynced: fate.asked, newestLines: trace.newest() };
+    return { violation, changes, outcomes, newestLines: trace.newest() };
   } finally {
     untrap();
   }
