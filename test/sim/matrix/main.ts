@@ -138,8 +138,10 @@ async function main(): Promise<number> {
   process.stdout.write(table);
   if (values.write) writeFileSync(new URL("../MATRIX.md", import.meta.url), table);
   const failed = [...results.values()].filter(({ violation }) => violation !== null).length;
+  const spared = [...results.values()].filter(({ secondSpared }) => secondSpared).length;
   process.stdout.write(
-    `${chosen.length} cells, ${failed} failed, ${PHASES.length} phases, ` +
+    `${chosen.length} cells, ${failed} failed, ${spared} without their second loss, ` +
+      `${PHASES.length} phases, ` +
       `slowest recovery ${quantile(
         [...results.values()].map((one) => one.recoveryMs),
         1,

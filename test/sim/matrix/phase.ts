@@ -8,7 +8,12 @@ export interface PhaseWatch {
   readonly learner: string;
   /** The term before the election that the cell orders. */
   readonly termBefore: number;
+  /** Files that the learner has renamed so far while it installs. */
+  installRenames: number;
 }
+
+/** Of the matrix's stores: small, so that a transfer has a middle. */
+export const SNAPSHOT_CHUNK_BYTES = 256;
 
 /** One moment of a protocol at which a disk can be lost. */
 export interface Phase {
@@ -39,7 +44,18 @@ const leads =
     return status.serving === serving;
   };
 
-/** Every phase, in the order of the protocols. */
+/** The so-manyth rename of an installation has just been done, and is not synced yet. */
+const installRename =
+  (count: number): Phase["reached"] =>
+  (step, watch) => {
+    const { cluster, learner } = watch;
+    if (step.kind !== "event" || step.owner !== learner || step.label !== "rename") return false;
+    if (cluster.node(learner).replica?.status().recovery?.phase !== "Installing") return false;
+    watch.installRenames += 1;
+    return watch.installRenames === count;
+  };
+
+/** Every phase, in the order of the protocols; later ones last, so that cells keep their seeds. */
 export const PHASES: readonly Phase[] = [
   { name: "steady", during: "nothing", reached: () => true },
   {
@@ -99,4 +115,20 @@ export const PHASES: readonly Phase[] = [
       step.kind === "saved" && step.record.members.some(({ role }) => role === "leaving"),
   },
   { name: "retiring", during: "ensembleChange", reached: calls("deleteShard") },
+  {
+    name: "last chunk",
+    during: "recovery",
+    reached: (step, { cluster, learner }) => {
+      if (step.kind !== "event" || step.owner !== learner) return false;
+      const progress = cluster.node(learner).replica?.status().recovery;
+      return (
+        progress !== undefined &&
+        progress.bytesDone > 0 &&
+        progress.bytesTotal - progress.bytesDone <= SNAPSHOT_CHUNK_BYTES
+      );
+    },
+  },
+  // The received state is in place, and the pointer still names the old one; then the new one.
+  { name: "before rename", during: "recovery", reached: installRename(1) },
+  { name: "after rename", during: "recovery", reached: installRename(2) },
 ];

@@ -10,6 +10,7 @@ import { StoreLife } from "../store-life.ts";
 import { Trace } from "../trace.ts";
 import { Workload } from "../workload.ts";
 import { type Cell, cellText } from "./cell.ts";
+import { SNAPSHOT_CHUNK_BYTES } from "./phase.ts";
 
 const PHASE_MS = 30_000;
 const WARMUP_WRITES = 60;
@@ -21,8 +22,10 @@ export interface CellResult {
   readonly violation: Violation | null;
   /** The moment came, and the victim's disk was lost. */
   readonly reached: boolean;
-  /** Longest virtual time from a loss until all voted again. */
+  /** Longest virtual time from one of its losses until all voted again. */
   readonly recoveryMs: number;
+  /** It was to lose a disk twice, and nobody could afford the second loss. */
+  readonly secondSpared: boolean;
   readonly newestLines: readonly string[];
 }
 
@@ -37,12 +40,14 @@ export async function runCell(
     const run = new CellRun(cell, sink);
     const reached = await run.all();
     const { violation } = run.life.cluster.referee;
-    const unreached = { invariant: "matrix", message: `${cellText(cell)}: its phase never came` };
+    const why = run.secondSpared ? "its second loss was never possible" : "its phase never came";
+    const unreached = { invariant: "matrix", message: `${cellText(cell)}: ${why}` };
     return {
       index: cell.index,
       violation: violation ?? (reached ? null : unreached),
       reached,
-      recoveryMs: run.life.recoveryMs,
+      recoveryMs: run.recoveryMs,
+      secondSpared: run.secondSpared,
       newestLines: run.trace.newest(),
     };
   } finally {
@@ -53,6 +58,8 @@ export async function runCell(
 class CellRun {
   readonly life: StoreLife;
   readonly trace: Trace;
+  recoveryMs = 0;
+  secondSpared = false;
   readonly #cell: Cell;
   readonly #chance: Chance;
   readonly #images = new Map<string, DiskImage>();
@@ -68,23 +75,35 @@ class CellRun {
     this.#chance = part();
   }
 
-  /** True when the phase came and everything that followed held. */
+  /** True when everything came that the cell is made of, or something broke before. */
   async all(): Promise<boolean> {
     const { life } = this;
     if (!(await this.#prepare())) return false;
     if (this.#cell.load === "writing") life.workload.start();
     if (!(await this.#loseAtPhase())) return false;
-    if (!(await life.recovered())) return true;
+    if (!(await this.#recoveredFromLoss())) return true;
     if (this.#cell.times === "twice") {
-      // The same role again, once it votes; whoever has it now.
-      const again = this.#victim("");
-      if (life.nemesis.mayLose(again)) this.#lose(again);
-      if (!(await life.recovered())) return true;
+      // The same role again, once it votes and can be spared; whoever has it now.
+      const possible = (): boolean => life.nemesis.mayLose(this.#victim(""));
+      await life.cluster.time.run(PHASE_MS, () => life.broken() || possible());
+      this.secondSpared = !life.broken() && !possible();
+      if (this.secondSpared) return false;
+      this.#lose(this.#victim(""));
+      if (!(await this.#recoveredFromLoss())) return true;
     }
     life.workload.stop();
     if (!(await life.writes(5))) return true;
     if (await life.until("L1", 60_000, () => life.settled() === null)) await life.judgeEnd();
     return true;
+  }
+
+  /** Called at a loss: only from there on counts what a recovery takes. */
+  async #recoveredFromLoss(): Promise<boolean> {
+    const { time } = this.life.cluster;
+    const fromMs = time.nowMs;
+    const recovered = await this.life.recovered();
+    this.recoveryMs = Math.max(this.recoveryMs, time.nowMs - fromMs);
+    return recovered;
   }
 
   async #prepare(): Promise<boolean> {
@@ -135,7 +154,7 @@ class CellRun {
       learner = first.name;
       if (!nemesis.mayLose(first)) return false;
     }
-    const watch = { cluster, learner, termBefore: cluster.record?.term ?? -1 };
+    const watch = { cluster, learner, termBefore: cluster.record?.term ?? -1, installRenames: 0 };
     let reached = phase.during === "nothing" && victim !== "learner";
     let lost = false;
     const arm = (): void => {
@@ -247,7 +266,7 @@ function optionsFor({ phase, victim, log }: Cell): Partial<SimOptions> {
       segmentBytes: trimmed ? 4096 : 262_144,
       walRetentionMs: trimmed ? 0 : 3_600_000,
       walRetentionBytes: trimmed ? 0 : 1 << 30,
-      snapshotChunkBytes: 256,
+      snapshotChunkBytes: SNAPSHOT_CHUNK_BYTES,
       checkpointIntervalMs: trimmed ? 100 : 2_000,
       entryCacheBytes: 1 << 20,
       tailEntriesMax: 8,
