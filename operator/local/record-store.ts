@@ -3,7 +3,7 @@
  * fsynced. A lock that dies with its process keeps a second coordinator out. Changes that wait
  * while one is being written share the next write.
  */
-import { open, mkdir, readFile, rename, type FileHandle } from "node:fs/promises";
+import { open, mkdir, type FileHandle } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname } from "node:path";
 import { z } from "zod";
@@ -15,6 +15,7 @@ import {
   type ShardKey,
   type ShardRecord,
 } from "../core/record.ts";
+import { type RecordDisk, systemRecordDisk } from "./record-disk.ts";
 
 /**
  * The package has no types. The lock belongs to the descriptor: it ends with the process, however
@@ -48,20 +49,22 @@ interface Change {
 export class FileRecordStore implements RecordStore {
   readonly #path: string;
   readonly #lock: FileHandle;
+  readonly #disk: RecordDisk;
   #waiting: Change[] = [];
   #writing: Promise<void> | null = null;
   #closed = false;
 
-  private constructor(path: string, lock: FileHandle) {
+  private constructor(path: string, lock: FileHandle, disk: RecordDisk) {
     this.#path = path;
     this.#lock = lock;
+    this.#disk = disk;
   }
 
   /**
    * Opens the records in the file `path`, which need not exist. Throws RecordsLocked when another
-   * process has them; the lock is the file `<path>.lock`.
+   * process has them; the lock is the file `<path>.lock`, on this machine's disk whatever `disk` is.
    */
-  static async open(path: string): Promise<FileRecordStore> {
+  static async open(path: string, disk = systemRecordDisk): Promise<FileRecordStore> {
     await mkdir(dirname(path), { recursive: true });
     const lock = await open(`${path}.lock`, "a");
     if (!tryLock(lock.fd)) {
@@ -70,7 +73,7 @@ export class FileRecordStore implements RecordStore {
         `${path}: another coordinator is running here (it holds ${path}.lock)`,
       );
     }
-    return new FileRecordStore(path, lock);
+    return new FileRecordStore(path, lock, disk);
   }
 
   async read(key: ShardKey, signal: AbortSignal): Promise<StoredRecord | null> {
@@ -164,27 +167,24 @@ export class FileRecordStore implements RecordStore {
 
   /** Reads the file each time: a person may have put a copy back. */
   async #load(): Promise<RecordFile> {
-    let text: string;
-    try {
-      text = await readFile(this.#path, "utf8");
-    } catch (error) {
-      if (isMissing(error)) return { format: 1, revision: 0, shards: {} };
-      throw error;
-    }
-    return parseFile(this.#path, text);
+    const bytes = await this.#disk.readFile(this.#path);
+    if (bytes === null) return { format: 1, revision: 0, shards: {} };
+    return parseFile(this.#path, Buffer.from(bytes).toString("utf8"));
   }
 
   async #store(file: RecordFile): Promise<void> {
     const aside = `${this.#path}.new`;
-    const handle = await open(aside, "w");
+    const handle = await this.#disk.open(aside, { create: true });
     try {
-      await handle.writeFile(JSON.stringify(file, null, 1));
+      // What a crash left aside goes first.
+      await handle.truncate(0);
+      await handle.write([Buffer.from(JSON.stringify(file, null, 1))], 0);
       await handle.sync();
     } finally {
       await handle.close();
     }
-    await rename(aside, this.#path);
-    await syncDirectory(dirname(this.#path));
+    await this.#disk.rename(aside, this.#path);
+    await this.#disk.syncDir(dirname(this.#path));
   }
 }
 
@@ -200,17 +200,4 @@ function parseFile(path: string, text: string): RecordFile {
   const issue = parsed.error.issues[0];
   const field = issue === undefined || issue.path.length === 0 ? "(file)" : issue.path.join(".");
   throw new RecordInvalid(field, `${path}: ${field}: ${issue?.message ?? "not a record file"}`);
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const handle = await open(path, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
-function isMissing(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "ENOENT";
 }

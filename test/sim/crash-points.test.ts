@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import type { DiskFile } from "../../sidecar/lib/ports/disk.ts";
 import { lossOf, outcomesOf } from "./crash-points/outcomes.ts";
+import { saveRecords } from "./crash-points/record-save.ts";
 import { runPoint } from "./crash-points/run-point.ts";
 import { SCENARIOS } from "./crash-points/scenario.ts";
 import { NOTHING_KEPT, outcomeText, parseOutcome, tryPoint } from "./crash-points/try-point.ts";
@@ -26,6 +28,32 @@ describe("simulator: crash points", function () {
     });
   }
 
+  it("save the record: the old one or the new one, whatever is kept", async () => {
+    const { points, sampled, outcomes, failures } = await saveRecords();
+    assert.deepEqual([failures, sampled], [[], 0]);
+    assert.ok(points > 8 && outcomes > 30, `${points} points, ${outcomes} outcomes`);
+  });
+
+  it("save the record: a save that does not sync its file, or the directory, is caught", async () => {
+    const file = await saveRecords((disk) => ({
+      open: async (path, options) => ({
+        ...(await opened(disk, path, options)),
+        sync: async () => undefined,
+      }),
+      readFile: (path) => disk.readFile(path),
+      rename: (from, to) => disk.rename(from, to),
+      syncDir: (path) => disk.syncDir(path),
+    }));
+    assert.ok(file.failures.length > 0, "no crash was noticed");
+    const directory = await saveRecords((disk) => ({
+      open: (path, options) => opened(disk, path, options),
+      readFile: (path) => disk.readFile(path),
+      rename: (from, to) => disk.rename(from, to),
+      syncDir: async () => undefined,
+    }));
+    assert.ok(directory.failures.length > 0, "no crash was noticed");
+  });
+
   it("a disk that only says that it has synced is caught", async () => {
     const mutant = MUTANTS.find(({ name }) => name === "lying-disk");
     const { alterNode } = mutant ?? {};
@@ -39,6 +67,23 @@ describe("simulator: crash points", function () {
     assert.ok(found.length > 0, "no crash was noticed");
   });
 });
+
+/** Its methods, apart from the object that they belong to. */
+async function opened(
+  disk: SimDisk,
+  path: string,
+  options: { readonly create: boolean },
+): Promise<DiskFile> {
+  const file = await disk.open(path, options);
+  return {
+    read: (into, position) => file.read(into, position),
+    write: (parts, position) => file.write(parts, position),
+    sync: () => file.sync(),
+    truncate: (bytes) => file.truncate(bytes),
+    size: () => file.size(),
+    close: () => file.close(),
+  };
+}
 
 /** What is left of a disk with one synced file, to which `work` was done. */
 async function leftOf(

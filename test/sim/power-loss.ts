@@ -52,8 +52,8 @@ interface Decision {
 
 /**
  * A power loss by given answers, from 0 up for each question; beyond their end all are 0. A name or
- * a truncation is lost (0) or kept (1); of a write one of {@link prefixesOf} is kept, or with `whole`
- * nothing (0) or all of it (1).
+ * a truncation is lost (0) or kept (1); of a write one of {@link prefixesOf} is kept, or with
+ * `whole` nothing (0) or all of it (1).
  */
 export class DecidedLoss implements PowerLoss {
   readonly decisions: Decision[] = [];

@@ -16,7 +16,7 @@ import type { StoreProcessMessage, StoreProcessOptions } from "./store-messages.
 const PROGRAM = fileURLToPath(new URL("store-process.ts", import.meta.url));
 const START_MS = 60_000;
 
-/** A real store: its coordinator is a process that can be killed, its replicas are behind proxies. */
+/** A real store: its coordinator is a process to be killed, its replicas are behind proxies. */
 export class KillableStore {
   /** Recoveries that ended, as far as a coordinator lived to tell of it. */
   recoveries = 0;

@@ -4,6 +4,7 @@ import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { inWorkers, serveOrders } from "../jobs.ts";
 import type { Coverage } from "./outcomes.ts";
+import { type RecordSaves, saveRecords } from "./record-save.ts";
 import { type CrashPoint, runPoint } from "./run-point.ts";
 import { SCENARIOS } from "./scenario.ts";
 import { type Answer, NOTHING_KEPT, type Order, parseOutcome, tryPoint } from "./try-point.ts";
@@ -100,16 +101,29 @@ async function main(): Promise<number> {
       if (answers.length % 50 === 0) process.stderr.write(`${answers.length} of ${total} orders\n`);
     },
   });
+  return conclude(answers, only === -1 ? await saveRecords() : null);
+}
+
+/** Prints what was tried and what came of it; the exit status. */
+function conclude(answers: readonly Answer[], saves: RecordSaves | null): number {
+  let operations = 0;
   for (const [scenario, make] of SCENARIOS.entries()) {
     const own = answers.filter((answer) => answer.scenario === scenario);
     if (own.length === 0) continue;
+    operations += 1;
     process.stdout.write(`${scenario} ${make().name}: ${countsText(own)}\n`);
   }
-  const violations = answers.reduce((count, { failures }) => count + failures.length, 0);
-  process.stdout.write(
-    `crash points: ${new Set(answers.map(({ scenario }) => scenario)).size} operations, ` +
-      `${countsText(answers)}, ${violations} violations\n`,
-  );
+  let violations = answers.reduce((count, { failures }) => count + failures.length, 0);
+  if (saves !== null) {
+    for (const failure of saves.failures) process.stdout.write(`${failure}\n`);
+    const { points, outcomes, sampled } = saves;
+    const counts = `${points} points, ${outcomes} outcomes (of ${sampled} points a sample)`;
+    process.stdout.write(`save the record: ${counts}\n`);
+    operations += 1;
+    violations += saves.failures.length;
+  }
+  const counts = `${operations} operations, ${countsText(answers)}, ${violations} violations`;
+  process.stdout.write(`crash points: ${counts}\n`);
   return violations === 0 ? 0 : 1;
 }
 

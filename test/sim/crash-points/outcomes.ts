@@ -11,8 +11,8 @@ export interface Outcome {
 
 /**
  * How much of what a power loss can leave is among the outcomes. `torn`: everything, each write in
- * each of its prefixes of sectors (of a write of more than 8 sectors, in some of them). `whole`: every subset of the changes; torn writes in a sample.
- * `sample`: a sample of both.
+ * each of its prefixes of sectors (of a write of more than 8 sectors, in some of them). `whole`:
+ * every subset of the changes, torn writes in a sample. `sample`: a sample of both.
  */
 export type Coverage = "torn" | "whole" | "sample";
 
@@ -34,8 +34,8 @@ export function lossOf({ answers, whole }: Outcome): DecidedLoss {
 }
 
 /**
- * All that a power loss now can leave on a disk, or a sample of at most `max`. What is asked depends
- * on the answers before: only a file that still has a name is asked about its contents.
+ * All that a power loss now can leave on a disk, or a sample of at most `max`. What is asked
+ * depends on the answers before: only a file that still has a name is asked about its contents.
  */
 export function outcomesOf(disk: SimDisk, max: number): Outcomes {
   const all = walk(disk, false, max);

@@ -59,7 +59,7 @@ export function document(scopes: readonly ScopeResult[], rules: readonly RuleRes
   return [
     "# The model",
     "",
-    "Everything that can happen to three replicas within a budget, breadth first, over the cores that ship",
+    "What can happen to three replicas within a budget, breadth first, over the cores that ship",
     "(`sidecar/core`, `operator/core`): messages late or lost with their stream, syncs later than their",
     "entries, leaders that do not know that they are deposed, elections that are given up, disks that are",
     "lost or set back. Written by `npm run sim:model -- --write`.",
