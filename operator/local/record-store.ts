@@ -62,7 +62,7 @@ export class FileRecordStore implements RecordStore {
 
   /**
    * Opens the records in the file `path`, which need not exist. Throws RecordsLocked when another
-   * process has them; the lock is the file `<path>.lock`, on this machine's disk whatever `disk` is.
+   * process has them; the lock is the file `<path>.lock`, on the real disk whatever `disk` is.
    */
   static async open(path: string, disk = systemRecordDisk): Promise<FileRecordStore> {
     await mkdir(dirname(path), { recursive: true });

@@ -15,6 +15,7 @@ import type { StoreProcessMessage, StoreProcessOptions } from "./store-messages.
 
 const PROGRAM = fileURLToPath(new URL("store-process.ts", import.meta.url));
 const START_MS = 60_000;
+const COMMAND_MS = 60_000;
 
 /** A real store: its coordinator is a process to be killed, its replicas are behind proxies. */
 export class KillableStore {
@@ -65,7 +66,8 @@ export class KillableStore {
 
   /** A command of `resilver local` to the coordinator's process. */
   async command(name: string, replica: string, more: object = {}): Promise<void> {
-    await sendControl(this.#options.dir, name, { replica, ...more });
+    const signal = AbortSignal.timeout(COMMAND_MS);
+    await sendControl(this.#options.dir, name, { replica, ...more }, { signal });
   }
 
   /** Sends a signal to a replica's process. */
