@@ -32,6 +32,7 @@ import { confirmNodes } from "./confirm-nodes.ts";
 import { NodeWatch } from "./node-watch.ts";
 import type { NodeEndpoint, Platform, RecordStore, SidecarClient, StoreSpec } from "./ports.ts";
 import { RecordKeeper } from "./record-keeper.ts";
+import { RecoveringNodes } from "./recovering-nodes.ts";
 import { ShardLoop, type Surroundings } from "./shard-loop.ts";
 import type { StepResult } from "./shard-steps.ts";
 import { DEFAULT_TIMINGS, type Timings } from "./timings.ts";
@@ -76,6 +77,7 @@ export class Coordinator {
    */
   readonly #parts: AbortController[] = [];
   readonly #claims = new Map<string, number>();
+  readonly #recovering: RecoveringNodes;
   /** Last known leader of each shard: clients are sent there until another leads. */
   readonly #lastLeaders = new Map<string, string>();
   /** Shards whose record was asked for; not `read`: none was believed yet, or `error` says why. */
@@ -93,6 +95,7 @@ export class Coordinator {
   constructor(options: CoordinatorOptions) {
     this.#options = options;
     this.#timings = options.timings ?? DEFAULT_TIMINGS;
+    this.#recovering = new RecoveringNodes(options.clock);
     this.#placed = placeAll(options.spec);
     for (const endpoint of options.spec.nodes) this.#addNode(endpoint);
     for (const placed of this.#placed) this.#addShard(placed);
@@ -338,15 +341,14 @@ export class Coordinator {
     return refusal?.bootId === this.#watches.get(node)?.bootId ? refusal : null;
   }
 
-  /** Nodes that are here and being rebuilt; one that is away must not keep the others waiting. */
   #recoveringNodes(): ReadonlySet<string> {
     const nodes = new Set(this.#claims.keys());
     for (const loop of this.#loops.values()) {
-      for (const member of loop.record.members) {
-        // One whose vote was taken and whose rebuild has not begun waits like any other.
-        if (member.role !== "learner" || member.enrolTerm === undefined) continue;
-        if (this.#watches.get(member.node)?.reach === "up") nodes.add(member.node);
-      }
+      const seen = (node: string): Pick<ObservedNode, "reach" | "replica"> | undefined => {
+        const watch = this.#watches.get(node);
+        return watch && { reach: watch.reach, replica: watch.replica(loop.context.key) };
+      };
+      for (const node of this.#recovering.of(loop.record, seen)) nodes.add(node);
     }
     return nodes;
   }
