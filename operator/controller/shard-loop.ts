@@ -18,7 +18,7 @@ import {
 import { plan, type Action, type Plan } from "../core/plan.ts";
 import { RecordInvalid, type ShardRecord } from "../core/record.ts";
 import { shardView, type ShardView } from "../core/status.ts";
-import type { StopReason } from "../core/stops.ts";
+import { distrustsRecord, type StopReason } from "../core/stops.ts";
 import { electionRequest, runElection, type ElectionRequest } from "./election-run.ts";
 import { Lasting } from "./lasting.ts";
 import { OrderQueue } from "./order-queue.ts";
@@ -163,6 +163,7 @@ export class ShardLoop {
           throw new RangeError(`ensemble: ${node} is not a node of this store`);
         }
       }
+      this.#refuseIfDistrusted();
       await this.context.keeper.save(withDesired(this.record, desired), bounded);
     });
   }
@@ -178,6 +179,7 @@ export class ShardLoop {
     signal: AbortSignal,
   ): Promise<void> {
     return this.#orders.add(signal, async (bounded) => {
+      this.#refuseIfDistrusted();
       const stopped = new Set<string>();
       for (const { node } of this.record.members) {
         if (await isStopped(node, bounded)) stopped.add(node);
@@ -187,6 +189,14 @@ export class ShardLoop {
       await this.context.keeper.save(verdict.record, bounded);
       this.#belowFloor = null;
     });
+  }
+
+  /** Throws a RangeError while the record is not to be believed: no order may change it then. */
+  #refuseIfDistrusted(): void {
+    const { stop } = this.#plan();
+    if (stop !== null && distrustsRecord(stop)) {
+      throw new RangeError(`${stop.reason}: ${stop.message}`);
+    }
   }
 
   /** Runs until `signal` aborts; rejects only for a broken invariant. */

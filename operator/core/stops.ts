@@ -32,6 +32,22 @@ export interface Stop {
   readonly message: string;
 }
 
+/** The record itself is not to be believed: till a person puts another in place, nobody saves it. */
+const DISTRUSTED: ReadonlySet<string> = new Set<StopReason>([
+  "RecordStale",
+  "RecordLost",
+  "RecordInvalid",
+  "WrongStore",
+]);
+
+/**
+ * True when the stop says that the record is not to be believed. No order may change it then: each
+ * save raises its generation, until nothing tells an old record from the newest (R18).
+ */
+export function distrustsRecord(stop: { readonly reason: string } | null): boolean {
+  return stop !== null && DISTRUSTED.has(stop.reason);
+}
+
 /** An older record was restored: replicas know a higher term or generation than it (R18). */
 export function staleRecord(record: ShardRecord, observed: Observed): Stop | null {
   for (const seen of observed.nodes.values()) {

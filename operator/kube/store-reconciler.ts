@@ -17,6 +17,7 @@ import { wantedEnsemble } from "../core/scale.ts";
 import { objectNames, podName } from "../specs/labels.ts";
 import { PORTS } from "../specs/ports.ts";
 import { podHost } from "../specs/services.ts";
+import { distrustsRecord } from "../core/stops.ts";
 import { addressedSidecars } from "./addressed-sidecars.ts";
 import type { ApiClient } from "./api-client.ts";
 import { eventNote } from "./event-notes.ts";
@@ -288,9 +289,12 @@ export class StoreReconciler {
     const nodes = Array.from({ length: replicas }, (_, ordinal) =>
       podName(store.metadata.name, ordinal),
     );
+    const views = runtime.views();
     for (const { initialized, desired, shard, namespace } of records) {
       const wish = namespaces.find(({ name }) => name === namespace);
-      if (!initialized || wish === undefined) continue;
+      const view = views.find((one) => one.namespace === namespace && one.shard === shard);
+      // It would be refused; the stop says what a person has to do first.
+      if (!initialized || wish === undefined || distrustsRecord(view?.stop ?? null)) continue;
       const replicationFactor = wish.replicationFactor ?? defaultReplicationFactor(replicas);
       const ensemble = wantedEnsemble({ desired, nodes, shard, replicationFactor });
       if (ensemble === null) continue;

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import type { Coordinator } from "../../../operator/controller/coordinator.ts";
 import { ServingStatus } from "../../../sidecar/protocol/gen/resilver.ts";
-import { FakeCluster } from "./fake-cluster.ts";
+import { FakeCluster, KEY } from "./fake-cluster.ts";
 
 const NODES = ["a", "b", "c"];
 
@@ -65,6 +65,18 @@ function fault(cluster: FakeCluster, pick: (below: number) => number): void {
     cluster.kill(node);
     cluster.start(node);
   }
+}
+
+async function assertRefused(
+  cluster: FakeCluster,
+  order: Promise<void>,
+  reason: string,
+): Promise<void> {
+  await assert.rejects(cluster.clock.during(order, 5_000), (error: Error) => {
+    assert.ok(error instanceof RangeError, String(error));
+    assert.ok(error.message.startsWith(`${reason}: `), error.message);
+    return true;
+  });
 }
 
 async function run(seed: number, coordinators: number): Promise<void> {
@@ -197,6 +209,12 @@ describe("Coordinator under faults", () => {
         running = start(cluster);
         await cluster.clock.until(expected, 5_000, () => reason() === expected);
         await cluster.clock.pass(5_000);
+        // Each change of it would raise its generation, until nothing told it from the newest.
+        if (expected !== "RecordInvalid") {
+          const order = { survivor: "a", acknowledgeDataLoss: "" };
+          await assertRefused(cluster, running.coordinator.changeEnsemble(KEY, NODES), expected);
+          await assertRefused(cluster, running.coordinator.forceQuorum(KEY, order), expected);
+        }
         assert.equal(cluster.records.text, text, "the record is left alone");
         const changing = cluster.calls.filter((call) => !call.startsWith("openShard"));
         assert.deepEqual(changing, [], "and so are the replicas");
