@@ -303,7 +303,7 @@ async function retire(
   await sidecars
     .deleteShard(
       endpointOf(context, node),
-      { ...context.key, term: record.term, storeId: record.storeId },
+      { ...termFields(record), storeId: record.storeId },
       { deadlineMs: context.timings.deleteShardDeadlineMs, signal },
     )
     .catch((error: unknown) => {

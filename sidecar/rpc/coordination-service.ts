@@ -87,8 +87,8 @@ function nodeHandlers(options: CoordinationServiceOptions): Handlers {
     deleteShard: unary<DeleteShardRequest, DeleteShardResponse>(
       context,
       "DeleteShard",
-      async ({ namespace, shard, term, storeId }) => {
-        await runtime.deleteShard(namespace, shard, term, storeId);
+      async ({ namespace, shard, term, storeId, generation }) => {
+        await runtime.deleteShard(namespace, shard, term, storeId, generation);
         return {};
       },
     ),

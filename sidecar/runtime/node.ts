@@ -220,6 +220,7 @@ class Node implements NodeRuntime {
     shard: number,
     term: number,
     storeId: string,
+    generation = 0,
   ): Promise<void> {
     const key = keyOf(namespace, shard);
     this.#checkStore(storeId);
@@ -239,6 +240,7 @@ class Node implements NodeRuntime {
         term: String(own),
       });
     }
+    refuseOlderRecord(generation, replica?.status().generation ?? 0);
     if (replica !== null || !this.#deletions.has(key)) {
       this.#replicas.delete(key);
       const deletion = { namespace, shard, replica, term: own, closed: false, attempt: null };
@@ -428,4 +430,14 @@ function isMismatch({ formatted, wipeReason }: ShardDirectories): boolean {
 
 function keyOf(namespace: string, shard: number): string {
   return `${namespace}/${shard}`;
+}
+
+/** Throws for an order that comes from an older record than the replica has heard of (R18). */
+function refuseOlderRecord(generation: number, heard: number): void {
+  if (generation === 0 || generation >= heard) return;
+  throw new ProtocolError(
+    "STALE_GENERATION",
+    `generation ${generation}: an order of generation ${heard} was seen; the shard stays`,
+    { field: "generation", value: String(generation), allowed: `>= ${heard}` },
+  );
 }

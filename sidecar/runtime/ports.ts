@@ -96,7 +96,17 @@ export interface NodeRuntime {
   /** Throws SHARD_NOT_FOUND / NAMESPACE_NOT_FOUND. */
   replica(namespace: string, shard: number): ReplicaHandle;
   replicas(): readonly ReplicaHandle[];
-  deleteShard(namespace: string, shard: number, term: number, storeId: string): Promise<void>;
+  /**
+   * `generation` is that of the record by which it goes, 0 where that is not said. Throws
+   * STALE_GENERATION for one older than the replica has heard of: what is there may be back since.
+   */
+  deleteShard(
+    namespace: string,
+    shard: number,
+    term: number,
+    storeId: string,
+    generation?: number,
+  ): Promise<void>;
   status(): NodeStatus;
   /**
    * Calls `changed` after any replica's status changed (bounded to 20 per second and replica).

@@ -437,6 +437,8 @@ export interface DeleteShardRequest {
   shard: number;
   term: number;
   storeId: string;
+  /** Of the record by which it goes: a late call must not take what came back since (R18). 0: not said. */
+  generation: number;
 }
 
 export interface DeleteShardResponse {
@@ -4263,7 +4265,7 @@ export const ShardStats: MessageFns<ShardStats> = {
 };
 
 function createBaseDeleteShardRequest(): DeleteShardRequest {
-  return { namespace: "", shard: 0, term: 0, storeId: "" };
+  return { namespace: "", shard: 0, term: 0, storeId: "", generation: 0 };
 }
 
 export const DeleteShardRequest: MessageFns<DeleteShardRequest> = {
@@ -4279,6 +4281,9 @@ export const DeleteShardRequest: MessageFns<DeleteShardRequest> = {
     }
     if (message.storeId !== "") {
       writer.uint32(162).string(message.storeId);
+    }
+    if (message.generation !== 0) {
+      writer.uint32(176).int64(message.generation);
     }
     return writer;
   },
@@ -4328,6 +4333,14 @@ export const DeleteShardRequest: MessageFns<DeleteShardRequest> = {
             message.storeId = reader.string();
             continue;
           }
+          case 22: {
+            if (tag !== 176) {
+              break;
+            }
+
+            message.generation = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4349,6 +4362,7 @@ export const DeleteShardRequest: MessageFns<DeleteShardRequest> = {
     message.shard = object.shard ?? 0;
     message.term = object.term ?? 0;
     message.storeId = object.storeId ?? "";
+    message.generation = object.generation ?? 0;
     return message;
   },
 };

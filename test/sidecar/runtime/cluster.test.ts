@@ -196,6 +196,21 @@ describe("cluster of three nodes", function () {
     });
   });
 
+  it("keeps a shard that is to go by an older record than it has heard of (R18)", async () => {
+    await start();
+    const node = cluster.node("c");
+    const { namespace, shard, storeId, term, replicaUid, generation } = cluster
+      .replica("c")
+      .status();
+    assert.ok(generation > 1);
+    await assert.rejects(node.deleteShard(namespace, shard, term, storeId, generation - 1), {
+      reason: "STALE_GENERATION",
+    });
+    assert.equal(cluster.replica("c").status().replicaUid, replicaUid);
+    await node.deleteShard(namespace, shard, term, storeId, generation);
+    assert.deepEqual(node.replicas(), []);
+  });
+
   it("a restarted leader needs a new term (R7)", async () => {
     await start();
     await writeMany(10);
