@@ -29,14 +29,16 @@ export function ensembleMoves(world: World, conduct: Conduct): readonly Move[] {
   const { next } = record;
   const open = isOpen(world, conduct);
   const committed = conduct.ignoresFloor ? null : committedBy(leader);
-  const tell: Move = { name: `tell ${leader.node} of its ensemble`, make: update };
+  const tell = isAsked(world)
+    ? []
+    : [{ name: `tell ${leader.node} of its ensemble`, make: update }];
   if (next === undefined) {
-    const moves = open ? [tell] : leavers(world);
+    const moves = open ? tell : leavers(world);
     if (left.changes === 0 || open) return moves;
     return [...moves, { name: `begin to swap a node for ${SPARE}`, make: begin }];
   }
   if (next.joint) {
-    if (open) return [tell];
+    if (open) return tell;
     const make = (draft: Draft): void => draft.save(withoutJoint(record, committed) ?? record);
     return next.ensemble.includes(leader.node) ? [{ name: "leave the joint state", make }] : [];
   }
@@ -57,6 +59,12 @@ function isOpen({ record, confirmed }: World, { leavesJointEarly }: Conduct): bo
   if (leavesJointEarly) return false;
   if (record.next?.joint !== true && record.ensembleTerm !== record.term) return false;
   return confirmed?.term !== record.term || confirmed.sets !== voterSetsText(voterSets(record));
+}
+
+/** The leader owes the answer: asked again it would append one entry more, without an end. */
+function isAsked({ record, ensembleAsked }: World): boolean {
+  const sets = voterSetsText(voterSets(record));
+  return ensembleAsked?.term === record.term && ensembleAsked.sets === sets;
 }
 
 function begin(draft: Draft): void {

@@ -113,7 +113,15 @@ class Process {
   durable: number;
   syncEpoch: number | null = null;
   /** What the core keeps to itself, followed from outside: it belongs to the state. */
-  readonly #hidden = { fenceOwed: false, mayLead: -1, streamId: -1, matched: -1 };
+  readonly #hidden = {
+    fenceOwed: false,
+    mayLead: -1,
+    streamId: -1,
+    matched: -1,
+    /** Voter sets that the leader counts by, and the control entries it owes an answer for. */
+    sets: "",
+    waiters: [] as readonly string[],
+  };
 
   constructor(node: string, began: DurableState, habits: DiskHabits) {
     const { uid, boot, promised, base, entries } = began;
@@ -145,6 +153,7 @@ class Process {
       if (next.kind === "installed") this.#install(next.base);
       const effects = this.replica.step(next);
       this.#followFence(next, effects);
+      this.#followLeader(next, effects);
       this.#followStream(next, effects);
       for (const effect of effects) this.#perform(effect, queue, seen);
     }
@@ -266,6 +275,24 @@ class Process {
     if (input.kind === "becomeLeader" || input.kind === "enrol") hidden.mayLead = -1;
   }
 
+  /** Mirrors those of `Leader` and its tracker. */
+  #followLeader(input: Input, effects: readonly Effect[]): void {
+    const hidden = this.#hidden;
+    for (const effect of effects) {
+      if (effect.kind === "stepDown") Object.assign(hidden, { sets: "", waiters: [] });
+    }
+    if (input.kind === "becomeLeader" || input.kind === "updateEnsemble") {
+      const barrier = effects.find((effect) => effect.kind === "appendLog");
+      if (barrier === undefined) return;
+      hidden.sets = JSON.stringify(input.request.voterSets.map(({ nodes }) => nodes));
+      hidden.waiters = [...hidden.waiters, `${input.id} ${barrier.entry.offset}`];
+    }
+    const answered = effects.flatMap((effect) =>
+      effect.kind === "reply" ? [waiterOf(effect)] : [],
+    );
+    hidden.waiters = hidden.waiters.filter((waiter) => !answered.includes(waiter));
+  }
+
   /** Mirrors those of `Follower`. */
   #followStream(input: Input, effects: readonly Effect[]): void {
     const hidden = this.#hidden;
@@ -341,6 +368,12 @@ export class NodeStates {
     this.#known.set(key, state);
     return state;
   }
+}
+
+/** The control entry that an answer was waiting for, as {@link Process} notes it; "": none. */
+function waiterOf({ id, reply }: Extract<Effect, { kind: "reply" }>): string {
+  if (reply.kind === "becomeLeader") return `${id} ${reply.response.barrier?.offset}`;
+  return reply.kind === "updateEnsemble" ? `${id} ${reply.response.committed?.offset}` : "";
 }
 
 function logIndex(base: LogPosition, entries: readonly LogEntry[]): LogIndex {

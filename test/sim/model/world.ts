@@ -105,12 +105,18 @@ export function keyOf(world: World): string {
       m.target,
     ]),
     election,
-    order === null ? null : [order.node, order.input.request.term, order.input.request.bootCounter],
+    order === null ? null : orderKey(order),
     proposed,
     acknowledged,
     Object.values(left),
     fault,
   ]);
+}
+
+function orderKey({ node, input }: LeadOrder): unknown {
+  const { term, bootCounter, members, voterSets } = input.request;
+  const fed = members.map(({ node: name, replicaUid }) => [name, replicaUid]);
+  return [node, term, bootCounter, fed, voterSets.map(({ nodes }) => nodes)];
 }
 
 function streamKey({ id, follower, uid, open, next, down, up }: Stream): unknown {
