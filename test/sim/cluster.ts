@@ -10,6 +10,7 @@ import { Chance } from "./chance.ts";
 import type { SimOptions } from "./options.ts";
 import { isUnopened, Referee } from "./referee.ts";
 import { type Owner, SimProcess, SimTime } from "./sim-clock.ts";
+import { type Informer, SimKube } from "./sim-kube.ts";
 import { SimNetwork } from "./sim-network.ts";
 import { NAMESPACE, SHARD, SimNode, STORE } from "./sim-node.ts";
 import { SimRecordStore } from "./sim-record-store.ts";
@@ -49,16 +50,22 @@ export class SimCluster {
   readonly network: SimNetwork;
   readonly records: SimRecordStore;
   readonly referee: Referee;
+  /** Null: nodes are processes on machines. */
+  readonly kube: SimKube | null;
   readonly nodes: readonly SimNode[];
   readonly coordinators: SimCoordinator[] = [];
   /** Is shown every step. To act on one, schedule an event: this one is not over. */
   probe: (step: SimStep) => void = () => undefined;
   /** Calls and saves until the next coordinator dies at one; 0: none does. */
   coordinatorDiesAfter = 0;
+  /** Nodes that are not healed with the others: nothing is owed to them, nor by them. */
+  readonly dead = new Set<string>();
+  /** Told of each coordinator that starts. */
+  coordinatorStarted: (name: string) => void = () => undefined;
   /** Nodes whose disk was set back and whose replica still votes, by the record (H19). */
   readonly setBack = new Set<string>();
   readonly #chance: Chance;
-  readonly #recordFaults: { failBefore: number; failAfter: number };
+  readonly #recordFaults: { failBefore: number; failAfter: number; staleReads: number };
   readonly #alterCoordinator: (options: CoordinatorOptions) => CoordinatorOptions;
   readonly #uids = new Map<string, string>();
   readonly #byName: ReadonlyMap<string, SimNode>;
@@ -74,9 +81,9 @@ export class SimCluster {
     this.time = new SimTime();
     this.time.afterEvent = (owner, label) => this.#settle(owner, label);
     this.network = new SimNetwork(this.time, chance(), { ...options.network });
-    this.#recordFaults = { ...options.record };
+    this.#recordFaults = { ...options.record, staleReads: options.kube?.staleReads ?? 0 };
     this.records = new SimRecordStore(this.time, this.#recordFaults);
-    this.records.onCommit = (record, by) => this.#recordSaved(record, by);
+    this.records.onCommit = (record, by, lost) => this.#recordSaved(record, by, lost);
     this.referee = new Referee();
     const world = {
       time: this.time,
@@ -99,6 +106,8 @@ export class SimCluster {
     const names = ["a", "b", "c", "d", "e", "f", "g"].slice(0, options.nodes + options.spares);
     this.nodes = names.map((name) => new SimNode(name, world));
     this.#byName = new Map(this.nodes.map((node) => [node.name, node]));
+    this.kube = options.kube === null ? null : new SimKube(this.time, names, options.kube);
+    this.records.onChange = (version) => this.kube?.recordChanged(version);
   }
 
   note(who: string, what: string): void {
@@ -122,7 +131,7 @@ export class SimCluster {
   }
 
   boot(node: SimNode): void {
-    if (node.process !== null) return;
+    if (node.process !== null || node.staysDown) return;
     this.note(node.name, "boots");
     node.boot();
   }
@@ -165,7 +174,8 @@ export class SimCluster {
         },
       ],
     };
-    const coordinator = new Coordinator(
+    const informer = this.#informer(process, () => coordinator);
+    const coordinator: Coordinator = new Coordinator(
       this.#alterCoordinator({
         spec,
         records: this.records.seenBy(process),
@@ -178,6 +188,8 @@ export class SimCluster {
             this.probe({ kind: "call", name: call, to });
             this.#coordinatorStep(process, call);
           },
+          podOf: (node) => informer?.podOf(node) ?? null,
+          podThere: (node) => this.kube?.of(node).pod ?? null,
           onServing: (call, node) => {
             // What is asked to go may come back as another replica, also when it was half gone.
             if (call === "deleteShard") this.node(node.name).retiring = true;
@@ -191,7 +203,7 @@ export class SimCluster {
             this.referee.called(call, node.name, request, answer);
           },
         }),
-        platform: { isStopped: async () => false },
+        platform: informer?.platform() ?? { isStopped: async () => false },
         clock: process.clock,
         events: { emit: (event) => this.note(name, JSON.stringify(event)) },
         policy: {
@@ -209,7 +221,20 @@ export class SimCluster {
     const started = { process, coordinator };
     this.coordinators.push(started);
     this.note(name, "starts");
+    this.coordinatorStarted(name);
     return started;
+  }
+
+  /** The caches of a coordinator, which tell it of what they learn. */
+  #informer(process: SimProcess, coordinator: () => Coordinator): Informer | null {
+    if (this.kube === null) return null;
+    return this.kube.informer(process, {
+      placedChanged: (node) => {
+        coordinator().lookAgain(node);
+        coordinator().platformChanged();
+      },
+      recordChanged: (version) => coordinator().sawRecord(KEY, version),
+    });
   }
 
   killCoordinator(which: SimCoordinator): void {
@@ -225,6 +250,7 @@ export class SimCluster {
   healRecordStore(): void {
     this.#recordFaults.failBefore = 0;
     this.#recordFaults.failAfter = 0;
+    this.#recordFaults.staleReads = 0;
   }
 
   /** Compares all state machines with each other and with the model. */
@@ -255,13 +281,17 @@ export class SimCluster {
     return this.referee.inspect(node.name, replica);
   }
 
-  #recordSaved(record: ShardRecord, by: SimProcess): void {
+  #recordSaved(record: ShardRecord, by: SimProcess, lost: boolean): void {
     const members = record.members
       .map(({ node, replicaUid, role }) => `${node}=${replicaUid.slice(0, 4)}:${role}`)
       .join(" ");
     const leader = record.leader?.node ?? "-";
     const sets = voterSetsText(voterSets(record));
     this.note(by.name, `saves term ${record.term} leader ${leader} ${members} voters ${sets}`);
+    if (lost) {
+      this.note("-", `that goes when generation ${this.record?.generation} is put back`);
+      return;
+    }
     for (const member of record.members) {
       if (member.role === "learner") this.setBack.delete(member.node);
     }

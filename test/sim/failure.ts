@@ -49,7 +49,9 @@ export async function shrink(result: SimResult): Promise<string | null> {
 }
 
 function* candidates(options: SimOptions): Generator<Partial<SimOptions>> {
-  const { faults, safetyMs, clients, spares, warmupWrites, quiet } = options;
+  const { faults, safetyMs, clients, spares, warmupWrites, quiet, lasting, kube } = options;
+  if (kube !== null) yield { kube: null };
+  if (lasting !== null) yield { lasting: null };
   if (quiet !== null) {
     yield { quiet: null };
     if (quiet.ms > 2_000) yield { quiet: { ...quiet, ms: Math.floor(quiet.ms / 2) } };

@@ -1,9 +1,11 @@
 import { type RecordMember, voterSets } from "../../operator/core/record.ts";
+import { ServingStatus } from "../../sidecar/protocol/status.ts";
 import type { Chance } from "./chance.ts";
 import { KEY, type SimCluster } from "./cluster.ts";
 import { recordsOf } from "./damaged-record.ts";
 import type { DiskImage } from "./disk-image.ts";
-import type { Fault, QuietTime } from "./options.ts";
+import { KubeNemesis } from "./kube-nemesis.ts";
+import { type Fault, isKubeFault, type QuietTime } from "./options.ts";
 import { NAMESPACE, SHARD, type SimNode } from "./sim-node.ts";
 
 const WIPES = [["wal", "state"], ["wal"], ["state"]] as const;
@@ -28,16 +30,30 @@ export class Nemesis {
   #gapMs: number;
   /** How much longer harm lasts than in a hurry. */
   #stretch = 1;
+  /** Null: there is no Kubernetes. */
+  readonly kube: KubeNemesis | null;
 
   constructor(cluster: SimCluster, chance: Chance) {
     this.#gapMs = cluster.options.faultGapMs;
     this.#cluster = cluster;
     this.#chance = chance;
+    const { kube } = cluster;
+    const bounds = {
+      mayLose: (node: SimNode): boolean => this.mayLose(node),
+      maySetBack: (node: SimNode): boolean => this.maySetBack(node),
+      setBack: (node: SimNode, image: DiskImage): void => this.setBack(node, image),
+      wiped: (): void => void (this.wipes += 1),
+      below: (ms: number): number => this.#below(ms),
+      later: (delayMs: number, act: () => void): void => this.#later(delayMs, act),
+    };
+    this.kube = kube === null ? null : new KubeNemesis(cluster, kube, chance, bounds);
   }
 
   /** Begins; goes on until {@link heal}. */
   start(): void {
-    const { faults } = this.#cluster.options;
+    const named = this.#cluster.options.faults;
+    const faults = named.filter((fault) => this.kube !== null || !isKubeFault(fault));
+    if (faults.length === 0) return;
     const next = (): void => {
       if (this.#stopped) return;
       const fault = faults[this.#chance.below(faults.length)] as Fault;
@@ -72,6 +88,7 @@ export class Nemesis {
     const cluster = this.#cluster;
     cluster.network.unblockAll();
     cluster.healRecordStore();
+    this.kube?.heal();
     cluster.coordinatorDiesAfter = 0;
     for (const node of cluster.nodes) {
       node.dieAfterOperations = 0;
@@ -116,6 +133,8 @@ export class Nemesis {
       case "moveLeader":
       case "changeEnsemble":
         return this.#hurtCoordinator(fault, node);
+      default:
+        return this.kube?.inject(fault, node) ?? false;
     }
   }
 
@@ -283,11 +302,24 @@ export class Nemesis {
    */
   #restore(node: SimNode, image: DiskImage): void {
     const member = this.#cluster.record?.members.find((one) => one.node === node.name);
-    if (member === undefined || node.process === null || !this.mayLose(node)) return;
+    if (member === undefined || node.process === null || !this.maySetBack(node)) return;
     const same = image.replicaUid === member.replicaUid;
     if (same && (member.role !== "voter" || image.term >= member.ackedTerm)) return;
     this.setBack(node, image);
     this.#cluster.bootLater(node, this.#chance.below(1_000));
+  }
+
+  /**
+   * Nor is it seen by a leader that was replaced and does not know: back before its promise, the
+   * node would take entries from it until the coordinator tells either, and that may be away.
+   */
+  maySetBack(node: SimNode): boolean {
+    const { nodes, record } = this.#cluster;
+    const replaced = nodes.some(({ replica }) => {
+      const status = replica?.status();
+      return status?.status === ServingStatus.LEADER && status.term < (record?.term ?? -1);
+    });
+    return !replaced && this.mayLose(node);
   }
 
   /** The node is down and has the older disk. */
@@ -361,10 +393,15 @@ export class Nemesis {
 
   /** The fault atlas: who keeps its data after this node lost it are a majority of the ensemble. */
   mayLose(node: SimNode): boolean {
+    return this.isEnoughWithout(new Set([node.name]));
+  }
+
+  /** True when those who vote and have their data, without these, are a majority of each set. */
+  isEnoughWithout(names: ReadonlySet<string>): boolean {
     const record = this.#cluster.record;
     if (record === null || !record.initialized) return false;
     const intact = record.members
-      .filter((member) => member.node !== node.name && this.#isIntact(member))
+      .filter((member) => !names.has(member.node) && this.#isIntact(member))
       .map((member) => member.node);
     return voterSets(record).every(
       (set) => set.filter((name) => intact.includes(name)).length > Math.floor(set.length / 2),

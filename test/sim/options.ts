@@ -2,6 +2,7 @@ import type { ReplicaOptions } from "../../sidecar/runtime/replica-options.ts";
 import { Chance } from "./chance.ts";
 import type { DiskSpeed } from "./process-disk.ts";
 import type { NetworkSpeed } from "./sim-network.ts";
+import type { KubeSpeed } from "./sim-kube.ts";
 import type { RecordFaults } from "./sim-record-store.ts";
 
 /** Every kind of fault the nemesis knows. */
@@ -31,7 +32,22 @@ export const FAULTS = [
  * drew.
  */
 export const LATER_FAULTS = ["rollback", "changeEnsemble", "fillDisk", "jumpClock"] as const;
-export type Fault = (typeof FAULTS)[number] | (typeof LATER_FAULTS)[number];
+/** Faults of runs that have a Kubernetes: to pods, claims, the Lease and the record. */
+export const KUBE_FAULTS = [
+  "podRecreated",
+  "claimReplaced",
+  "claimTerminating",
+  "claimRestored",
+  "leaseStolen",
+  "recordSetBack",
+  "recordLost",
+] as const;
+export type KubeFault = (typeof KUBE_FAULTS)[number];
+export type Fault = (typeof FAULTS)[number] | (typeof LATER_FAULTS)[number] | KubeFault;
+
+export function isKubeFault(fault: Fault): fault is KubeFault {
+  return (KUBE_FAULTS as readonly Fault[]).includes(fault);
+}
 
 /**
  * A long time after the busy one in which clients hardly ask for anything and faults are few and
@@ -50,6 +66,38 @@ export interface QuietTime {
   readonly replica: Pick<ReplicaOptions, "heartbeatMs" | "walRetentionMs">;
 }
 
+/** How a node that is not healed is: down, stopped (SIGSTOP), or cut off, in whole or in part. */
+export const LASTING_KINDS = [
+  "down",
+  "stopped",
+  "cutOff",
+  "cutFromNodes",
+  "cutFromCoordinator",
+] as const;
+
+/** A minority that stays dead while everything else is healed. */
+export interface LastingHarm {
+  /** At most: those who are left have to be a majority of every voter set, with their data. */
+  readonly nodes: number;
+  readonly kind: (typeof LASTING_KINDS)[number];
+  /** They come back in the end, and then everything is owed to them too. */
+  readonly returns: boolean;
+}
+
+/** How the store is placed on pods and claims, of which coordinators are told late. */
+export interface KubeOptions extends KubeSpeed {
+  /** Part of the reads of a record that give what was there some time ago. */
+  readonly staleReads: number;
+  /** In the end the record is lost, or set back to an older copy, until a person helps. */
+  readonly finalRecord: "kept" | "setBack" | "lost";
+  /** And then all replicas but one, until a person orders a forced quorum. */
+  readonly finalForce: boolean;
+}
+
+/** Runs that have a Kubernetes. */
+const KUBE_SHARE = 0.4;
+/** Runs in which not all is healed. */
+const LASTING_SHARE = 0.4;
 /** Runs that have a quiet time. */
 const QUIET_SHARE = 0.75;
 const MINUTE_MS = 60_000;
@@ -87,16 +135,23 @@ export interface SimOptions {
   readonly finalElection: boolean;
   /** Damage hits the newest record of the log, which nothing valid follows (R14). */
   readonly corruptNewest: boolean;
+  /** Null: everything is healed in the end. */
+  readonly lasting: LastingHarm | null;
+  /** Null: nodes are processes on machines, as in local mode; {@link KUBE_FAULTS} do not happen. */
+  readonly kube: KubeOptions | null;
 }
 
 /** What a seed's run is like. `chance` is the seed's own stream, which goes on after it. */
 export function optionsOf(seed: number, chance: Chance): SimOptions {
-  // Any fixed number: another stream than the seed's own.
-  return drawOptions(chance, new Chance((seed ^ 0x5eed_1a7e) >>> 0));
+  // Any fixed numbers: other streams than the seed's own.
+  const drawn = drawOptions(chance, new Chance((seed ^ 0x5eed_1a7e) >>> 0));
+  const lasting = lastingHarm(new Chance((seed ^ 0x1a57_de4d) >>> 0));
+  const { kube, faults } = kubernetes(new Chance((seed ^ 0x0c1a_1435) >>> 0));
+  return { ...drawn, lasting, kube, faults: [...drawn.faults, ...faults] };
 }
 
 /** Draws the options of a run. `later` draws what was added since. */
-function drawOptions(chance: Chance, later: Chance): SimOptions {
+function drawOptions(chance: Chance, later: Chance): Omit<SimOptions, "lasting" | "kube"> {
   const one = <T>(...choices: readonly T[]): T => choices[chance.below(choices.length)] as T;
   const faults: Fault[] = FAULTS.filter(() => chance.happens(0.45));
   if (faults.length === 0) faults.push("wipe");
@@ -149,6 +204,32 @@ function drawOptions(chance: Chance, later: Chance): SimOptions {
     finalPowerLoss: chance.happens(0.5),
     finalWipe: chance.happens(0.2),
   };
+}
+
+function lastingHarm(chance: Chance): LastingHarm | null {
+  if (!chance.happens(LASTING_SHARE)) return null;
+  return {
+    nodes: 1 + chance.below(2),
+    kind: LASTING_KINDS[chance.below(LASTING_KINDS.length)] ?? "down",
+    returns: chance.happens(0.3),
+  };
+}
+
+function kubernetes(chance: Chance): {
+  readonly kube: KubeOptions | null;
+  readonly faults: readonly Fault[];
+} {
+  if (!chance.happens(KUBE_SHARE)) return { kube: null, faults: [] };
+  const one = <T>(...choices: readonly T[]): T => choices[chance.below(choices.length)] as T;
+  const kube = {
+    watchLagMsMax: one(5, 100, 1_000),
+    lostOneIn: one(0, 5, 20),
+    repeatedOneIn: one(0, 3),
+    staleReads: one(0, 0, 0.05, 0.2),
+    finalRecord: one("kept", "kept", "setBack", "lost"),
+    finalForce: chance.happens(0.3),
+  } as const;
+  return { kube, faults: KUBE_FAULTS.filter(() => chance.happens(0.4)) };
 }
 
 function quietTime(chance: Chance): QuietTime {

@@ -75,6 +75,8 @@ export class SimNode {
   skewMs: number;
   /** Something was taken from the disk since the last process saw it: another identity is right. */
   damaged = false;
+  /** Whatever was to boot it again is too late: it is dead. */
+  staysDown = false;
   /** Its shard was asked to go since the last boot. */
   retiring = false;
   /**

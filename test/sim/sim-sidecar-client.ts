@@ -18,6 +18,10 @@ export interface SidecarClientOptions {
   readonly process: SimProcess;
   readonly network: SimNetwork;
   readonly time: SimTime;
+  /** The pod through whose address a node is called, as far as the caller knows; null: none. */
+  readonly podOf: (node: string) => number | null;
+  /** The pod that is there; null on platforms without any. */
+  readonly podThere: (node: string) => number | null;
   /** Called at each call, before it is sent. */
   readonly onCall: (name: string, to: string) => void;
   /** Called at the node, when the call arrives. */
@@ -67,8 +71,8 @@ export function simSidecarClient(options: SidecarClientOptions): SidecarClient {
     enrol: onReplica("enrol", async (replica, request, signal) => {
       await replica.enrol(request, signal());
     }),
-    deleteShard: unary("deleteShard", (runtime, { namespace, shard, term, storeId }) =>
-      runtime.deleteShard(namespace, shard, term, storeId),
+    deleteShard: unary("deleteShard", (runtime, { namespace, shard, term, storeId, generation }) =>
+      runtime.deleteShard(namespace, shard, term, storeId, generation),
     ),
     getInfo: (to, call) =>
       callNode(options, "getInfo", to, {}, call, async ({ node, bootId }) => ({
@@ -83,6 +87,19 @@ export function simSidecarClient(options: SidecarClientOptions): SidecarClient {
   };
 }
 
+/** The pod that is called, since its address is its own; null on platforms without any. */
+function addressed(options: SidecarClientOptions, { node }: NodeEndpoint): number | null {
+  return options.podThere(node) === null ? null : options.podOf(node);
+}
+
+function hasAddress(options: SidecarClientOptions, { node }: NodeEndpoint): boolean {
+  return options.podThere(node) === null || options.podOf(node) !== null;
+}
+
+function noSuchPod({ node }: NodeEndpoint): CallFailed {
+  return new CallFailed(node, "there is no such pod", false);
+}
+
 function callNode<Q extends object, A>(
   options: SidecarClientOptions,
   name: string,
@@ -92,6 +109,8 @@ function callNode<Q extends object, A>(
   act: (runtime: NodeRuntime, request: Q, signal: () => AbortSignal) => Promise<A>,
 ): Promise<A> {
   const { process, network, time, onCall, onAnswer, onServing, onServed } = options;
+  if (!hasAddress(options, to)) return Promise.reject(noSuchPod(to));
+  const pod = addressed(options, to);
   onCall(name, to.node);
   const sent = structuredClone(request);
   const { answer, cancel } = network.unary({
@@ -99,7 +118,7 @@ function callNode<Q extends object, A>(
     to: to.node,
     label: name,
     serve: async (node, signal) => {
-      const running = node.runtime;
+      const running = options.podThere(to.node) === pod ? node.runtime : null;
       if (running === null) throw new NetworkFailure("connection refused: still starting");
       onServing(name, node);
       const beganMs = time.nowMs;
@@ -156,6 +175,8 @@ async function* watchStatus(
   signal: AbortSignal,
 ): AsyncGenerator<NodeStatus, void, void> {
   const { process, network } = options;
+  if (!hasAddress(options, to)) throw noSuchPod(to);
+  const pod = addressed(options, to);
   const stream = network.stream({
     from: process,
     to: to.node,
@@ -164,7 +185,7 @@ async function* watchStatus(
     down: NodeStatus,
     window: 64,
     serve: (node, opened: SimStream<WatchStatusRequest, NodeStatus>) => {
-      const { runtime } = node;
+      const runtime = options.podThere(to.node) === pod ? node.runtime : null;
       if (runtime === null) opened.server.fail(new Error("still starting"));
       else serveStatus(options, node, runtime, opened, heartbeatMsOf(request));
     },

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { Chance } from "./chance.ts";
-import { FAULTS, type Fault, optionsOf } from "./options.ts";
+import { FAULTS, type Fault, KUBE_FAULTS, LASTING_KINDS, optionsOf } from "./options.ts";
 import { trapRealWorld } from "./real-world-trap.ts";
 import { type SimResult, simulate } from "./simulation.ts";
 
@@ -37,23 +37,30 @@ describe("simulator", function () {
     const faults = new Map<Fault, number>();
     let wipes = 0;
     let acknowledged = 0;
+    let stops = 0;
+    const leftDead = new Set<string>();
     for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed += 1) {
       const result = await simulate({ seed, force: { quiet: null } });
       assertHolds(result);
       wipes += result.wipes;
       acknowledged += result.counts.acknowledged;
+      stops += result.stops;
+      if (result.leftDead > 0) leftDead.add(result.options.lasting?.kind ?? "");
       for (const [fault, count] of result.faults)
         faults.set(fault, (faults.get(fault) ?? 0) + count);
     }
     // Or the seeds prove nothing: everything they are to survive must have happened.
-    for (const fault of FAULTS) assert.ok((faults.get(fault) ?? 0) > 0, `no ${fault} in any seed`);
+    for (const fault of [...FAULTS, ...KUBE_FAULTS])
+      assert.ok((faults.get(fault) ?? 0) > 0, `no ${fault} in any seed`);
+    assert.deepEqual([...leftDead].sort(), [...LASTING_KINDS].sort());
+    assert.ok(stops >= 10, `${stops} stops`);
     assert.ok(wipes >= 50, `${wipes} wipes`);
     assert.ok(acknowledged >= 5_000, `${acknowledged} writes`);
   });
 
   for (const [seed, found] of REGRESSIONS) {
     it(`seed ${seed}: ${found}`, async () => {
-      assertHolds(await simulate({ seed, force: { quiet: null } }));
+      assertHolds(await simulate({ seed, force: { quiet: null, lasting: null, kube: null } }));
     });
   }
 

@@ -2,7 +2,9 @@ import type { CoordinatorOptions } from "../../operator/controller/coordinator.t
 import type { NodeOptions } from "../../sidecar/runtime/node.ts";
 import { Chance } from "./chance.ts";
 import { SimCluster } from "./cluster.ts";
+import { DeadMinority } from "./dead-minority.ts";
 import { Nemesis } from "./nemesis.ts";
+import { Person } from "./person.ts";
 import { optionsOf, type Fault, type SimOptions } from "./options.ts";
 import { StoreLife } from "./store-life.ts";
 import { trapRealWorld } from "./real-world-trap.ts";
@@ -36,6 +38,10 @@ export interface SimResult {
   readonly recoveryMs: number;
   /** The search for an order of all requests was given up (I18). */
   readonly undecided: boolean;
+  /** Nodes that were not healed with the others. */
+  readonly leftDead: number;
+  /** Stops that a person ended. */
+  readonly stops: number;
 }
 
 /** How to run a seed. */
@@ -80,6 +86,9 @@ class Run {
   readonly #nemesis: Nemesis;
   readonly #workload: Workload;
   readonly #life: StoreLife;
+  readonly #minority: DeadMinority | null;
+  readonly #person: Person | null;
+  #leftDead = 0;
 
   constructor(settings: SimSettings) {
     this.#settings = settings;
@@ -91,6 +100,11 @@ class Run {
     this.#nemesis = new Nemesis(this.cluster, part());
     this.#workload = new Workload(this.cluster, part());
     this.#life = new StoreLife(this.cluster, this.#nemesis, this.#workload);
+    const { lasting } = this.#options;
+    this.#minority =
+      lasting === null ? null : new DeadMinority(this.cluster, this.#nemesis, lasting, part());
+    const { kube } = this.cluster;
+    this.#person = kube === null ? null : new Person(this.cluster, kube, this.#life, part());
   }
 
   async all(): Promise<void> {
@@ -106,13 +120,46 @@ class Run {
     this.#nemesis.heal();
     this.#workload.rest(0);
     cluster.note("-", "everything is healed");
+    this.#minority?.strike();
+    this.#leftDead = cluster.dead.size;
     if (!(await this.#life.recovered())) return;
     this.#workload.stop();
     if (this.#options.finalPowerLoss && !(await this.#powerLoss())) return;
     if (this.#options.finalWipe && !(await this.#wipeFollowers())) return;
-    if (!(await this.#life.writes(WRITES_AT_END))) return;
-    if (!(await this.#life.until("L1", RECOVERY_MS, () => this.#life.settled() === null))) return;
+    if (!(await this.#settlesAgain())) return;
+    if (this.#options.lasting?.returns === true && !(await this.#deadReturn())) return;
+    if (!(await this.#recordReturns()) || !(await this.#quorumForced())) return;
     await this.#life.judgeEnd();
+  }
+
+  /** Writes go on, and all who are owed anything come to hold all of them. */
+  async #settlesAgain(): Promise<boolean> {
+    if (!(await this.#life.writes(WRITES_AT_END))) return false;
+    return this.#life.until("L1", RECOVERY_MS, () => this.#life.settled() === null);
+  }
+
+  /** Those that stayed dead so far join as any late follower does (L3). */
+  async #deadReturn(): Promise<boolean> {
+    this.#minority?.end();
+    return (await this.#life.recovered()) && this.#settlesAgain();
+  }
+
+  /** The record is lost, or set back, and nothing happens until a person helps (R11, R18). */
+  async #recordReturns(): Promise<boolean> {
+    const { finalRecord = "kept" } = this.#options.kube ?? {};
+    const older = finalRecord === "setBack" ? (this.#nemesis.kube?.olderCopy() ?? null) : null;
+    // No copy is old enough for anybody to know.
+    if (finalRecord === "kept" || (finalRecord === "setBack" && older === null)) return true;
+    const back = (await this.#person?.putsRecordBack(older)) ?? true;
+    return back && this.#settlesAgain();
+  }
+
+  /** Only one replica keeps its disk, and nothing happens until a person says so. */
+  async #quorumForced(): Promise<boolean> {
+    const { finalForce = false } = this.#options.kube ?? {};
+    if (!finalForce || this.cluster.dead.size > 0) return true;
+    const forced = (await this.#person?.forcesQuorum()) ?? true;
+    return forced && this.#settlesAgain();
   }
 
   result(): SimResult {
@@ -130,6 +177,8 @@ class Run {
       counts: this.#workload.counts,
       recoveryMs: this.#life.recoveryMs,
       undecided: this.#life.undecided,
+      leftDead: this.#leftDead,
+      stops: this.#person?.stops ?? 0,
     };
   }
 
@@ -149,6 +198,7 @@ class Run {
   async #powerLoss(): Promise<boolean> {
     const { cluster } = this;
     for (const node of cluster.nodes) {
+      if (cluster.dead.has(node.name)) continue;
       cluster.kill(node, { power: true, silent: false });
       cluster.bootLater(node, 100);
     }
@@ -176,9 +226,10 @@ class Run {
     cluster.coordinatorDiesAfter = 5;
     await cluster.time.run(1_000, () => this.#life.broken());
     if (!(await this.#life.recovered())) return false;
-    // Of two, the one that is left is no majority.
-    const few = (cluster.record?.ensemble.length ?? 0) < 3;
-    return few || !this.#options.finalElection || this.#loseLeader();
+    const leads = cluster.record?.leader?.node ?? "";
+    // Of two, for instance, the one that is left is no majority.
+    const enough = this.#nemesis.isEnoughWithout(new Set([...cluster.dead, leads]));
+    return !enough || !this.#options.finalElection || this.#loseLeader();
   }
 
   /** Those who were rebuilt hold it all: one of them leads while the old leader is away. */

@@ -1,4 +1,5 @@
 import { checkLinearizable } from "../linearizability/check.ts";
+import type { RecordMember, ShardRecord } from "../../operator/core/record.ts";
 import { ServingStatus } from "../../sidecar/protocol/status.ts";
 import type { SimCluster } from "./cluster.ts";
 import type { Nemesis } from "./nemesis.ts";
@@ -67,10 +68,12 @@ export class StoreLife {
     return reached;
   }
 
-  /** The nodes that the record names. */
+  /** The nodes that the record names and that are not left dead. */
   members(): readonly SimNode[] {
-    const { record, nodes } = this.cluster;
-    return nodes.filter(({ name }) => record?.members.some(({ node }) => node === name) === true);
+    const { record, nodes, dead } = this.cluster;
+    const named = (name: string): boolean =>
+      record?.members.some(({ node }) => node === name) === true;
+    return nodes.filter(({ name }) => named(name) && !dead.has(name));
   }
 
   /** True when an invariant does not hold: the run is over. */
@@ -79,32 +82,49 @@ export class StoreLife {
   }
 
   /**
-   * What keeps the store from being whole; null when every replica votes under a serving leader.
+   * What keeps the store from being whole, as far as that is owed: whoever is left dead is not
+   * missed, nor is a change of the ensemble that waits for it. Null when every other replica votes
+   * under a serving leader.
    */
   healthy(): string | null {
-    const { record } = this.cluster;
+    const { record, dead } = this.cluster;
     if (record === null || record.leader === null) return "nobody leads";
-    const { desired, ensemble, members, next } = record;
-    if (next !== undefined) return `the ensemble changes to ${next.ensemble.join(", ")}`;
-    if (ensemble.length !== desired.length || !desired.every((node) => ensemble.includes(node))) {
-      return `the ensemble is ${ensemble.join(", ")}, wanted is ${desired.join(", ")}`;
-    }
-    if (members.length !== ensemble.length) return "not all replicas are members, or too many";
-    for (const member of record.members) {
-      const status = this.cluster.node(member.node).replica?.status();
-      if (status === undefined) return `${member.node} has no replica`;
-      if (member.role !== "voter") return `${member.node} is a ${member.role}`;
-      if (status.replicaUid !== member.replicaUid) return `${member.node} was wiped`;
-      if (status.fault !== "") return `${member.node}: ${status.fault}`;
-      if (status.term !== record.term) return `${member.node} is in term ${status.term}`;
+    if (dead.has(record.leader.node)) return `${record.leader.node} leads, which is dead`;
+    const change = this.#waitsForDead(record) ? null : unfinishedChange(record);
+    if (change !== null) return change;
+    const owed = record.members.filter(
+      ({ node }) => record.ensemble.includes(node) && !dead.has(node),
+    );
+    for (const member of owed) {
+      const sick = this.#sick(record, member);
+      if (sick !== null) return sick;
     }
     const leader = this.cluster.node(record.leader.node).replica?.status();
     if (leader?.status !== ServingStatus.LEADER || !leader.serving)
       return "the leader does not serve";
-    const { followers } = leader;
-    if (followers.length !== ensemble.length - 1) return "the leader does not feed everybody";
+    const followers = leader.followers.filter(({ node }) => !dead.has(node));
+    const fed = owed.filter(({ node }) => followers.some((one) => one.node === node));
+    if (fed.length !== owed.length - 1) return "the leader does not feed everybody";
     const idle = followers.find((one) => one.state !== "Stream");
     return idle === undefined ? null : `${idle.node} is fed as ${idle.state}`;
+  }
+
+  /** A node that comes, goes, or has to be there for others to go, is dead. */
+  #waitsForDead({ ensemble, desired, members }: ShardRecord): boolean {
+    const { dead } = this.cluster;
+    const changes =
+      !sameNodes(ensemble, desired) || members.some(({ node }) => !ensemble.includes(node));
+    const concerned = [...ensemble, ...desired, ...members.map(({ node }) => node)];
+    return changes && concerned.some((node) => dead.has(node));
+  }
+
+  #sick(record: ShardRecord, member: RecordMember): string | null {
+    const status = this.cluster.node(member.node).replica?.status();
+    if (status === undefined) return `${member.node} has no replica`;
+    if (member.role !== "voter") return `${member.node} is a ${member.role}`;
+    if (status.replicaUid !== member.replicaUid) return `${member.node} was wiped`;
+    if (status.fault !== "") return `${member.node}: ${status.fault}`;
+    return status.term === record.term ? null : `${member.node} is in term ${status.term}`;
   }
 
   /** Also: every replica holds and has applied all of the leader's log. */
@@ -138,4 +158,17 @@ export class StoreLife {
     );
     if (applied.size !== 1) referee.violate("I6", `replicas end at ${[...applied].join(", ")}`);
   }
+}
+
+/** What of a change of the ensemble is left to do; null: nothing. */
+function unfinishedChange({ next, ensemble, desired, members }: ShardRecord): string | null {
+  if (next !== undefined) return `the ensemble changes to ${next.ensemble.join(", ")}`;
+  if (!sameNodes(ensemble, desired)) {
+    return `the ensemble is ${ensemble.join(", ")}, wanted is ${desired.join(", ")}`;
+  }
+  return members.length === ensemble.length ? null : "not all replicas are members, or too many";
+}
+
+function sameNodes(some: readonly string[], others: readonly string[]): boolean {
+  return some.length === others.length && some.every((node) => others.includes(node));
 }

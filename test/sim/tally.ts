@@ -18,6 +18,10 @@ export interface SeedSummary {
   readonly traceHash: string;
   readonly operations: number;
   readonly undecided: boolean;
+  /** Nodes that stayed dead when the others were healed. */
+  readonly leftDead: number;
+  /** Stops that a person ended. */
+  readonly stops: number;
 }
 
 /** The summary of a result; `failure` is what {@link describeFailure} says of it. */
@@ -36,6 +40,8 @@ export function summarize(result: SimResult, realMs: number, failure: string): S
     traceHash: result.traceHash,
     operations: result.counts.acknowledged + result.counts.reads + result.counts.unknown,
     undecided: result.undecided,
+    leftDead: result.leftDead,
+    stops: result.stops,
   };
 }
 
@@ -52,6 +58,8 @@ export class Tally {
   #events = 0;
   #operations = 0;
   #undecided = 0;
+  #leftDead = 0;
+  #stops = 0;
   #slowest = { ms: 0, seed: 0 };
   readonly #faults = new Map<string, number>();
 
@@ -66,6 +74,8 @@ export class Tally {
     this.#events += seed.events;
     this.#operations += seed.operations;
     if (seed.undecided) this.#undecided += 1;
+    if (seed.leftDead > 0) this.#leftDead += 1;
+    this.#stops += seed.stops;
     if (seed.recoveryMs > this.#slowest.ms)
       this.#slowest = { ms: seed.recoveryMs, seed: seed.seed };
     for (const [fault, count] of Object.entries(seed.faults)) {
@@ -93,6 +103,8 @@ export class Tally {
       `${this.#operations} requests in histories, ${this.#undecided} histories undecided`,
       `${this.#acknowledged} writes acknowledged`,
       `${this.#wipes} wipes survived`,
+      `${this.#leftDead} times healed but for a dead minority`,
+      `${this.#stops} stops ended by a person`,
       `slowest recovery ${this.#slowest.ms.toFixed(0)} ms (seed ${this.#slowest.seed})`,
       `faults: ${kinds.map(([fault, count]) => `${fault} ${count}`).join(", ")}`,
     ].join(", ");

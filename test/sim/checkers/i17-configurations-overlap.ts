@@ -8,10 +8,11 @@ type Sets = readonly (readonly string[])[];
 /**
  * I17: quorums of two configurations that follow each other intersect (R13): a set changes by one
  * replica and through a joint state, which is left only after the leader of the term committed an
- * entry under it.
+ * entry under it. A forced quorum is the exception that a person answers for.
  */
 export function configurationsOverlap(context: CheckContext): Checker {
   let before: Sets | null = null;
+  let lossEpoch = 0;
   /** Joint sets under which a leader reported a committed entry, by term. */
   const committedUnder = new Set<string>();
   const note = (term: number, sets: readonly VoterSet[]): void => {
@@ -46,8 +47,10 @@ export function configurationsOverlap(context: CheckContext): Checker {
     recordSaved(record) {
       const sets = voterSets(record);
       const from = before;
+      const forced = record.lossEpoch > lossEpoch;
       before = sets;
-      if (from === null || voterSetsText(from) === voterSetsText(sets)) return;
+      lossEpoch = record.lossEpoch;
+      if (forced || from === null || voterSetsText(from) === voterSetsText(sets)) return;
       const wrong = from.length === 2 ? leftJoint(record, from, sets) : enteredJoint(from, sets);
       if (wrong === null) return;
       const change = `${voterSetsText(from)} -> ${voterSetsText(sets)}`;

@@ -99,6 +99,8 @@ async function end(life: StoreLife): Promise<void> {
 
 const OPTIONS = {
   quiet: null,
+  lasting: null,
+  kube: null,
   nodes: 3,
   spares: 1,
   faults: ["crash"],

@@ -255,6 +255,8 @@ function optionsFor({ phase, victim, log }: Cell): Partial<SimOptions> {
   return {
     nodes,
     quiet: null,
+    lasting: null,
+    kube: null,
     spares: phase.during === "ensembleChange" ? 1 : 0,
     record: { failBefore: 0, failAfter: 0 },
     snapshotBytesPerSecond: victim === "learner" && phase.during !== "recovery" ? 8_000 : 0,

@@ -20,7 +20,7 @@ export async function tryMutant(mutant: Mutant, first: number, max: number): Pro
       const { violation } = await simulate({
         seed,
         // Most rules break in a hurry; hours in which nothing happens only cost time here.
-        force: { faults, quiet: null, ...force },
+        force: { faults, quiet: null, lasting: null, kube: null, ...force },
         ...(alterNode === undefined ? {} : { alterNode }),
         ...(alterCoordinator === undefined ? {} : { alterCoordinator }),
       });
