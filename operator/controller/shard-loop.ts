@@ -15,7 +15,7 @@ import {
   type ConfirmedSets,
   type Observed,
 } from "../core/observed.ts";
-import { plan, type Action, type Plan } from "../core/plan.ts";
+import { isQuiet, plan, type Action, type Plan } from "../core/plan.ts";
 import { RecordInvalid, type ShardRecord } from "../core/record.ts";
 import { shardView, type ShardView } from "../core/status.ts";
 import { distrustsRecord, type StopReason } from "../core/stops.ts";
@@ -227,8 +227,11 @@ export class ShardLoop {
     if (await this.#tellStop(planned, signal)) return 0;
     if (planned.stop !== null) {
       // A person may have put another record in place.
-      await this.#refresh(signal);
-      return timings.resyncMs;
+      if (!(await this.#refresh(signal))) return timings.resyncMs;
+      const again = this.#plan();
+      // All that is done under a stop is to open the shard: what nobody has seen of a node, no order
+      // could be judged by.
+      return again.stop === null ? 0 : this.#runDue(again.actions, signal);
     }
     const observed = this.#observe();
     this.#tracker.see(this.record, observed, planned.deferrals, clock.monotonicMs());
@@ -237,8 +240,14 @@ export class ShardLoop {
     if (isQuiet(this.record, planned, observed) && this.#ordered === null) {
       return Math.max(1, this.#readAgainAtMs - clock.monotonicMs());
     }
+    return this.#runDue(this.#withOrdered(planned), signal);
+  }
+
+  /** Does the first of these that is not to wait; milliseconds until the next turn. */
+  async #runDue(actions: readonly Action[], signal: AbortSignal): Promise<number> {
+    const { clock, timings } = this.context;
     let waitMs = timings.resyncMs;
-    for (const action of this.#withOrdered(planned)) {
+    for (const action of actions) {
       const left = this.#retries.waitMs(stepName(this.record, action), clock.monotonicMs());
       if (left === 0) {
         await this.#run(action, signal);
@@ -482,14 +491,6 @@ export class ShardLoop {
       belowFloor: this.#belowFloor,
     };
   }
-}
-
-/** Nothing is to be done, waited for or endured. */
-function isQuiet(record: ShardRecord, planned: Plan, observed: Observed): boolean {
-  if (planned.actions.length + planned.deferrals.length > 0) return false;
-  if (planned.stop !== null || planned.waiting !== null) return false;
-  // Whoever is cut off can commit nothing either.
-  return !observed.leaderSettling && !cannotCommit(record, observed);
 }
 
 function messageOf(error: unknown): string {

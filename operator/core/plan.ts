@@ -16,6 +16,7 @@ import {
   type MemberAction,
 } from "./membership.ts";
 import {
+  cannotCommit,
   currentReplica,
   followerAt,
   isSuspect,
@@ -83,6 +84,14 @@ export function plan(record: ShardRecord, observed: Observed, policy: RecoveryPo
     ? planInitialized(record, observed, policy)
     : planBootstrap(record, observed);
   return { ...rest, actions: [...opens, ...rest.actions].slice(0, PLAN_ACTIONS_MAX) };
+}
+
+/** Nothing is to be done, waited for or endured. */
+export function isQuiet(record: ShardRecord, planned: Plan, observed: Observed): boolean {
+  if (planned.actions.length + planned.deferrals.length > 0) return false;
+  if (planned.stop !== null || planned.waiting !== null) return false;
+  // Whoever is cut off can commit nothing either.
+  return !observed.leaderSettling && !cannotCommit(record, observed);
 }
 
 function planOpens(record: ShardRecord, observed: Observed): readonly Action[] {

@@ -409,6 +409,21 @@ describe("Coordinator", () => {
     });
   });
 
+  it("opens a stopped shard where it is not: no order can be judged by what nobody has seen", async () => {
+    await withCluster(NODES, async (cluster, coordinator) => {
+      await cluster.untilSteady();
+      for (const name of NODES) cluster.kill(name);
+      for (const name of ["a", "b"]) cluster.wipe(name);
+      const reason = (): string | undefined => coordinator.views()[0]?.stop?.reason;
+      await cluster.clock.until("QuorumLost", 5_000, () => reason() === "QuorumLost");
+      await cluster.clock.pass(2_000);
+      cluster.node("c").replica = null;
+      cluster.start("c");
+      await cluster.clock.until("c is open", 5_000, () => cluster.node("c").replica !== null);
+      assert.equal(reason(), "QuorumLost");
+    });
+  });
+
   it("stops with QuorumLost when the leader is among a wiped majority, and goes on by order", async () => {
     await withCluster(NODES, async (cluster, coordinator) => {
       await cluster.untilSteady();
