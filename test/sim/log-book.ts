@@ -1,6 +1,14 @@
 import { LOG_START, type LogPosition, samePosition } from "../../sidecar/protocol/entry.ts";
-import type { Append } from "../../sidecar/protocol/gen/resilver.ts";
+import { LogEntryValue, type Append } from "../../sidecar/protocol/gen/resilver.ts";
 import { contentOf } from "../../sidecar/protocol/log-entry-value.ts";
+
+/** What opens a term (R7). */
+const BARRIER = LogEntryValue.encode({
+  value: {
+    $case: "controlRequest",
+    value: { request: { $case: "barrier", value: { lossEpoch: 0 } } },
+  },
+}).finish();
 
 /** One entry some leader sent: where it stands, what is before it, what it says. */
 export interface BookEntry {
@@ -10,7 +18,7 @@ export interface BookEntry {
 }
 
 /**
- * Every entry that was ever sent from one replica to another, by position. Positions chain to the
+ * Every entry that was ever sent from one replica to another, and every barrier, by position. Positions chain to the
  * entries before them, so the book knows which log is a beginning of which.
  */
 export class LogBook {
@@ -21,10 +29,23 @@ export class LogBook {
     const { entry, entryCrc } = append;
     if (entry === undefined) return;
     const position = { term: entry.term, offset: entry.offset, crc: entryCrc };
+    this.#note(position, append.previous ?? LOG_START, entry.value);
+  }
+
+  /**
+   * Notes what a leader opens its term with, by its head before and after: after a forced quorum it
+   * is alone, and sends it to nobody.
+   */
+  addBarrier(head: LogPosition, before: LogPosition): void {
+    if (head.term > before.term && head.offset === before.offset + 1) {
+      this.#note(head, before, BARRIER);
+    }
+  }
+
+  #note(position: LogPosition, previous: LogPosition, value: Uint8Array): void {
     if (this.find(position) !== null) return;
-    const previous = append.previous ?? LOG_START;
     const there = this.#byOffset.get(position.offset) ?? [];
-    there.push({ position, previous, value: entry.value });
+    there.push({ position, previous, value });
     this.#byOffset.set(position.offset, there);
   }
 

@@ -62,10 +62,15 @@ export class Person {
     const members = this.#life.members();
     const survivor = members[this.#chance.below(members.length)];
     if (survivor === undefined) return true;
+    // What it applied is durable elsewhere; its own log may be a sync behind.
+    const synced = (): boolean => {
+      const { head, durableOffset = -1 } = survivor.replica?.status() ?? {};
+      return durableOffset >= (head?.offset ?? Number.POSITIVE_INFINITY);
+    };
+    if (!(await this.#life.until("L1", STOP_MS, synced))) return false;
     const others = members.filter((node) => node !== survivor);
     for (const node of members) {
-      // What it applied is durable elsewhere; its own log may be a sync behind.
-      cluster.kill(node, { power: node !== survivor, silent: false });
+      cluster.kill(node, { power: true, silent: false });
       if (node !== survivor) node.wipe(["wal", "state"]);
       const kept = node === survivor && this.#chance.happens(0.5);
       this.#kube.recreate(node.name, kept ? [] : BOTH);

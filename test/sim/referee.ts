@@ -1,4 +1,5 @@
 import type { ShardRecord } from "../../operator/core/record.ts";
+import { ServingStatus } from "../../sidecar/protocol/status.ts";
 import { LOG_START, type LogPosition } from "../../sidecar/protocol/entry.ts";
 import type {
   Ack,
@@ -188,6 +189,10 @@ export class Referee {
     // Most events change nothing of what is looked at.
     if (last !== null && sameStatus(last, status)) return;
     this.#last.set(node, status);
+    const { head } = status;
+    if (last?.head !== undefined && head !== undefined && status.status === ServingStatus.LEADER) {
+      this.book.addBarrier(head, last.head);
+    }
     if (last === null) {
       for (const checker of this.#checkers) checker.boot?.({ node, status, damaged });
     }
