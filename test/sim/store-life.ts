@@ -68,12 +68,10 @@ export class StoreLife {
     return reached;
   }
 
-  /** The nodes that the record names and that are not left dead. */
+  /** The nodes of the ensemble that are not left dead: all to whom anything is owed. */
   members(): readonly SimNode[] {
     const { record, nodes, dead } = this.cluster;
-    const named = (name: string): boolean =>
-      record?.members.some(({ node }) => node === name) === true;
-    return nodes.filter(({ name }) => named(name) && !dead.has(name));
+    return nodes.filter(({ name }) => record?.ensemble.includes(name) === true && !dead.has(name));
   }
 
   /** True when an invariant does not hold: the run is over. */
