@@ -33,6 +33,7 @@ export const SCOPES: readonly Scope[] = [
   scope({ terms: 2, writes: 1, rollbacks: 1 }),
   scope({ writes: 1, changes: 1 }),
   scope({ wipes: 1, changes: 1 }),
+  scope({ crashes: 1, changes: 1 }),
   scope({ terms: 1, changes: 1 }),
   scope({ terms: 1, writes: 1, changes: 1 }, false),
   scope({ terms: 3, writes: 2, wipes: 2, crashes: 1, changes: 1 }, false),
