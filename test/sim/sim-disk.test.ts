@@ -203,4 +203,68 @@ describe("simulated disk", () => {
     await write(new SimDisk({ seed: 1, latency: { clock, ms } }), "/a", "1");
     assert.deepEqual(slept, [1, 7]);
   });
+
+  it("covers up a write that went nowhere until its pages are forgotten", async () => {
+    const disk = new SimDisk({ seed: 1 });
+    await write(disk, "/a", "old");
+    await syncFile(disk, "/a");
+    await disk.syncDir("/");
+    disk.setAstray(() => null);
+    await write(disk, "/a", "new and longer");
+    await syncFile(disk, "/a");
+    disk.setAstray(null);
+    assert.equal(await textOf(disk, "/a"), "new and longer");
+    disk.kill();
+    disk.forgetPages();
+    assert.equal(await textOf(disk, "/a"), `old${"\0".repeat("new and longer".length - 3)}`);
+  });
+
+  it("puts a misdirected write over something else of the file, and never beyond its end", async () => {
+    const disk = new SimDisk({ seed: 1 });
+    await write(disk, "/a", "0123456789");
+    await syncFile(disk, "/a");
+    await disk.syncDir("/");
+    for (const [lands, expected] of [
+      [0, "AB23456789"],
+      [9, "AB2345678A"],
+      [512, "AB2345678A"],
+    ] as const) {
+      disk.setAstray((path, position) => (path === "/a" && position === 4 ? lands : undefined));
+      await write(disk, "/a", "AB", 4);
+      await syncFile(disk, "/a");
+      disk.forgetPages();
+      assert.equal(await textOf(disk, "/a"), expected);
+    }
+  });
+
+  it("cannot read a bad sector, as long as it is not written as a whole", async () => {
+    const disk = new SimDisk({ seed: 1 });
+    await write(disk, "/a", "x".repeat(2_000));
+    disk.failReads("/a", 600);
+    await assert.rejects(disk.readFile("/a"), /cannot be read/u);
+    const file = await disk.open("/a", { create: false });
+    const into = new Uint8Array(512);
+    assert.equal(await file.read(into, 0), 512);
+    await assert.rejects(file.read(into, 500), /cannot be read/u);
+    disk.kill();
+    await assert.rejects(disk.readFile("/a"), /cannot be read/u);
+    await write(disk, "/a", "y".repeat(100), 600);
+    await assert.rejects(disk.readFile("/a"), /cannot be read/u);
+    await write(disk, "/a", "y".repeat(512), 512);
+    assert.equal((await textOf(disk, "/a"))?.length, 2_000);
+    disk.failReads("/a", 0);
+    disk.healReads();
+    assert.equal((await textOf(disk, "/a"))?.length, 2_000);
+  });
+
+  it("lists every file with its size", async () => {
+    const disk = new SimDisk({ seed: 1 });
+    await disk.makeDir("/d/e");
+    await write(disk, "/d/e/f", "four");
+    await write(disk, "/a", "");
+    assert.deepEqual(disk.files(), [
+      { path: "/a", bytes: 0 },
+      { path: "/d/e/f", bytes: 4 },
+    ]);
+  });
 });

@@ -11,6 +11,7 @@ import { SimDirectory, SimFile } from "./sim-inode.ts";
 
 /** What a disk without a quota says is free. */
 const FREE_BYTES_MAX = 2 ** 50;
+const UNREADABLE = "cannot be read there (simulated)";
 
 /** How a simulated disk behaves. */
 export interface SimDiskOptions {
@@ -39,6 +40,12 @@ export interface SimOperation {
 }
 
 /**
+ * Asked about each write: where in the file the disk really puts it (`null`: nowhere), though it
+ * says that all is well; `undefined`: where it should.
+ */
+export type AstrayWrite = (path: string, position: number) => number | null | undefined;
+
+/**
  * A disk in memory. Each file has durable and volatile contents, each directory durable and
  * volatile entries. A power loss keeps any subset of what was not synced, writes also in part, by
  * sectors of 512 B. The same seed and calls give the same result.
@@ -57,6 +64,7 @@ export class SimDisk implements Disk {
   #down = false;
   #crashAt = Number.POSITIVE_INFINITY;
   #failSync: (path: string) => boolean = () => false;
+  #astray: AstrayWrite | null = null;
   #locks = new Set<string>();
 
   constructor(options: SimDiskOptions) {
@@ -86,6 +94,7 @@ export class SimDisk implements Disk {
     const node = this.#find(path);
     if (node === undefined) return null;
     if (node instanceof SimDirectory) throw ioError(path, "is a directory");
+    if (!node.isReadable(0, node.usedBytes())) throw ioError(path, UNREADABLE);
     return node.bytes().slice();
   }
 
@@ -248,6 +257,33 @@ export class SimDisk implements Disk {
     node.corrupt(offset, mask);
   }
 
+  /** Every file, as it would be listed, with its size. */
+  files(): readonly { readonly path: string; readonly bytes: number }[] {
+    return [...this.#root.files("")].map(([path, file]) => ({ path, bytes: file.usedBytes() }));
+  }
+
+  /** From now on writes may go astray; null: they do not. */
+  setAstray(astray: AstrayWrite | null): void {
+    this.#astray = astray;
+  }
+
+  /** What went astray is seen from now on: memory no longer covers it up. */
+  forgetPages(): void {
+    for (const [, file] of this.#root.files("")) file.forgetPages();
+  }
+
+  /** The sector with the byte at `offset` cannot be read until it is written again. */
+  failReads(path: string, offset: number): void {
+    const node = this.#find(path);
+    if (!(node instanceof SimFile)) throw notFound(path);
+    node.failReads(offset);
+  }
+
+  /** Everything can be read again. */
+  healReads(): void {
+    for (const [, file] of this.#root.files("")) file.healReads();
+  }
+
   /** A copy of everything, as it would be read, under a new seed. */
   clone(seed: number): SimDisk {
     const copy = new SimDisk({ ...this.#options, seed });
@@ -273,6 +309,11 @@ export class SimDisk implements Disk {
     if (this.#root.usedBytes() + more > this.#quotaBytes) {
       throw new DiskError("NO_SPACE", path, `${path}: no space (simulated)`, { fatal: false });
     }
+  }
+
+  /** For the open files of this disk: see {@link AstrayWrite}. */
+  landing(path: string, position: number): number | null | undefined {
+    return this.#astray?.(path, position);
   }
 
   /** For the open files of this disk: whether the sync of `path` is to fail. */
@@ -341,6 +382,7 @@ class OpenFile implements DiskFile {
 
   async read(into: Uint8Array, position: number): Promise<number> {
     await this.#begin(null);
+    if (!this.#file.isReadable(position, into.byteLength)) throw ioError(this.#path, UNREADABLE);
     const part = this.#file.bytes().subarray(position, position + into.byteLength);
     into.set(part);
     return part.byteLength;
@@ -350,7 +392,9 @@ class OpenFile implements DiskFile {
     await this.#begin("write");
     const bytes = Buffer.concat(parts);
     this.#disk.checkSpace(this.#path, position + bytes.byteLength - this.#file.bytes().byteLength);
-    this.#file.write(bytes, position);
+    const lands = this.#disk.landing(this.#path, position);
+    if (lands === undefined) this.#file.write(bytes, position);
+    else this.#file.writeAstray(bytes, position, lands);
     this.#disk.endFile();
   }
 

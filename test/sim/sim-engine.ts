@@ -52,6 +52,11 @@ export function simEngineFactory(
   };
 }
 
+/** True for the file that an engine keeps in its directory. */
+export function isEngineFile(path: string): boolean {
+  return path.endsWith(`/${FILE_NAME}`);
+}
+
 /** Applies the commits that are whole; cuts what follows. Returns where the file goes on. */
 async function recover(file: DiskFile, pairs: Pairs): Promise<number> {
   const all = Buffer.alloc(await file.size());

@@ -3,7 +3,13 @@ import type { PowerLoss } from "./power-loss.ts";
 const SECTOR_BYTES = 512;
 
 type Change =
-  | { readonly kind: "write"; readonly position: number; readonly bytes: Uint8Array }
+  | {
+      readonly kind: "write";
+      readonly position: number;
+      readonly bytes: Uint8Array;
+      /** Where the disk really puts it; null: nowhere. Absent: where it should. */
+      readonly lands?: number | null;
+    }
   | { readonly kind: "truncate"; readonly bytes: number };
 
 /** Bytes that grow in place. */
@@ -13,6 +19,15 @@ class Contents {
 
   get view(): Uint8Array {
     return this.#bytes.subarray(0, this.#length);
+  }
+
+  /** What the change makes of a disk that may put it elsewhere. */
+  applyAsDisk(change: Change): void {
+    if (change.kind === "truncate" || change.lands === undefined) return this.apply(change);
+    const end = change.position + change.bytes.byteLength;
+    if (end > this.#length) this.#resize(end);
+    if (change.lands === null || change.lands >= this.#length) return;
+    this.#bytes.set(change.bytes.subarray(0, this.#length - change.lands), change.lands);
   }
 
   apply(change: Change): void {
@@ -51,6 +66,8 @@ export class SimFile {
   #volatile = new Contents();
   #unsynced: Change[] = [];
   readonly #serial = files++;
+  /** Sectors that cannot be read until they are written again. */
+  readonly #unreadable = new Set<number>();
 
   /** What a read sees; valid until the next change. */
   bytes(): Uint8Array {
@@ -59,6 +76,48 @@ export class SimFile {
 
   write(bytes: Uint8Array, position: number): void {
     this.#change({ kind: "write", position, bytes: bytes.slice() });
+    this.#readableAgain(position, bytes.byteLength);
+  }
+
+  /** A write that is read back from memory, and that the disk puts elsewhere or nowhere. */
+  writeAstray(bytes: Uint8Array, position: number, lands: number | null): void {
+    this.#change({ kind: "write", position, bytes: bytes.slice(), lands });
+  }
+
+  /** Memory forgets what it knows: from now on is read what the disk really holds. */
+  forgetPages(): void {
+    this.#volatile = new Contents();
+    this.#volatile.apply({ kind: "write", position: 0, bytes: this.#durable.view });
+    for (const change of this.#unsynced) this.#volatile.apply(change);
+    // What never left memory is written again, and finds its place then.
+    this.#unsynced = this.#unsynced.map((change) =>
+      change.kind === "write" ? { ...change, lands: change.position } : change,
+    );
+  }
+
+  /** The sector that holds the byte cannot be read until it is written again. */
+  failReads(offset: number): void {
+    this.#unreadable.add(Math.floor(offset / SECTOR_BYTES));
+  }
+
+  healReads(): void {
+    this.#unreadable.clear();
+  }
+
+  /** True when the range can be read. */
+  isReadable(position: number, length: number): boolean {
+    if (this.#unreadable.size === 0) return true;
+    const last = Math.floor((Math.min(position + length, this.usedBytes()) - 1) / SECTOR_BYTES);
+    const first = Math.floor(position / SECTOR_BYTES);
+    return [...this.#unreadable].every((sector) => sector < first || sector > last);
+  }
+
+  #readableAgain(position: number, length: number): void {
+    for (const sector of this.#unreadable) {
+      const at = sector * SECTOR_BYTES;
+      const whole = position <= at && position + length >= at + SECTOR_BYTES;
+      if (whole) this.#unreadable.delete(sector);
+    }
   }
 
   truncate(bytes: number): void {
@@ -66,7 +125,7 @@ export class SimFile {
   }
 
   sync(): void {
-    for (const change of this.#unsynced) this.#durable.apply(change);
+    for (const change of this.#unsynced) this.#durable.applyAsDisk(change);
     this.#unsynced = [];
   }
 
@@ -91,7 +150,7 @@ export class SimFile {
   #surviving(loss: PowerLoss): Contents {
     const surviving = copyOf(this.#durable);
     for (const change of this.#unsynced) {
-      for (const kept of survivors(change, loss)) surviving.apply(kept);
+      for (const kept of survivors(change, loss)) surviving.applyAsDisk(kept);
     }
     return surviving;
   }
@@ -250,6 +309,16 @@ export class SimDirectory {
     this.#unsynced = this.#unsynced.filter((change) => change.name !== name);
     this.#durable.delete(name);
     this.#volatile.delete(name);
+  }
+
+  /** Every file below, as listed, with its path from `prefix` on. */
+  *files(prefix: string): Generator<readonly [path: string, file: SimFile]> {
+    for (const name of this.names()) {
+      const node = this.#volatile.get(name);
+      const path = `${prefix}/${name}`;
+      if (node instanceof SimFile) yield [path, node];
+      else if (node !== undefined) yield* node.files(path);
+    }
   }
 
   usedBytes(): number {

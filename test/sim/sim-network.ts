@@ -18,6 +18,24 @@ const CONNECT_TIMEOUT_MS = 1_500;
 /** What a blocked way held back arrives within this after it is free. */
 const LATE_MS_MAX = 200;
 
+/** The longest that the second copy of a request is late. */
+const REPEAT_MS_MAX = 2_000;
+/** A lost packet of a stream comes after its retransmission. */
+const RETRANSMIT_MS_MIN = 200;
+const RETRANSMIT_MS_MAX = 1_000;
+
+/** What is wrong with one way between two hosts. */
+export interface Impairment {
+  /** Everything takes so much longer. */
+  readonly delayMs?: number;
+  /** So many of the requests and answers are lost; messages of streams are sent again. */
+  readonly lostShare?: number;
+  /** So many of the requests that may come twice do. */
+  readonly repeatedShare?: number;
+}
+
+const UNIMPAIRED: Impairment = {};
+
 interface Open {
   readonly stream: SimStream<never, never>;
   readonly client: SimProcess;
@@ -45,6 +63,8 @@ export interface UnaryCall<T> {
   /** Name of the host; whichever process runs there when the request arrives serves it. */
   readonly to: string;
   readonly label: string;
+  /** The request may come twice, a while apart; only the first one is answered. */
+  readonly mayRepeat?: boolean;
   readonly serve: (process: SimProcess, signal: () => AbortSignal) => Promise<T>;
 }
 
@@ -77,6 +97,7 @@ export class SimNetwork {
   readonly #speed: NetworkSpeed;
   readonly #hosts = new Map<string, SimProcess>();
   readonly #blocked = new Set<string>();
+  readonly #impaired = new Map<string, Impairment>();
   readonly #open = new Set<Open>();
   readonly #pipes = new Set<Pipe>();
   /** Requests and answers that a blocked way has not lost: they arrive when it is free. */
@@ -136,7 +157,14 @@ export class SimNetwork {
     }
   }
 
+  /** From now on the way from one host to the other is like that; null: nothing is wrong. */
+  impair(from: string, to: string, how: Impairment | null): void {
+    if (how === null) this.#impaired.delete(`${from}>${to}`);
+    else this.#impaired.set(`${from}>${to}`, how);
+  }
+
   unblockAll(): void {
+    this.#impaired.clear();
     for (const pair of [...this.#blocked]) {
       const [from = "", to = ""] = pair.split(">");
       this.unblock(from, to);
@@ -222,6 +250,7 @@ export class SimNetwork {
         });
       };
       this.#pass(from.name, to, label, arrive);
+      if (call.mayRepeat === true) this.#repeat(call);
       cancel = () => {
         this.#pass(from.name, to, `${label} cancel`, () => {
           const target = this.#hosts.get(to);
@@ -231,6 +260,22 @@ export class SimNetwork {
       };
     });
     return { answer, cancel };
+  }
+
+  /** The request may arrive once more, and nobody waits for its answer. */
+  #repeat<T>(call: UnaryCall<T>): void {
+    const { from, to, label } = call;
+    const { repeatedShare = 0 } = this.#impairment(from.name, to);
+    if (repeatedShare === 0 || !this.#chance.happens(repeatedShare)) return;
+    this.#time.after(this.#chance.unit() * REPEAT_MS_MAX, null, `${label} again`, () => {
+      this.#pass(from.name, to, label, () => {
+        const target = this.#hosts.get(to);
+        if (target === undefined) return;
+        this.#time.after(0, target, label, () => {
+          call.serve(target, () => new AbortController().signal).catch(() => undefined);
+        });
+      });
+    });
   }
 
   #serve<T>(
@@ -256,7 +301,9 @@ export class SimNetwork {
   /** Carries one datagram of a call: delayed; when blocked, lost or late. */
   #pass(from: string, to: string, label: string, arrive: () => void): void {
     if (!this.#isBlocked(from, to)) {
-      this.#time.after(this.#latency(), null, `${label} travels`, arrive);
+      const { delayMs = 0, lostShare = 0 } = this.#impairment(from, to);
+      if (lostShare > 0 && this.#chance.happens(lostShare)) return;
+      this.#time.after(this.#latency() + delayMs, null, `${label} travels`, arrive);
       return;
     }
     if (this.#chance.happens(0.5)) return;
@@ -276,7 +323,12 @@ export class SimNetwork {
       pipe.held.push(deliver);
       return;
     }
-    const atMs = Math.max(pipe.lastAtMs, this.#time.nowMs + this.#latency());
+    const { delayMs = 0, lostShare = 0 } = this.#impairment(pipe.from.name, pipe.to.name);
+    const lost = lostShare > 0 && this.#chance.happens(lostShare);
+    const part = lost ? this.#chance.unit() : 0;
+    const againMs = lost ? RETRANSMIT_MS_MIN + part * (RETRANSMIT_MS_MAX - RETRANSMIT_MS_MIN) : 0;
+    const travelMs = this.#latency() + delayMs + againMs;
+    const atMs = Math.max(pipe.lastAtMs, this.#time.nowMs + travelMs);
     pipe.lastAtMs = atMs;
     this.#time.after(atMs - this.#time.nowMs, pipe.to, pipe.label, deliver);
   }
@@ -310,6 +362,11 @@ export class SimNetwork {
 
   #isBlocked(from: string, to: string): boolean {
     return this.#blocked.size > 0 && this.#blocked.has(`${from}>${to}`);
+  }
+
+  #impairment(from: string, to: string): Impairment {
+    if (this.#impaired.size === 0) return UNIMPAIRED;
+    return this.#impaired.get(`${from}>${to}`) ?? UNIMPAIRED;
   }
 
   /** Forgets what ended, so that long runs stay small. */
