@@ -1,5 +1,5 @@
 import { availableParallelism } from "node:os";
-import { FAULTS, KUBE_FAULTS, LATER_FAULTS, type Fault, type SimOptions } from "./options.ts";
+import { ALL_FAULTS, type Fault, KUBE_FAULTS, type SimOptions } from "./options.ts";
 
 /** What `npm run sim -- --help` prints. */
 export const USAGE = `npm run sim -- [options]
@@ -8,7 +8,7 @@ export const USAGE = `npm run sim -- [options]
   --minutes M       go on for so long instead
   --until-failure   end with the first seed that fails; alone: go on until one does
   --jobs J          processes to run them in (default: one a core)
-  --faults A,B      only these kinds of faults: ${[...FAULTS, ...LATER_FAULTS].join(", ")};
+  --faults A,B      only these kinds of faults: ${ALL_FAULTS.join(", ")};
                     and in runs whose options have a kube: ${KUBE_FAULTS.join(", ")}
   --options JSON    replaces some of what a seed draws; see --print-options
   --print-options   print what each seed draws, and do not run it
@@ -86,7 +86,7 @@ function positive(given: ReadonlyMap<string, string>, name: string): number | nu
 
 function faults(text: string | undefined): Partial<SimOptions> {
   if (text === undefined) return {};
-  const known: readonly string[] = [...FAULTS, ...LATER_FAULTS, ...KUBE_FAULTS];
+  const known: readonly string[] = [...ALL_FAULTS, ...KUBE_FAULTS];
   const names = text.split(",");
   const unknown = names.find((name) => !known.includes(name));
   if (unknown === undefined) return { faults: names as Fault[] };

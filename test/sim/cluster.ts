@@ -99,6 +99,8 @@ export class SimCluster {
           this.referee.snapshotBegun(...begun),
         snapshotAnswered: (...answer: Parameters<Referee["snapshotAnswered"]>) =>
           this.referee.snapshotAnswered(...answer),
+        streamArrived: (peer: Parameters<Referee["streamArrived"]>[0]) =>
+          this.referee.streamArrived(peer, this.time.nowMs),
         logged: (node: string, line: string) => this.note(node, line),
         failed: (node: SimNode, error: Error) => this.#failed(node, error),
       },
@@ -190,7 +192,8 @@ export class SimCluster {
           },
           podOf: (node) => informer?.podOf(node) ?? null,
           podThere: (node) => this.kube?.of(node).pod ?? null,
-          onServing: (call, node) => {
+          onServing: (call, node, request) => {
+            this.referee.arrived(call, node.name, request);
             // What is asked to go may come back as another replica, also when it was half gone.
             if (call === "deleteShard") this.node(node.name).retiring = true;
           },
@@ -270,9 +273,11 @@ export class SimCluster {
     if (node === undefined || node.process !== owner) return undefined;
     const { replica } = node;
     const seen = seenOf(replica);
-    const booted = this.referee.settle(node.name, seen, node.damaged || node.retiring);
+    const harm = { damaged: node.damaged || node.retiring, wiped: node.wiped };
+    const booted = this.referee.settle(node.name, seen, harm);
     if (replica === null || seen === null) return undefined;
     node.damaged = false;
+    node.wiped = false;
     node.corrupted = false;
     if (booted) node.retiring = false;
     if (booted) this.referee.faultInjected();

@@ -4,7 +4,9 @@ import type { Chance } from "./chance.ts";
 import { KEY, type SimCluster } from "./cluster.ts";
 import { recordsOf } from "./damaged-record.ts";
 import type { DiskImage } from "./disk-image.ts";
+import { DISK_FAULTS, DiskFaults } from "./disk-faults.ts";
 import { KubeNemesis } from "./kube-nemesis.ts";
+import { LINK_FAULTS, LinkFaults } from "./link-faults.ts";
 import { type Fault, isKubeFault, type QuietTime } from "./options.ts";
 import { NAMESPACE, SHARD, type SimNode } from "./sim-node.ts";
 
@@ -22,10 +24,18 @@ const HINDRANCE_LASTS_MS = 5_000;
 export class Nemesis {
   /** Faults injected, by kind. */
   readonly injected = new Map<Fault, number>();
-  /** Disks emptied or damaged. */
+  /** Faults that were not injected: they would have destroyed what is owed to somebody. */
+  readonly spared = new Map<Fault, number>();
+  /** Disks of which everything, or one volume, was lost. */
   wipes = 0;
+  /** Disks that became older images of themselves. */
+  rollbacks = 0;
+  /** Files of which something changed, or was not written, unnoticed. */
+  damages = 0;
   readonly #cluster: SimCluster;
   readonly #chance: Chance;
+  readonly #disks: DiskFaults;
+  readonly #links: LinkFaults;
   #stopped = false;
   #gapMs: number;
   /** How much longer harm lasts than in a hurry. */
@@ -47,6 +57,13 @@ export class Nemesis {
       later: (delayMs: number, act: () => void): void => this.#later(delayMs, act),
     };
     this.kube = kube === null ? null : new KubeNemesis(cluster, kube, chance, bounds);
+    const later = (delayMs: number, act: () => void): void =>
+      this.#later(delayMs * this.#stretch, act);
+    const damaged = (): void => {
+      this.damages += 1;
+    };
+    this.#disks = new DiskFaults({ cluster, chance, later, damaged });
+    this.#links = new LinkFaults({ cluster, chance, later });
   }
 
   /** Begins; goes on until {@link heal}. */
@@ -95,6 +112,8 @@ export class Nemesis {
       node.speed.factor = 1;
       node.disk.failSyncs(() => false);
       node.disk.setQuota(Number.POSITIVE_INFINITY);
+      node.disk.healReads();
+      node.disk.setAstray(null);
       if (node.process !== null) cluster.time.resume(node.process);
       cluster.boot(node);
     }
@@ -106,6 +125,11 @@ export class Nemesis {
   #inject(fault: Fault): boolean {
     const node = this.#pick(this.#cluster.nodes);
     if (node === undefined) return false;
+    if (isOneOf(LINK_FAULTS, fault)) return this.#links.inject(fault, node);
+    if (isOneOf(DISK_FAULTS, fault)) {
+      if (node.process === null) return false;
+      return this.#mayHarm(fault, node) && this.#disks.inject(fault, node);
+    }
     switch (fault) {
       case "crash":
       case "powerLoss":
@@ -155,7 +179,7 @@ export class Nemesis {
         node.dieAfterOperations = 1 + this.#chance.below(60);
         return true;
       case "wipe":
-        return this.#wipe(node);
+        return this.#wipe(fault, node);
       case "corrupt":
         return this.#corrupt(node);
       case "rollback":
@@ -302,7 +326,8 @@ export class Nemesis {
    */
   #restore(node: SimNode, image: DiskImage): void {
     const member = this.#cluster.record?.members.find((one) => one.node === node.name);
-    if (member === undefined || node.process === null || !this.maySetBack(node)) return;
+    if (member === undefined || node.process === null) return;
+    if (!this.#mayHarm("rollback", node) || !this.maySetBack(node)) return;
     const same = image.replicaUid === member.replicaUid;
     if (same && (member.role !== "voter" || image.term >= member.ackedTerm)) return;
     this.setBack(node, image);
@@ -331,7 +356,7 @@ export class Nemesis {
     cluster.setBack.add(node.name);
     cluster.referee.diskSetBack(node.name, image.replicaUid);
     cluster.referee.diskSetBack(node.name, cluster.lastUid(node.name));
-    this.wipes += 1;
+    this.rollbacks += 1;
   }
 
   #crash(node: SimNode, power: boolean): void {
@@ -340,8 +365,8 @@ export class Nemesis {
     this.#cluster.bootLater(node, 50 + this.#below(2_500));
   }
 
-  #wipe(node: SimNode): boolean {
-    if (!this.mayLose(node)) return false;
+  #wipe(fault: "wipe" | "wipeDuringRecovery", node: SimNode): boolean {
+    if (!this.#mayHarm(fault, node)) return false;
     this.takeDisk(node);
     return true;
   }
@@ -360,12 +385,13 @@ export class Nemesis {
   #wipeLearner(): boolean {
     const learner = this.#cluster.record?.members.find((member) => member.role === "learner");
     const node = this.#cluster.nodes.find(({ name }) => name === learner?.node);
-    return node === undefined || node.process === null ? false : this.#wipe(node);
+    if (node === undefined || node.process === null) return false;
+    return this.#wipe("wipeDuringRecovery", node);
   }
 
   /** A byte of the log changes while the node is down. */
   #corrupt(node: SimNode): boolean {
-    if (!this.mayLose(node)) return false;
+    if (!this.#mayHarm("corrupt", node)) return false;
     this.#cluster.kill(node, { power: false, silent: false });
     this.#cluster.bootLater(node, this.#below(1_000));
     const dir = `/wal/${NAMESPACE}/${SHARD}/log`;
@@ -386,9 +412,23 @@ export class Nemesis {
       if (record !== null) {
         this.#cluster.referee.recordDamaged(node.name, this.#cluster.lastUid(node.name), record);
       }
-      this.wipes += 1;
+      this.damages += 1;
     });
     return true;
+  }
+
+  /** As {@link mayLose}; says so when it may not. */
+  #mayHarm(fault: Fault, node: SimNode): boolean {
+    if (this.mayLose(node)) return true;
+    this.spared.set(fault, (this.spared.get(fault) ?? 0) + 1);
+    const { record } = this.#cluster;
+    const intact = record?.members.filter(
+      (member) => member.node !== node.name && this.#isIntact(member),
+    );
+    const left = intact?.map((member) => member.node).join(", ") ?? "";
+    const why = left === "" ? "nobody is known to keep its data" : `only ${left} would keep theirs`;
+    this.#cluster.note(node.name, `is spared a ${fault}: ${why}`);
+    return false;
   }
 
   /** The fault atlas: who keeps its data after this node lost it are a majority of the ensemble. */
@@ -411,7 +451,7 @@ export class Nemesis {
   #isIntact(member: RecordMember): boolean {
     if (member.role !== "voter") return false;
     const node = this.#cluster.node(member.node);
-    if (node.damaged || this.#cluster.setBack.has(member.node)) return false;
+    if (node.damaged || node.latent || this.#cluster.setBack.has(member.node)) return false;
     // What the running process says; one that is down, or starting, is as it was before.
     const uid = node.replica?.status().replicaUid ?? this.#cluster.lastUid(node.name);
     return uid === member.replicaUid;
@@ -431,4 +471,8 @@ export class Nemesis {
   #pick<T>(from: readonly T[]): T | undefined {
     return from[this.#chance.below(Math.max(1, from.length))];
   }
+}
+
+function isOneOf<T extends Fault>(faults: readonly T[], fault: Fault): fault is T {
+  return (faults as readonly Fault[]).includes(fault);
 }

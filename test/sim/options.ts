@@ -32,6 +32,18 @@ export const FAULTS = [
  * drew.
  */
 export const LATER_FAULTS = ["rollback", "changeEnsemble", "fillDisk", "jumpClock"] as const;
+/** Faults of disks and links that came last, drawn from a stream of their own again. */
+export const NEWEST_FAULTS = [
+  "bitRot",
+  "lostWrite",
+  "misdirectedWrite",
+  "readError",
+  "slowLink",
+  "lossyLink",
+  "repeatedCalls",
+] as const;
+/** Every kind of fault that can be asked for of any run. */
+export const ALL_FAULTS = [...FAULTS, ...LATER_FAULTS, ...NEWEST_FAULTS] as const;
 /** Faults of runs that have a Kubernetes: to pods, claims, the Lease and the record. */
 export const KUBE_FAULTS = [
   "podRecreated",
@@ -43,7 +55,7 @@ export const KUBE_FAULTS = [
   "recordLost",
 ] as const;
 export type KubeFault = (typeof KUBE_FAULTS)[number];
-export type Fault = (typeof FAULTS)[number] | (typeof LATER_FAULTS)[number] | KubeFault;
+export type Fault = (typeof ALL_FAULTS)[number] | KubeFault;
 
 export function isKubeFault(fault: Fault): fault is KubeFault {
   return (KUBE_FAULTS as readonly Fault[]).includes(fault);
@@ -139,6 +151,10 @@ export interface SimOptions {
   readonly lasting: LastingHarm | null;
   /** Null: nodes are processes on machines, as in local mode; {@link KUBE_FAULTS} do not happen. */
   readonly kube: KubeOptions | null;
+  /** Checkpoints go to the engine in slices of so many keys; 0: all that a few keys need is one. */
+  readonly sliceKeys: number;
+  /** After everything healed, a follower's disk is set back within the term (R3). */
+  readonly finalRollback: boolean;
 }
 
 /** What a seed's run is like. `chance` is the seed's own stream, which goes on after it. */
@@ -147,11 +163,29 @@ export function optionsOf(seed: number, chance: Chance): SimOptions {
   const drawn = drawOptions(chance, new Chance((seed ^ 0x5eed_1a7e) >>> 0));
   const lasting = lastingHarm(new Chance((seed ^ 0x1a57_de4d) >>> 0));
   const { kube, faults } = kubernetes(new Chance((seed ^ 0x0c1a_1435) >>> 0));
-  return { ...drawn, lasting, kube, faults: [...drawn.faults, ...faults] };
+  const newest = drawNewest(new Chance((seed ^ 0x1057_b17e) >>> 0));
+  return {
+    ...drawn,
+    ...newest,
+    lasting,
+    kube,
+    faults: [...drawn.faults, ...faults, ...newest.faults],
+  };
 }
 
+/** What came last, from one more stream: seeds of which it draws nothing go as they always went. */
+function drawNewest(chance: Chance): Pick<SimOptions, "faults" | "sliceKeys" | "finalRollback"> {
+  return {
+    faults: NEWEST_FAULTS.filter(() => chance.happens(0.15)),
+    sliceKeys: chance.happens(0.4) ? 1 + chance.below(3) : 0,
+    finalRollback: chance.happens(0.2),
+  };
+}
+
+type Drawn = Omit<SimOptions, "sliceKeys" | "finalRollback" | "lasting" | "kube">;
+
 /** Draws the options of a run. `later` draws what was added since. */
-function drawOptions(chance: Chance, later: Chance): Omit<SimOptions, "lasting" | "kube"> {
+function drawOptions(chance: Chance, later: Chance): Drawn {
   const one = <T>(...choices: readonly T[]): T => choices[chance.below(choices.length)] as T;
   const faults: Fault[] = FAULTS.filter(() => chance.happens(0.45));
   if (faults.length === 0) faults.push("wipe");

@@ -9,7 +9,7 @@ import type {
   SnapshotResponse,
 } from "../../sidecar/protocol/gen/resilver.ts";
 import type { ReplicaHandle } from "../../sidecar/runtime/ports.ts";
-import type { Answered, CheckContext, Checker } from "./checkers/checker.ts";
+import type { Answered, Boot, CheckContext, Checker } from "./checkers/checker.ts";
 import { appliedIsCommitted } from "./checkers/i8-applied-is-committed.ts";
 import { boundedEffort } from "./checkers/i20-bounded-effort.ts";
 import { committedIsNeverCut } from "./checkers/i9-committed-is-never-cut.ts";
@@ -27,6 +27,8 @@ import { honestAck } from "./checkers/i5-honest-ack.ts";
 import { installIsAtomic } from "./checkers/i13-install-is-atomic.ts";
 import { leaderCompleteness } from "./checkers/i4-leader-completeness.ts";
 import { logMatching } from "./checkers/i3-log-matching.ts";
+import { dataOnlyAfterWelcome } from "./checkers/r4-data-only-after-welcome.ts";
+import { newIdentityAfterAWipe } from "./checkers/r1-new-identity-after-a-wipe.ts";
 import { nothingExposedDisappears } from "./checkers/i7-nothing-exposed-disappears.ts";
 import { oneLeaderPerTerm } from "./checkers/i1-one-leader-per-term.ts";
 import { onlyVotersCount } from "./checkers/i11-only-voters-count.ts";
@@ -35,6 +37,15 @@ import { stateMachineSafety } from "./checkers/i6-state-machine-safety.ts";
 import { termsNeverDecrease } from "./checkers/i2-terms-never-decrease.ts";
 import { CommittedLog, LogBook, ModelState } from "./log-book.ts";
 import { VoterHistory } from "./voter-history.ts";
+
+/**
+ * Judged by {@link VersionsIncrease} as clients are answered, from the clients' history, and by who
+ * waits for a store to be whole or to take writes.
+ */
+const JUDGED_ELSEWHERE = ["R3", "I16", "I18", "L1", "L2"] as const;
+
+/** What happened to a disk since a process looked at it. */
+export type DiskHarm = Pick<Boot, "damaged" | "wiped">;
 
 /** An invariant that does not hold. */
 export interface Violation {
@@ -50,7 +61,8 @@ export class Referee {
   readonly book = new LogBook();
   readonly committed = new CommittedLog(this.book);
   readonly model = new ModelState();
-  violation: Violation | null = null;
+  /** What did not hold when the run's last event had settled, in the order it was noticed. */
+  readonly violations: Violation[] = [];
   readonly #claims = new DurableClaims(this.committed);
   readonly versions: VersionsIncrease;
   readonly #voters = new VoterHistory();
@@ -92,11 +104,26 @@ export class Referee {
       boundedEffort(context),
       fencingCompletes(context),
       promotedHoldsItsTarget(context),
+      newIdentityAfterAWipe(context),
+      dataOnlyAfterWelcome(context),
     ];
   }
 
+  /** The first of {@link violations}; null: everything holds. */
+  get violation(): Violation | null {
+    return this.violations[0] ?? null;
+  }
+
+  /** Every invariant that is watched for, those that are judged outside a checker included. */
+  get invariants(): readonly string[] {
+    const names = this.#checkers.map(({ invariant }) => invariant);
+    return [...new Set([...names, ...JUDGED_ELSEWHERE])];
+  }
+
+  /** An invariant does not hold. One event can break several: each is kept once. */
   violate(invariant: string, message: string): void {
-    this.violation ??= { invariant, message };
+    if (this.violations.some((known) => known.invariant === invariant)) return;
+    this.violations.push({ invariant, message });
   }
 
   appendSent(peer: Peer, append: Append): void {
@@ -115,6 +142,14 @@ export class Referee {
 
   snapshotBegun(node: string, peer: Peer): void {
     for (const checker of this.#checkers) checker.snapshotBegun?.(node, peer);
+  }
+
+  streamArrived(peer: Peer, atMs: number): void {
+    for (const checker of this.#checkers) checker.streamArrived?.(peer, atMs);
+  }
+
+  arrived(name: string, node: string, request: object): void {
+    for (const checker of this.#checkers) checker.arrived?.(name, node, request);
   }
 
   recordDamaged(node: string, uid: string, position: LogPosition): void {
@@ -148,12 +183,12 @@ export class Referee {
   }
 
   /**
-   * After an event of a node's process, with what it says now; null: nothing. `damaged`: something
-   * happened to its disk since the last one. True when it is the first look at this process.
+   * After an event of a node's process, with what it says now; null: nothing. `harm`: what happened
+   * to its disk since the last one. True when it is the first look at this process.
    */
-  settle(node: string, status: ReplicaStatus | null, damaged: boolean): boolean {
+  settle(node: string, status: ReplicaStatus | null, harm: DiskHarm): boolean {
     const first = status !== null && !this.#last.has(node);
-    if (status !== null) this.#look(node, status, damaged);
+    if (status !== null) this.#look(node, status, harm);
     if (this.#acks.length > 0) {
       for (const { node: from, ack } of this.#acks.splice(0)) this.#acked(from, ack);
     }
@@ -184,7 +219,7 @@ export class Referee {
     for (const checker of this.#checkers) checker.stateSeen?.({ node, ...seen });
   }
 
-  #look(node: string, status: ReplicaStatus, damaged: boolean): void {
+  #look(node: string, status: ReplicaStatus, harm: DiskHarm): void {
     const last = this.#last.get(node) ?? null;
     // Most events change nothing of what is looked at.
     if (last !== null && sameStatus(last, status)) return;
@@ -194,7 +229,7 @@ export class Referee {
       this.book.addBarrier(head, last.head);
     }
     if (last === null) {
-      for (const checker of this.#checkers) checker.boot?.({ node, status, damaged });
+      for (const checker of this.#checkers) checker.boot?.({ node, status, ...harm });
     }
     for (const checker of this.#checkers) checker.sample?.({ node, status, before: last });
     // Only now, or a cut would look like a claim that was never made.

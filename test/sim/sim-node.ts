@@ -45,6 +45,7 @@ export interface NodeEvents {
   appendSent(from: string, peer: Peer, append: Append): void;
   ackSent(from: string, peer: Peer, ack: Ack): void;
   snapshotBegun(from: string, peer: Peer): void;
+  streamArrived(peer: Peer): void;
   snapshotAnswered(from: string, peer: Peer, response: SnapshotResponse): void;
   /** The process ended by itself: a failed sync, or a broken invariant. */
   failed(node: SimNode, error: Error): void;
@@ -77,6 +78,8 @@ export class SimNode {
   damaged = false;
   /** Whatever was to boot it again is too late: it is dead. */
   staysDown = false;
+  /** A directory or a cookie was taken away since the last process saw it: no uid may stay (R1). */
+  wiped = false;
   /** Its shard was asked to go since the last boot. */
   retiring = false;
   /**
@@ -84,6 +87,11 @@ export class SimNode {
    * the mark that tells such damage from a torn write survives processes, not power losses.
    */
   corrupted = false;
+  /**
+   * A write went astray, and its pages still cover it up. Till the process ends the power stays on,
+   * for the same reason.
+   */
+  latent = false;
   /** The process dies at this many disk operations from now on; 0: it does not. */
   dieAfterOperations = 0;
   /** The process dies before the operation that is the so-manyth change of all; 0: it does not. */
@@ -150,14 +158,26 @@ export class SimNode {
     this.process = null;
     this.dieAfterOperations = 0;
     this.#world.network.down(process, options.silent);
-    if (options.power && !this.corrupted) this.disk.restart(this.fate?.(this.disk));
-    else this.disk.kill();
+    this.disk.setAstray(null);
+    if (options.power && !this.corrupted && !this.latent) {
+      this.disk.restart(this.fate?.(this.disk));
+    } else this.disk.kill();
+    if (this.latent) this.#findOut();
+  }
+
+  /** What went astray is no longer covered up. */
+  #findOut(): void {
+    this.disk.forgetPages();
+    this.latent = false;
+    this.damaged = true;
+    this.corrupted = true;
   }
 
   /** Takes directories away from a node that is down. */
   wipe(what: readonly ("wal" | "state")[]): void {
     for (const dir of what) this.disk.wipe(dir === "wal" ? WAL_DIR : STATE_DIR);
     this.damaged = true;
+    this.wiped = true;
   }
 
   /** Takes the cookie of one directory away from a node that is down. */
@@ -165,6 +185,7 @@ export class SimNode {
     const dir = which === "wal" ? WAL_DIR : STATE_DIR;
     this.disk.wipe(`${dir}/${NAMESPACE}/${SHARD}/${COOKIE_FILE}`);
     this.damaged = true;
+    this.wiped = true;
   }
 
   /** A node that is down gets another disk, as of a volume restored from an image. */
@@ -172,6 +193,8 @@ export class SimNode {
     this.disk = disk;
     disk.restart();
     this.damaged = true;
+    // Whatever was taken away, this disk has it.
+    this.wiped = false;
   }
 
   #logger(): Logger {
@@ -216,6 +239,7 @@ export class SimNode {
           down: Ack,
           window: 32,
           serve: (server, { server: call }) => {
+            events.streamArrived(peer);
             const seen = tapped(call, (ack) => events.ackSent(server.name, peer, ack));
             serve(server, peer, seen, (replica) => replica.serveReplicate(peer, seen));
           },

@@ -25,7 +25,7 @@ export interface SidecarClientOptions {
   /** Called at each call, before it is sent. */
   readonly onCall: (name: string, to: string) => void;
   /** Called at the node, when the call arrives. */
-  readonly onServing: (name: string, node: SimProcess) => void;
+  readonly onServing: (name: string, node: SimProcess, request: object) => void;
   /** Called at the node, after it answered. */
   readonly onAnswer: (name: string, node: SimProcess, request: object, answer: object) => void;
   /** Called at the node, when it answered or refused, with how long that took. */
@@ -117,10 +117,11 @@ function callNode<Q extends object, A>(
     from: process,
     to: to.node,
     label: name,
+    mayRepeat: true,
     serve: async (node, signal) => {
       const running = options.podThere(to.node) === pod ? node.runtime : null;
       if (running === null) throw new NetworkFailure("connection refused: still starting");
-      onServing(name, node);
+      onServing(name, node, sent);
       const beganMs = time.nowMs;
       const answered = await act(running, sent, signal).finally(() => {
         if (node.alive) onServed(name, node, time.nowMs - beganMs);

@@ -1,13 +1,15 @@
 import type { CoordinatorOptions } from "../../operator/controller/coordinator.ts";
 import type { NodeOptions } from "../../sidecar/runtime/node.ts";
+import { SlicePace } from "../../sidecar/state/slice-pace.ts";
 import { Chance } from "./chance.ts";
 import { SimCluster } from "./cluster.ts";
 import { DeadMinority } from "./dead-minority.ts";
 import { Nemesis } from "./nemesis.ts";
 import { Person } from "./person.ts";
 import { optionsOf, type Fault, type SimOptions } from "./options.ts";
+import { replaceGetter } from "./patch.ts";
 import { StoreLife } from "./store-life.ts";
-import { trapRealWorld } from "./real-world-trap.ts";
+import { judgeTouched, trapRealWorld } from "./real-world-trap.ts";
 import type { Violation } from "./referee.ts";
 import { Trace } from "./trace.ts";
 import { Workload, type WorkloadCounts } from "./workload.ts";
@@ -15,6 +17,8 @@ import { Workload, type WorkloadCounts } from "./workload.ts";
 /** Virtual time within which somebody leads after the leader went (L2). */
 const RECOVERY_MS = 60_000;
 const WRITES_AT_END = 5;
+/** Lines of a trace that are kept for whoever reads a failure. */
+const NEWEST_LINES = 1_200;
 /** How long the clients are busy before a quiet time. */
 const BUSY_MS = 1_000;
 /** Events of busy clients are what costs real time; a quiet time is to show something else. */
@@ -26,18 +30,25 @@ const ORDERS_MS = 2_000;
 export interface SimResult {
   readonly seed: number;
   readonly options: SimOptions;
+  /** The first invariant that did not hold. */
   readonly violation: Violation | null;
+  /** And those that did not hold after the same event. */
+  readonly violations: readonly Violation[];
   readonly traceHash: string;
   readonly newestLines: readonly string[];
   readonly simulatedMs: number;
   readonly events: number;
   readonly faults: ReadonlyMap<Fault, number>;
+  /** Faults that the nemesis left out, since nobody's majority would have survived them. */
+  readonly spared: ReadonlyMap<Fault, number>;
   readonly wipes: number;
+  readonly rollbacks: number;
+  readonly damages: number;
   readonly counts: WorkloadCounts;
   /** Longest virtual time from the end of the faults until every replica voted again. */
   readonly recoveryMs: number;
-  /** The search for an order of all requests was given up (I18). */
-  readonly undecided: boolean;
+  /** An order of all requests was only found, or ruled out, at the second attempt (I18). */
+  readonly hardToOrder: boolean;
   /** Nodes that were not healed with the others. */
   readonly leftDead: number;
   /** Stops that a person ended. */
@@ -65,17 +76,22 @@ export async function simulate(settings: SimSettings): Promise<SimResult> {
     run.cluster.referee.violate("broken", `a promise that nobody awaits was rejected: ${why}`);
   };
   process.on("unhandledRejection", floating);
+  const reslice = sliceBy(run.cluster.options.sliceKeys);
   const untrap = trapRealWorld(touched);
   try {
     await run.all();
-    if (touched.length > 0) {
-      run.cluster.referee.violate("determinism", `${touched.join(", ")} used in the simulation`);
-    }
+    judgeTouched(run.cluster.referee, touched);
     return run.result();
   } finally {
     untrap();
+    reslice();
     process.off("unhandledRejection", floating);
   }
+}
+
+/** Makes slices of checkpoints so small that those of a few keys have several, until undone. */
+function sliceBy(keys: number): () => void {
+  return keys === 0 ? () => undefined : replaceGetter(SlicePace.prototype, "keys", () => keys);
 }
 
 class Run {
@@ -94,7 +110,7 @@ class Run {
     this.#settings = settings;
     const chance = new Chance(settings.seed);
     this.#options = { ...optionsOf(settings.seed, chance), ...settings.force };
-    this.#trace = new Trace(400, settings.sink ?? null);
+    this.#trace = new Trace(NEWEST_LINES, settings.sink ?? null);
     const part = (): Chance => new Chance(chance.below(2 ** 31));
     this.cluster = new SimCluster(this.#options, part(), this.#trace, settings);
     this.#nemesis = new Nemesis(this.cluster, part());
@@ -125,6 +141,7 @@ class Run {
     if (!(await this.#life.recovered())) return;
     this.#workload.stop();
     if (this.#options.finalPowerLoss && !(await this.#powerLoss())) return;
+    if (this.#options.finalRollback && !(await this.#setBackInTerm())) return;
     if (this.#options.finalWipe && !(await this.#wipeFollowers())) return;
     if (!(await this.#settlesAgain())) return;
     if (this.#options.lasting?.returns === true && !(await this.#deadReturn())) return;
@@ -168,15 +185,19 @@ class Run {
       seed: this.#settings.seed,
       options: this.#options,
       violation: cluster.referee.violation,
+      violations: cluster.referee.violations,
       traceHash: this.#trace.hash,
       newestLines: this.#trace.newest(),
       simulatedMs: cluster.time.nowMs,
       events: cluster.time.events,
       faults: this.#nemesis.injected,
+      spared: this.#nemesis.spared,
       wipes: this.#nemesis.wipes,
+      rollbacks: this.#nemesis.rollbacks,
+      damages: this.#nemesis.damages,
       counts: this.#workload.counts,
       recoveryMs: this.#life.recoveryMs,
-      undecided: this.#life.undecided,
+      hardToOrder: this.#life.hardToOrder,
       leftDead: this.#leftDead,
       stops: this.#person?.stops ?? 0,
     };
@@ -204,6 +225,33 @@ class Run {
     }
     await cluster.time.run(200, () => this.#life.broken());
     return this.#life.recovered();
+  }
+
+  /**
+   * A follower's disk becomes what it was some writes ago, in the same term: its leader, which is
+   * the only one that can tell, has it learn before it votes again (R3, H19).
+   */
+  async #setBackInTerm(): Promise<boolean> {
+    const { cluster } = this;
+    const life = this.#life;
+    const whole = (): boolean => life.settled() === null;
+    if (!(await life.until("L1", RECOVERY_MS, whole))) return false;
+    const leader = cluster.record?.leader?.node;
+    const node = life.members().find(({ name }) => name !== leader);
+    const status = node?.replica?.status();
+    if (node === undefined || status === undefined) return true;
+    const { replicaUid, term } = status;
+    const image = { disk: node.disk.clone(term), replicaUid, term };
+    if (!(await life.writes(WRITES_AT_END)) || !(await life.until("L1", RECOVERY_MS, whole))) {
+      return false;
+    }
+    // An election in between would have shown the record more than the leader knows.
+    if (cluster.record?.term !== term || cluster.record.leader?.node !== leader) return true;
+    this.#nemesis.setBack(node, image);
+    cluster.bootLater(node, 100);
+    const seen = (): boolean => !cluster.setBack.has(node.name);
+    if (!(await life.until("R3", RECOVERY_MS, seen))) return false;
+    return life.recovered();
   }
 
   /**

@@ -32,6 +32,8 @@ export interface Boot {
   readonly status: SeenStatus;
   /** True when the disk lost something since: another identity is right. */
   readonly damaged: boolean;
+  /** True when a directory, or the cookie in one, was taken away since: the same one is wrong. */
+  readonly wiped: boolean;
 }
 
 /** What a replica's state machine holds at one moment. */
@@ -58,6 +60,8 @@ export interface Checker {
   boot?(boot: Boot): void;
   appendSent?(peer: Peer, append: Append): void;
   ackSent?(node: string, ack: Ack): void;
+  /** A call of the coordinator arrived at a node. */
+  arrived?(name: string, node: string, request: object): void;
   /** A node answered a call of the coordinator. */
   called?(name: string, node: string, request: object, answer: object): void;
   /** A node took so long, in virtual time, to answer or refuse a call of the coordinator. */
@@ -67,6 +71,8 @@ export interface Checker {
   dataTaken?(node: string, peer: Peer, what: string): void;
   /** A leader on `node` opens a stream for a snapshot. */
   snapshotBegun?(node: string, peer: Peer): void;
+  /** A stream of a leader for entries arrives at its follower, at this virtual time. */
+  streamArrived?(peer: Peer, atMs: number): void;
   /** A byte of this record on the disk of `node`, written by `uid`, was changed. */
   recordDamaged?(node: string, uid: string, position: LogPosition): void;
   /** The disk of `node` is an older image of itself; `uid` is the replica that is lost by it. */

@@ -1,6 +1,8 @@
 import { LOG_START } from "../../../sidecar/protocol/entry.ts";
 import type { CheckContext, Checker } from "./checker.ts";
 
+const INSTALLING = "Installing";
+
 /**
  * I14: the log is trimmed no further than the state that is durable (R17): a process that dies now
  * finds every entry that its state lacks.
@@ -11,7 +13,7 @@ export function trimmedIsInTheState(context: CheckContext): Checker {
     sample({ node, status }) {
       const { logFirstOffset, durableOffset, recovery } = status;
       // While a snapshot replaces both, neither is what the other is measured by.
-      if (recovery !== undefined || logFirstOffset - 1 <= durableOffset) return;
+      if (recovery?.phase === INSTALLING || logFirstOffset - 1 <= durableOffset) return;
       const what = `${node}'s log begins at ${logFirstOffset}`;
       context.violate("I14", `${what}, its durable state ends at ${durableOffset}`);
     },

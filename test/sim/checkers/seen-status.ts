@@ -47,8 +47,8 @@ function sameIdentity(a: SeenStatus, b: SeenStatus): boolean {
     a.bootCounter === b.bootCounter &&
     a.serving === b.serving &&
     a.wipeReason === b.wipeReason &&
-    // Of a recovery only counts that there is one.
-    (a.recovery === undefined) === (b.recovery === undefined)
+    // Of a recovery only counts how far it has come.
+    a.recovery?.phase === b.recovery?.phase
   );
 }
 

@@ -1,7 +1,7 @@
 /** The rules of SAFETY.md that the model can do without, one at a time, from outside the code. */
 import { Leader } from "../../../sidecar/core/leader.ts";
 import { LogIndex } from "../../../sidecar/core/log-index.ts";
-import { wrap } from "../mutants/mutant.ts";
+import { wrap } from "../patch.ts";
 
 /** How the coordinator and the disks behave; a rule taken away is a change of it. */
 export interface Conduct {

@@ -1,11 +1,13 @@
 import { COORDINATOR_MUTANTS } from "./coordinator-mutants.ts";
 import { CORE_MUTANTS } from "./core-mutants.ts";
+import { DRIVER_MUTANTS } from "./driver-mutants.ts";
 import type { Mutant, Redundancy } from "./mutant.ts";
 import { STORAGE_MUTANTS } from "./storage-mutants.ts";
 
 /** Every mutant. */
 export const MUTANTS: readonly Mutant[] = [
   ...CORE_MUTANTS,
+  ...DRIVER_MUTANTS,
   ...STORAGE_MUTANTS,
   ...COORDINATOR_MUTANTS,
 ];
@@ -34,22 +36,9 @@ export const REDUNDANT: readonly Redundancy[] = [
       "transcripts of the core hold it.",
   },
   {
-    rule: "R12, a new term ends a transfer at once; H16",
-    why:
-      "Without it the transfer ends when its stream does, or when the receiver has heard nothing for " +
-      "long enough: recovery is late by that, and nothing is lost. A unit test of the core holds it.",
-  },
-  {
     rule: "H15, a late follower's newer tail",
     why:
       "A leader's barrier (R7) gives its log the newest term of all, so no follower's tail is of " +
       "a higher one: there is nothing to refuse.",
-  },
-  {
-    rule: "R3, a disk set back within one term",
-    why:
-      "The leader that saw it acknowledge more notices, and feeds it again at once. Until then " +
-      "only the leader's own death could lose anything, and that pair of faults is the limit that " +
-      "the documents name (H19).",
   },
 ];

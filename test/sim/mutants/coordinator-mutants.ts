@@ -107,6 +107,50 @@ const lastOneWins = withRecords((real) => ({
   },
 }));
 
+/** Saves of the run, in order. */
+let saved: ShardRecord[] = [];
+
+/** The record that a coordinator finds when it starts was restored from a backup, unnoticed. */
+function oldRecord(options: CoordinatorOptions): CoordinatorOptions {
+  let restored: ShardRecord | null = null;
+  /** Version of the record that it was restored over. */
+  let over = "";
+  const known = <T extends { readonly term: number }>(status: T): T => ({
+    ...status,
+    term: Math.min(status.term, restored?.term ?? status.term),
+    generation: -1,
+  });
+  const { records, sidecars } = options;
+  return {
+    ...options,
+    records: {
+      ...records,
+      async read(key, signal) {
+        const there = await records.read(key, signal);
+        if (there === null) return there;
+        // One of an election that was going on: whoever finds it goes on with it.
+        const older = saved.find(({ leader, initialized }) => leader === null && initialized);
+        if (restored === null && older !== undefined && older.term < there.record.term) {
+          restored = older;
+          over = there.version;
+        }
+        return there.version === over && restored !== null ? { ...there, record: restored } : there;
+      },
+      async replace(record, version, signal) {
+        const stored = await records.replace(record, version, signal);
+        saved.push(stored.record);
+        return stored;
+      },
+    },
+    sidecars: {
+      ...sidecars,
+      openShard: async (to, request, call) => known(await sidecars.openShard(to, request, call)),
+      watchStatus: (to, request, signal) =>
+        changed(sidecars.watchStatus(to, request, signal), known),
+    },
+  };
+}
+
 function withoutJointState(record: ShardRecord): ShardRecord {
   const { next, ...kept } = record;
   if (next?.joint !== true) return record;
@@ -172,6 +216,18 @@ export const COORDINATOR_MUTANTS: readonly Mutant[] = [
     caughtBy: ["I1", "I2", "I7", "I15", "I17", "broken"],
     faults: ["secondCoordinator", "crash", "moveLeader", "wipe"],
     alterCoordinator: lastOneWins,
+  },
+  {
+    name: "old-record-restored",
+    does: "goes on with a record that was restored from a backup, though replicas know better",
+    breaks: ["R18", "R6"],
+    caughtBy: ["I2"],
+    faults: ["coordinatorCrash", "moveLeader", "wipe"],
+    patch: () => {
+      saved = [];
+      return () => undefined;
+    },
+    alterCoordinator: oldRecord,
   },
   {
     name: "joint-state-left-early",

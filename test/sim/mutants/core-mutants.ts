@@ -4,12 +4,9 @@ import { Leader } from "../../../sidecar/core/leader.ts";
 import { LogIndex } from "../../../sidecar/core/log-index.ts";
 import { QuorumAckTracker } from "../../../sidecar/core/quorum-ack-tracker.ts";
 import { ReadRounds } from "../../../sidecar/core/read-rounds.ts";
-import type { Replica } from "../../../sidecar/core/replica.ts";
-import { ServingStatus } from "../../../sidecar/protocol/status.ts";
-import type { Disk, DiskFile } from "../../../sidecar/lib/ports/disk.ts";
-import type { NodeOptions } from "../../../sidecar/runtime/node.ts";
-import { Ticker } from "../../../sidecar/runtime/ticker.ts";
-import { changeSteps, CRASHES, type Mutant, replace, wrap } from "./mutant.ts";
+import { leadTwice } from "./lead-twice.ts";
+import { replace, wrap } from "../patch.ts";
+import { changeSteps, CRASHES, type Mutant, slowLog } from "./mutant.ts";
 
 /** Has `by` called instead of a method of the leader, with the method itself to call. */
 function wrapLeader(
@@ -30,73 +27,6 @@ function confirmAhead(): () => void {
   return wrap(ReadRounds.prototype, "confirm", (_rounds, original, [node, round]) =>
     original(node, Number(round) + 1_000_000),
   );
-}
-
-/** A process that comes back in the term it led fences itself and leads on, by its own vote. */
-function leadTwice(): () => void {
-  const shard = { namespace: "default", shard: 0 } as const;
-  /** By identity: the term that it led last. */
-  const led = new Map<string, number>();
-  const fenced = new WeakMap<Replica, number>();
-  const wrapped = changeSteps({
-    before(replica, input) {
-      const { state } = replica;
-      const { term, generation } = state.promised;
-      if (replica.leader !== null) led.set(state.uid, term);
-      if (input.kind !== "tick" || state.status !== ServingStatus.FENCED) return input;
-      const { uid: targetUid, storeId, bootCounter, node } = state;
-      const request = { ...shard, targetUid, storeId, term, generation };
-      if (fenced.get(replica) === term) {
-        fenced.delete(replica);
-        const lead = { ...request, bootCounter, lossEpoch: 0, replicationFactor: 1 };
-        const alone = { members: [], followerMaps: {}, voterSets: [{ nodes: [node] }] };
-        const { nowMs } = input;
-        return { kind: "becomeLeader", id: -1, nowMs, request: { ...lead, ...alone } };
-      }
-      if (led.get(targetUid) !== term) return input;
-      led.delete(targetUid);
-      fenced.set(replica, term);
-      const again = { ...request, bootstrap: false, options: undefined };
-      return { kind: "newTerm", id: -1, request: again };
-    },
-    after: (_replica, _input, effects) =>
-      effects.filter((one) => !(isKind("reply")(one) || isKind("refuse")(one)) || !isOwn(one)),
-  });
-  const unwrap = wrapped();
-  const untick = tickAlways();
-  return () => {
-    untick();
-    unwrap();
-  };
-}
-
-/** Ticks for those who do not lead, too: something a mutant may act at. Returns the undoing. */
-function tickAlways(): () => void {
-  const before = Object.getOwnPropertyDescriptor(Ticker.prototype, "needed") ?? {};
-  Object.defineProperty(Ticker.prototype, "needed", { ...before, get: () => true });
-  return () => {
-    Object.defineProperty(Ticker.prototype, "needed", before);
-  };
-}
-
-const isOwn = (effect: Effect): boolean => "id" in effect && effect.id === -1;
-
-/** A disk on which syncing the log takes far longer than anything else. */
-function slowLog({ disk, clock }: NodeOptions): Disk {
-  return new Proxy(disk, {
-    get(target, name) {
-      if (name !== "open") return Reflect.get(target, name).bind(target);
-      return async (path: string, options: { readonly create: boolean }): Promise<DiskFile> => {
-        const file = await target.open(path, options);
-        if (!path.endsWith(".wal")) return file;
-        const sync = async (): Promise<void> => {
-          await clock.sleep(60, new AbortController().signal);
-          await file.sync();
-        };
-        return { ...file, sync };
-      };
-    },
-  });
 }
 
 export const CORE_MUTANTS: readonly Mutant[] = [
@@ -169,7 +99,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
     caughtBy: ["I1", "I3", "I7", "I6"],
     faults: ["crash", "powerLoss"],
     force: { thinkMs: 5 },
-    patch: leadTwice,
+    patch: () => leadTwice(),
   },
   {
     name: "head-without-base",
@@ -240,27 +170,6 @@ export const CORE_MUTANTS: readonly Mutant[] = [
         undo();
       });
     },
-  },
-  {
-    name: "data-before-enrolment",
-    does: "takes data for another identity, before anybody enrolled this one",
-    breaks: ["R4", "H4"],
-    caughtBy: ["I11", "I12", "I4", "I7", "broken", "I18"],
-    faults: ["wipe", "isolate", "cutCoordinator", "moveLeader"],
-    force: { clients: 4, thinkMs: 5 },
-    patch: changeSteps({
-      before(replica, input) {
-        const { state } = replica;
-        if (input.kind === "append") {
-          return { ...input, append: { ...input.append, targetUid: state.uid } };
-        }
-        if (input.kind !== "streamOpened" && input.kind !== "installBegin") return input;
-        if (input.peer.targetUid !== state.uid && input.peer.term >= state.promised.term) {
-          state.promised = { ...state.promised, member: true, term: input.peer.term };
-        }
-        return { ...input, peer: { ...input.peer, targetUid: state.uid } };
-      },
-    }),
   },
   {
     name: "data-of-an-older-term",

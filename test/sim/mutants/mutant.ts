@@ -2,8 +2,10 @@ import type { CoordinatorOptions } from "../../../operator/controller/coordinato
 import type { Effect } from "../../../sidecar/core/effect.ts";
 import type { Input } from "../../../sidecar/core/input.ts";
 import { Replica } from "../../../sidecar/core/replica.ts";
+import type { Disk, DiskFile } from "../../../sidecar/lib/ports/disk.ts";
 import type { NodeOptions } from "../../../sidecar/runtime/node.ts";
 import type { Fault, SimOptions } from "../options.ts";
+import { wrap } from "../patch.ts";
 
 /** One rule broken, from outside: nothing in the shipped code knows of it. */
 export interface Mutant {
@@ -34,55 +36,6 @@ export interface Redundancy {
 /** Everything that lets a cluster forget what it had not synced. */
 export const CRASHES: readonly Fault[] = ["powerLoss", "crashAtDiskOperation", "allRestart"];
 
-/** Replaces a method until undone. */
-export function replace<T extends object, K extends keyof T>(on: T, name: K, by: T[K]): () => void {
-  const before = on[name];
-  on[name] = by;
-  return () => {
-    on[name] = before;
-  };
-}
-
-/** Has `by` called instead of a method until undone, with the method itself to call. */
-export function wrap<T extends object>(
-  on: T,
-  name: keyof T & string,
-  by: (
-    self: T,
-    original: (...all: readonly unknown[]) => unknown,
-    all: readonly unknown[],
-  ) => unknown,
-): () => void {
-  const methods = on as unknown as Record<string, (...all: readonly unknown[]) => unknown>;
-  const before = methods[name];
-  if (before === undefined) throw new Error(`${name} is no method`);
-  methods[name] = function wrapped(this: T, ...all: readonly unknown[]) {
-    return by(this, (...given) => before.apply(this, [...given]), all);
-  };
-  return () => {
-    methods[name] = before;
-  };
-}
-
-/** Replaces a getter until undone. */
-export function replaceGetter<T extends object>(
-  on: T,
-  name: keyof T,
-  by: (self: T) => unknown,
-): () => void {
-  const before = Object.getOwnPropertyDescriptor(on, name);
-  if (before?.get === undefined) throw new Error(`${String(name)} is no getter`);
-  Object.defineProperty(on, name, {
-    ...before,
-    get(this: T) {
-      return by(this);
-    },
-  });
-  return () => {
-    Object.defineProperty(on, name, before);
-  };
-}
-
 /** How every step of every replica is changed. */
 export interface StepChange {
   /** The input to take instead; null: none, and no effects. */
@@ -105,4 +58,22 @@ export function changeSteps({ before, after }: StepChange): () => () => void {
       const effects = original(taken) as readonly Effect[];
       return after === undefined ? effects : after(replica, taken, effects);
     });
+}
+
+/** A disk on which syncing the log takes far longer than anything else. */
+export function slowLog({ disk, clock }: NodeOptions): Disk {
+  return new Proxy(disk, {
+    get(target, name) {
+      if (name !== "open") return Reflect.get(target, name).bind(target);
+      return async (path: string, options: { readonly create: boolean }): Promise<DiskFile> => {
+        const file = await target.open(path, options);
+        if (!path.endsWith(".wal")) return file;
+        const sync = async (): Promise<void> => {
+          await clock.sleep(60, new AbortController().signal);
+          await file.sync();
+        };
+        return { ...file, sync };
+      };
+    },
+  });
 }

@@ -1,14 +1,19 @@
 /** The sidecar's storage, with one rule taken away. */
 import type { Disk, DiskFile } from "../../../sidecar/lib/ports/disk.ts";
 import type { Offset } from "../../../sidecar/protocol/entry.ts";
+import type { EngineFactory } from "../../../sidecar/state/engine.ts";
+import { REDO_KEY } from "../../../sidecar/state/key-order.ts";
+import { readMasterCookie, writeCookie } from "../../../sidecar/runtime/cookie.ts";
 import { META_FILE } from "../../../sidecar/runtime/replica-meta.ts";
 import { ShardState } from "../../../sidecar/state/shard-state.ts";
 import { VersionCounter } from "../../../sidecar/state/version-counter.ts";
 import { MarksFile } from "../../../sidecar/wal/marks.ts";
 import { Wal } from "../../../sidecar/wal/wal.ts";
 import type { NodeOptions } from "../../../sidecar/runtime/node.ts";
+import { SimDisk } from "../sim-disk.ts";
 import { simEngineFactory } from "../sim-engine.ts";
-import { CRASHES, type Mutant, replace, replaceGetter, wrap } from "./mutant.ts";
+import { replace, replaceGetter, wrap } from "../patch.ts";
+import { CRASHES, type Mutant } from "./mutant.ts";
 
 /** A disk that says that it has synced, where the path is one of `which`. */
 function lying(disk: Disk, which: RegExp): Disk {
@@ -40,19 +45,64 @@ function ignoring(disk: Disk): Disk {
   });
 }
 
-/** A disk on which the state's missing cookie looks like the log's. */
+/** A disk on which a state's missing cookie is made from the log's. */
 function oneCookie(disk: Disk): Disk {
   return new Proxy(disk, {
     get(target, name) {
       if (name !== "readFile") return Reflect.get(target, name).bind(target);
       return async (path: string): Promise<Uint8Array | null> => {
         const found = await target.readFile(path);
-        if (found !== null || !/^\/state\/.*cookie/u.test(path)) return found;
-        const master = await target.readFile(path.replace("/state/", "/wal/"));
-        return master;
+        if (found !== null || !/^\/state\/.*\/cookie.json$/u.test(path)) return found;
+        const dir = path.slice(0, path.lastIndexOf("/"));
+        const master = await readMasterCookie(target, dir.replace("/state/", "/wal/"));
+        // A first format is left alone: nothing was lost there.
+        if (master?.phase !== "READY") return null;
+        const scratch = new SimDisk({ seed: 0 });
+        await scratch.makeDir(dir);
+        await writeCookie(scratch, dir, master);
+        return scratch.readFile(path);
       };
     },
   });
+}
+
+/** Whoever trims takes for durable what is applied; nobody else does. */
+function trimApplied(): () => void {
+  let trims = false;
+  const undo = [
+    // Asked right before the durable state is, by whoever is about to trim.
+    wrap(Wal.prototype, "retentionOffset", (_wal, original, given) => {
+      trims = true;
+      return original(...given);
+    }),
+    replaceGetter(ShardState.prototype, "durable", (state, original) => {
+      const asked = trims;
+      trims = false;
+      return asked ? state.applied : original();
+    }),
+  ];
+  return () => {
+    for (const each of undo) each();
+  };
+}
+
+/** An engine that keeps to itself that a checkpoint was not finished. */
+function withoutRedo({ engine }: NodeOptions): EngineFactory {
+  const redo = Buffer.from(REDO_KEY, "latin1");
+  return {
+    ...engine,
+    async open(dir) {
+      const opened = await engine.open(dir);
+      return new Proxy(opened, {
+        get(target, name) {
+          const part: unknown = Reflect.get(target, name);
+          if (typeof part !== "function") return part;
+          if (name !== "get") return part.bind(target) as unknown;
+          return (key: Uint8Array) => (redo.equals(key) ? undefined : target.get(key));
+        },
+      });
+    },
+  };
 }
 
 /** The node with a disk like that, below its engine too. */
@@ -85,7 +135,7 @@ export const STORAGE_MUTANTS: readonly Mutant[] = [
     name: "same-identity-after-a-wipe",
     does: "is the same replica after its disk was wiped",
     breaks: ["R1", "H3"],
-    caughtBy: ["I2", "I5", "I10"],
+    caughtBy: ["R1"],
     faults: ["wipe"],
     alterNode: (options) => {
       const uid = `same-${options.node}`.padEnd(26, "x");
@@ -113,7 +163,7 @@ export const STORAGE_MUTANTS: readonly Mutant[] = [
     name: "trim-to-what-is-in-memory",
     does: "trims its log to what it has applied, durable or not",
     breaks: ["R17"],
-    caughtBy: ["I5", "I13", "I14", "I6", "broken"],
+    caughtBy: ["I14"],
     faults: CRASHES,
     force: {
       thinkMs: 5,
@@ -132,7 +182,24 @@ export const STORAGE_MUTANTS: readonly Mutant[] = [
         stateFreeBytesMin: 0,
       },
     },
-    patch: () => replaceGetter(ShardState.prototype, "durable", (self) => self.applied),
+    patch: trimApplied,
+  },
+  {
+    name: "half-checkpoint",
+    does: "replays onto a checkpoint that a crash left half written",
+    breaks: ["R12", "R14"],
+    caughtBy: ["I6", "I13"],
+    faults: ["crash", ...CRASHES],
+    force: {
+      sliceKeys: 1,
+      keys: 40,
+      clients: 4,
+      thinkMs: 2,
+      faultGapMs: 150,
+      // Most of the time some checkpoint is being written.
+      disk: { syncMsMin: 0.2, syncMsMax: 1, otherMsMax: 2, factor: 1 },
+    },
+    alterNode: (options) => ({ ...options, engine: withoutRedo(options) }),
   },
   {
     name: "no-acknowledged-mark",
@@ -184,7 +251,7 @@ export const STORAGE_MUTANTS: readonly Mutant[] = [
     name: "one-cookie",
     does: "asks only one of its directories who it is",
     breaks: ["R1", "H18"],
-    caughtBy: ["I13", "I14", "I5", "I6", "L1", "broken"],
+    caughtBy: ["R1"],
     faults: ["wipe"],
     force: { thinkMs: 5, clients: 4, warmupWrites: 150, valueBytes: 400, safetyMs: 8_000 },
     alterNode: onDisk(oneCookie),

@@ -6,7 +6,8 @@ import type { Mutant } from "./mutant.ts";
 export interface Trial {
   /** Seeds until it was caught, that one included; null: it was not. */
   readonly seeds: number | null;
-  readonly violation: Violation | null;
+  /** What did not hold; the first one ended the run. */
+  readonly violations: readonly Violation[];
   readonly seed: number;
 }
 
@@ -17,17 +18,17 @@ export async function tryMutant(mutant: Mutant, first: number, max: number): Pro
     const seed = first + count - 1;
     const undo = mutant.patch?.() ?? ((): void => undefined);
     try {
-      const { violation } = await simulate({
+      const { violations } = await simulate({
         seed,
         // Most rules break in a hurry; hours in which nothing happens only cost time here.
         force: { faults, quiet: null, lasting: null, kube: null, ...force },
         ...(alterNode === undefined ? {} : { alterNode }),
         ...(alterCoordinator === undefined ? {} : { alterCoordinator }),
       });
-      if (violation !== null) return { seeds: count, violation, seed };
+      if (violations.length > 0) return { seeds: count, violations, seed };
     } finally {
       undo();
     }
   }
-  return { seeds: null, violation: null, seed: first + max - 1 };
+  return { seeds: null, violations: [], seed: first + max - 1 };
 }
