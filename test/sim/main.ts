@@ -1,5 +1,4 @@
 /** `npm run sim`: see USAGE in `arguments.ts`. */
-import { createWriteStream } from "node:fs";
 import { parseArguments, type SimArguments, USAGE, UsageError } from "./arguments.ts";
 import { Chance } from "./chance.ts";
 import { describeFailure, shrink } from "./failure.ts";
@@ -7,23 +6,21 @@ import { inWorkers, serveOrders } from "./jobs.ts";
 import { optionsOf, type SimOptions } from "./options.ts";
 import { simulate } from "./simulation.ts";
 import { type SeedSummary, summarize, Tally } from "./tally.ts";
+import { traceFile } from "./trace-file.ts";
 
 const PROGRESS_MS = 10_000;
 
 /** Runs the seeds in this process: one, or to write a trace. */
 async function runHere(asked: SimArguments, tally: Tally): Promise<void> {
   const { seed: first, force } = asked;
-  const file = asked.trace === null ? null : createWriteStream(asked.trace);
+  const file = asked.trace === null ? null : traceFile(asked.trace);
   for (let seed = first; seed < first + asked.seeds; seed += 1) {
-    const tracing =
-      file !== null && seed === first ? { sink: (line: string) => file.write(`${line}\n`) } : {};
-    const beganMs = performance.now();
-    const result = await simulate({ seed, force, ...tracing });
-    const summary = summarize(result, performance.now() - beganMs, describeFailure(result, force));
+    const sink = file !== null && seed === first ? file.write : null;
+    const summary = await runSeed({ seed, force }, sink);
     tell(summary, tally);
-    if (asked.seeds === 1) process.stdout.write(`trace hash ${result.traceHash}\n`);
+    if (asked.seeds === 1) process.stdout.write(`trace hash ${summary.traceHash}\n`);
   }
-  if (file !== null) await new Promise((resolve) => file.end(resolve));
+  await file?.end();
 }
 
 /** Runs the seeds in processes of their own; resolves when all have answered. */
@@ -81,16 +78,20 @@ interface WorkerOrder {
   readonly force: Partial<SimOptions>;
 }
 
-async function runOrder({ seed, force }: WorkerOrder): Promise<SeedSummary> {
+/** Runs one seed; of one that fails a smaller run is looked for. */
+async function runSeed(
+  { seed, force }: WorkerOrder,
+  sink: ((line: string) => void) | null = null,
+): Promise<SeedSummary> {
   const beganMs = performance.now();
-  const result = await simulate({ seed, force });
+  const result = await simulate({ seed, force, ...(sink === null ? {} : { sink }) });
   const realMs = performance.now() - beganMs;
-  const smaller = result.violation === null ? null : await shrink(result);
+  const smaller = await shrink(result, force);
   const lines = [describeFailure(result, force), smaller ?? ""].filter((text) => text !== "");
   return summarize(result, realMs, lines.join("\n"));
 }
 
-if (process.argv.includes("--worker")) serveOrders(runOrder);
+if (process.argv.includes("--worker")) serveOrders((order: WorkerOrder) => runSeed(order));
 else {
   try {
     process.exitCode = await main(parseArguments(process.argv.slice(2), Date.now()));

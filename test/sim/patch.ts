@@ -37,12 +37,11 @@ export function replaceGetter<T extends object>(
   by: (self: T, original: () => unknown) => unknown,
 ): () => void {
   const before = Object.getOwnPropertyDescriptor(on, name);
-  const get = before?.get;
-  if (before === undefined || get === undefined) throw new Error(`${String(name)} is no getter`);
+  if (before?.get === undefined) throw new Error(`${String(name)} is no getter`);
   Object.defineProperty(on, name, {
     ...before,
     get(this: T) {
-      return by(this, () => get.call(this));
+      return by(this, () => before.get?.call(this));
     },
   });
   return () => {

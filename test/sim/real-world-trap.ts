@@ -103,7 +103,7 @@ export function trapRealWorld(touched: string[]): () => void {
   };
 }
 
-/** Something was touched, maybe by code that swallowed the error: the seed says nothing any more. */
+/** Something was touched, maybe by code that swallowed the error: the run proves nothing. */
 export function judgeTouched(referee: Pick<Referee, "violate">, touched: readonly string[]): void {
   if (touched.length === 0) return;
   const names = [...new Set(touched)].join(", ");

@@ -53,6 +53,7 @@ describe("SimNetwork", () => {
   it("delivers messages of a stream late and in order where requests would be lost", async () => {
     const { time, network, a } = twoHosts();
     const offsets: number[] = [];
+    let reading = Promise.resolve();
     const stream = network.stream<Append, Ack>({
       from: a,
       to: "b",
@@ -60,8 +61,10 @@ describe("SimNetwork", () => {
       up: Append,
       down: Ack,
       window: 8,
-      serve: async (_server, { server }) => {
-        for await (const { commitOffset } of server.messages) offsets.push(commitOffset);
+      serve: (_server, { server }) => {
+        reading = (async () => {
+          for await (const { commitOffset } of server.messages) offsets.push(commitOffset);
+        })();
       },
     });
     network.impair("a", "b", { lostShare: 1 });
@@ -72,6 +75,9 @@ describe("SimNetwork", () => {
     assert.deepEqual(offsets, []);
     await time.run(2_000, () => false);
     assert.deepEqual(offsets, [1, 2]);
+    stream.client.end();
+    await time.run(2_000, () => false);
+    await reading;
   });
 
   it("repeats what may come twice, and nothing else; one answer is enough", async () => {

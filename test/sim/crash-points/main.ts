@@ -1,8 +1,8 @@
 /** `npm run sim:crash-points`: see USAGE. */
-import { createWriteStream } from "node:fs";
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { inWorkers, serveOrders } from "../jobs.ts";
+import { traceFile } from "../trace-file.ts";
 import type { Coverage } from "./outcomes.ts";
 import { type RecordSaves, saveRecords } from "./record-save.ts";
 import { type CrashPoint, runPoint } from "./run-point.ts";
@@ -132,10 +132,9 @@ async function replay(
   point: Omit<CrashPoint, "outcomesMax">,
   trace: string | undefined,
 ): Promise<number> {
-  const file = trace === undefined ? null : createWriteStream(trace);
-  const sink = (line: string): void => void file?.write(`${line}\n`);
-  const { violation } = await runPoint({ ...point, outcomesMax: 0 }, sink);
-  if (file !== null) await new Promise((resolve) => file.end(resolve));
+  const file = trace === undefined ? null : traceFile(trace);
+  const { violation } = await runPoint({ ...point, outcomesMax: 0 }, file?.write);
+  await file?.end();
   if (violation === null) return 0;
   process.stdout.write(`${violation.invariant}: ${violation.message}\n`);
   return 1;

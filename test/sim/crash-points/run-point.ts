@@ -2,7 +2,7 @@ import { Chance } from "../chance.ts";
 import { type Alterations, SimCluster } from "../cluster.ts";
 import { Nemesis } from "../nemesis.ts";
 import { optionsOf } from "../options.ts";
-import { trapRealWorld } from "../real-world-trap.ts";
+import { judgeTouched, trapRealWorld } from "../real-world-trap.ts";
 import type { Violation } from "../referee.ts";
 import { StoreLife } from "../store-life.ts";
 import { Trace } from "../trace.ts";
@@ -84,6 +84,7 @@ export async function runPoint(
       victim.fate = null;
       await end(life);
     }
+    judgeTouched(cluster.referee, touched);
     const { violation } = cluster.referee;
     return { violation, changes, outcomes, newestLines: trace.newest() };
   } finally {

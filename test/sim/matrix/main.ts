@@ -1,10 +1,11 @@
 /** `npm run sim:matrix`: see USAGE. */
-import { createWriteStream, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { inWorkers, serveOrders } from "../jobs.ts";
 import { allCells, type Cell, cellText } from "./cell.ts";
 import { PHASES } from "./phase.ts";
+import { traceFile } from "../trace-file.ts";
 import { type CellResult, runCell } from "./run-cell.ts";
 
 const USAGE = `npm run sim:matrix -- [options]
@@ -129,9 +130,9 @@ async function main(): Promise<number> {
       answered: done,
     });
   } else {
-    const file = createWriteStream(values.trace);
-    done(await runCell(chosen[0] as Cell, (line) => file.write(`${line}\n`)));
-    await new Promise((resolve) => file.end(resolve));
+    const file = traceFile(values.trace);
+    done(await runCell(chosen[0] as Cell, file.write));
+    await file.end();
     chosen.length = 1;
   }
   const table = tableOf(chosen, results);

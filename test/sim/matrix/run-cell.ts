@@ -3,7 +3,7 @@ import { KEY, SimCluster } from "../cluster.ts";
 import type { DiskImage } from "../disk-image.ts";
 import { Nemesis } from "../nemesis.ts";
 import { optionsOf, type SimOptions } from "../options.ts";
-import { trapRealWorld } from "../real-world-trap.ts";
+import { judgeTouched, trapRealWorld } from "../real-world-trap.ts";
 import type { Violation } from "../referee.ts";
 import type { SimNode } from "../sim-node.ts";
 import { StoreLife } from "../store-life.ts";
@@ -39,6 +39,7 @@ export async function runCell(
   try {
     const run = new CellRun(cell, sink);
     const reached = await run.all();
+    judgeTouched(run.life.cluster.referee, touched);
     const { violation } = run.life.cluster.referee;
     const why = run.secondSpared ? "its second loss was never possible" : "its phase never came";
     const unreached = { invariant: "matrix", message: `${cellText(cell)}: ${why}` };

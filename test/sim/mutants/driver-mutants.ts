@@ -31,8 +31,7 @@ async function welcome(driver: ReplicaDriver, peer: Peer): Promise<Peer> {
     const { namespace, shard, storeId, leaderUid } = peer;
     const options = { enableNotifications: false, keySorting: KeySortingType.HIERARCHICAL };
     const place = { namespace, shard, storeId, targetUid, leaderUid };
-    const request = { ...place, term: peer.term, generation: 0, options };
-    await driver.enrol(request, new AbortController().signal);
+    await driver.enrol({ ...place, term: peer.term, generation: 0, options }, NEVER);
   }
   return { ...peer, targetUid };
 }
