@@ -229,8 +229,8 @@ export class ShardLoop {
       // A person may have put another record in place.
       if (!(await this.#refresh(signal))) return timings.resyncMs;
       const again = this.#plan();
-      // All that is done under a stop is to open the shard: what nobody has seen of a node, no order
-      // could be judged by.
+      // All that is done under a stop is to open the shard: by what nobody has seen of a node no
+      // order could be judged.
       return again.stop === null ? 0 : this.#runDue(again.actions, signal);
     }
     const observed = this.#observe();

@@ -32,7 +32,7 @@ export interface Stop {
   readonly message: string;
 }
 
-/** The record itself is not to be believed: till a person puts another in place, nobody saves it. */
+/** The record is not to be believed: till a person puts another in place, nobody saves it. */
 const DISTRUSTED: ReadonlySet<string> = new Set<StopReason>([
   "RecordStale",
   "RecordLost",

@@ -18,8 +18,8 @@ export interface BookEntry {
 }
 
 /**
- * Every entry that was ever sent from one replica to another, and every barrier, by position. Positions chain to the
- * entries before them, so the book knows which log is a beginning of which.
+ * Every entry that was ever sent from one replica to another, and every barrier, by position.
+ * Positions chain to the entries before them, so the book knows which log is a beginning of which.
  */
 export class LogBook {
   readonly #byOffset = new Map<number, BookEntry[]>();

@@ -6,7 +6,7 @@ import type { KubeSpeed } from "./sim-kube.ts";
 import type { RecordFaults } from "./sim-record-store.ts";
 
 /** Every kind of fault the nemesis knows. */
-export const FAULTS = [
+const FAULTS = [
   "crash",
   "powerLoss",
   "crashAtDiskOperation",
@@ -31,7 +31,7 @@ export const FAULTS = [
  * Faults that came later: drawn apart, so that the seeds of old findings still draw what they
  * drew.
  */
-export const LATER_FAULTS = ["rollback", "changeEnsemble", "fillDisk", "jumpClock"] as const;
+const LATER_FAULTS = ["rollback", "changeEnsemble", "fillDisk", "jumpClock"] as const;
 /** Faults of disks and links that came last, drawn from a stream of their own again. */
 export const NEWEST_FAULTS = [
   "bitRot",
