@@ -4,13 +4,13 @@
  */
 import { rolloutShard, rolloutStep, type RolloutPod, type RolloutStep } from "../core/rollout.ts";
 import type { ShardView } from "../core/status.ts";
-import { IN_SYNC_GATE, selectorLabels, selectorText } from "../specs/labels.ts";
+import { selectorLabels, selectorText } from "../specs/labels.ts";
 import type { ApiClient } from "./api-client.ts";
 import { ApiError, isStatus } from "./api-error.ts";
-import { podFacts, type PodFacts } from "./pods.ts";
+import type { PodFacts } from "./pods.ts";
 import type { KubeObject } from "./resources.ts";
 import { KINDS } from "./resources.ts";
-import { claimsByName, isClaimTerminating, type StoreSight } from "./store-view.ts";
+import { claimsByName, isClaimTerminating, podsInOrder, type StoreSight } from "./store-view.ts";
 
 /** What a rollout acts through. */
 export interface RolloutParts {
@@ -50,7 +50,7 @@ async function evict(
   const labelSelector = selectorText(selectorLabels(sight.store.metadata.name));
   const claims = await client.list(KINDS.claim, { namespace, labelSelector }, { signal });
   const { items } = await client.list(KINDS.pod, { namespace, labelSelector }, { signal });
-  const pods = items.map((item) => podFacts(item, IN_SYNC_GATE));
+  const pods = podsInOrder(sight.store.metadata.name, items);
   const again = stepOver(parts, pods, claimsByName(claims.items), revision);
   const object = items.find(({ metadata }) => metadata.name === name);
   const pod = pods.find((other) => other.name === name);

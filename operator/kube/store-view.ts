@@ -53,11 +53,17 @@ export function storeParts(caches: StoreCaches, namespace: string, name: string)
   return {
     shards: of(KINDS.shard),
     podObjects,
-    pods: podObjects
-      .map((pod) => podFacts(pod, IN_SYNC_GATE))
-      .toSorted((a, b) => (podOrdinal(name, a.name) ?? 0) - (podOrdinal(name, b.name) ?? 0)),
+    pods: podsInOrder(name, podObjects),
     claims: claimsByName(of(KINDS.claim)),
   };
+}
+
+/** What is known of each pod of a store, by ordinal; `demo-10` comes after `demo-9`. */
+export function podsInOrder(name: string, pods: readonly KubeObject[]): readonly PodFacts[] {
+  return pods
+    .filter((pod) => podOrdinal(name, pod.metadata.name) !== null)
+    .map((pod) => podFacts(pod, IN_SYNC_GATE))
+    .toSorted((a, b) => (podOrdinal(name, a.name) ?? 0) - (podOrdinal(name, b.name) ?? 0));
 }
 
 /** What is known of each claim. */

@@ -142,6 +142,11 @@ describe("a rollout and the disruption budget", () => {
     assert.equal(world.left(), "demo-0,demo-2");
   });
 
+  it("the eleventh pod is not taken for the second: lists are by name, pods by number", async () => {
+    await start(11);
+    assert.equal(await world.roll(), "demo-10 is being made anew");
+  });
+
   it("is deleted as the very pod that was seen, in the state in which it was seen", async () => {
     await start(1);
     const { metadata } = world.server.get(podPath("demo-0")) as Stored;
