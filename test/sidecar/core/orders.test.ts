@@ -352,7 +352,7 @@ describe("replication core: an enrolment", () => {
     assert.equal(only(first, "closeStream").streamId, 1);
     persist(core, first);
     core.step({ kind: "streamOpened", streamId: 2, peer: peer() });
-    assert.deepEqual(kinds(order(core, "enrol", { term: 2, leaderUid: "a1" })), ["persistMeta"]);
+    assert.deepEqual(kinds(order(core, "enrol", { term: 2, leaderUid: "a1" })), ["reply"]);
     const other = order(core, "enrol", { term: 2, leaderUid: "c1" });
     assert.equal(only(other, "closeStream").streamId, 2);
     order(core, "newTerm", { term: 3 }, 4);
