@@ -242,9 +242,10 @@ class Run {
     if (node === undefined || status === undefined) return true;
     const { replicaUid, term } = status;
     const image = { disk: node.disk.clone(term), replicaUid, term };
-    if (!(await life.writes(WRITES_AT_END)) || !(await life.until("L1", RECOVERY_MS, whole))) {
-      return false;
-    }
+    if (!(await life.writes(WRITES_AT_END))) return false;
+    // What was acknowledged on the way to the leader may be lost, and nobody knows of it.
+    const told = (): boolean => whole() && this.#isAcknowledged(leader ?? "", node.name);
+    if (!(await life.until("L1", RECOVERY_MS, told))) return false;
     // An election in between would have shown the record more than the leader knows.
     if (cluster.record?.term !== term || cluster.record.leader?.node !== leader) return true;
     this.#nemesis.setBack(node, image);
@@ -252,6 +253,13 @@ class Run {
     const seen = (): boolean => !cluster.setBack.has(node.name);
     if (!(await life.until("R3", RECOVERY_MS, seen))) return false;
     return life.recovered();
+  }
+
+  /** True when the leader has heard that this follower holds all of its log. */
+  #isAcknowledged(leader: string, follower: string): boolean {
+    const status = this.cluster.node(leader).replica?.status();
+    const own = status?.followers.find(({ node }) => node === follower);
+    return own !== undefined && own.ackOffset === status?.head?.offset;
   }
 
   /**
