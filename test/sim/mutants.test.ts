@@ -48,7 +48,7 @@ describe("simulator: what the table of mutants says", () => {
     const series = [
       caught(first.name, 3, meant),
       caught(first.name, null),
-      caught(second.name, 1, "broken"),
+      caught(second.name, 1, "X1"),
     ];
     const { survived, wrongly, text } = table([first, second], [], series, []);
     assert.deepEqual(survived, [first.name]);

@@ -172,7 +172,7 @@ export const COORDINATOR_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "rollback-unseen",
-    first: 53,
+    first: 2_008,
     does: "does not see that a disk was set back",
     breaks: ["R3", "H19"],
     caughtBy: ["I4", "I7", "I15", "I11", "I12", "L1", "I18"],
