@@ -11,7 +11,8 @@ import { replace, wrap } from "../patch.ts";
 import { leadTwice } from "./lead-twice.ts";
 import { changeSteps, type Mutant, slowLog } from "./mutant.ts";
 
-const NEVER: AbortSignal = new AbortController().signal;
+/** One each: those who wait on it are many. */
+const never = (): AbortSignal => new AbortController().signal;
 
 /** Undoes several changes at once. */
 const all =
@@ -31,7 +32,7 @@ async function welcome(driver: ReplicaDriver, peer: Peer): Promise<Peer> {
     const { namespace, shard, storeId, leaderUid } = peer;
     const options = { enableNotifications: false, keySorting: KeySortingType.HIERARCHICAL };
     const place = { namespace, shard, storeId, targetUid, leaderUid };
-    await driver.enrol({ ...place, term: peer.term, generation: 0, options }, NEVER);
+    await driver.enrol({ ...place, term: peer.term, generation: 0, options }, never());
   }
   return { ...peer, targetUid };
 }
@@ -52,7 +53,7 @@ const waitForSnapshot = (): (() => void) =>
       const clock = clocks.get(node);
       if (clock === undefined || recovery === undefined) break;
       if (recovery.bytesDone >= recovery.bytesTotal) break;
-      await clock.sleep(20, NEVER);
+      await clock.sleep(20, never());
     }
     return original(...given);
   });
