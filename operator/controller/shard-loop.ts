@@ -21,6 +21,7 @@ import { shardView, type ShardView } from "../core/status.ts";
 import { distrustsRecord, type StopReason } from "../core/stops.ts";
 import { electionRequest, runElection, type ElectionRequest } from "./election-run.ts";
 import { Lasting } from "./lasting.ts";
+import { couldLeaveOut, LeftOut } from "./left-out.ts";
 import { OrderQueue } from "./order-queue.ts";
 import { RecordConflict } from "./ports.ts";
 import { RecoveryTracker } from "./recovery-tracker.ts";
@@ -86,8 +87,7 @@ export class ShardLoop {
   readonly #cutOff = new Lasting();
   readonly #idle = new Lasting();
   #ordered: { readonly prefer: string } | null = null;
-  /** Whom the election of this term left out; null once somebody won it. */
-  #leftOut: { readonly node: string; readonly term: number } | null = null;
+  readonly #leftOut = new LeftOut();
   #stop: StopReason | null = null;
   #invalid: string | null = null;
   /** The step that is running, unless it is an election. */
@@ -272,15 +272,12 @@ export class ShardLoop {
    */
   #orderedElection(prefer: string): ElectAction {
     const leader = this.record.leader?.node ?? null;
-    const moves = leader !== null && prefer !== leader && this.#couldLeaveOut(leader);
+    const moves = leader !== null && prefer !== leader && this.#couldDoWithout(leader);
     return { kind: "elect", why: "Requested", exclude: moves ? leader : null };
   }
 
-  /** True when those who are there besides this node are enough to elect one of themselves. */
-  #couldLeaveOut(node: string): boolean {
-    const { reachable } = voterReach(this.record, this.#observe());
-    const others = new Set([...reachable].filter((other) => other !== node));
-    return couldElect(this.record, others, node);
+  #couldDoWithout(node: string): boolean {
+    return couldLeaveOut(this.record, this.#observe(), new Set([node]));
   }
 
   async #run(action: Action, signal: AbortSignal): Promise<void> {
@@ -320,7 +317,7 @@ export class ShardLoop {
   async #couldReplaceLeader(action: ElectAction, signal: AbortSignal): Promise<boolean> {
     const { reachable } = voterReach(this.record, this.#observe());
     const enough = (there: ReadonlySet<string>): boolean =>
-      couldElect(this.record, there, action.exclude);
+      couldElect(this.record, there, new Set(action.exclude === null ? [] : [action.exclude]));
     if (!enough(reachable)) return false;
     return enough(await this.#surroundings.confirm(reachable, enough, signal));
   }
@@ -351,7 +348,10 @@ export class ShardLoop {
     const prefer = this.#ordered?.prefer ?? null;
     this.#ordered = null;
     const term = this.record.term + 1;
-    const exclude = this.#takeExcluded(action.exclude, prefer, term);
+    const { exclude: named, why } = action;
+    const isolated = why === "LeaderIsolated";
+    const [record, observed] = [this.record, this.#observe()];
+    const exclude = this.#leftOut.next({ record, observed, named, isolated, prefer });
     events.emit({ kind: "electionStarted", ...key, term, why: action.why });
     const failed = (message: string): false => {
       const durationMs = clock.monotonicMs() - beganMs;
@@ -390,25 +390,12 @@ export class ShardLoop {
     this.#answeredThoughDown = outcome.leader;
     this.#confirmedSets = outcome.confirmedSets;
     this.#belowFloor = null;
-    this.#leftOut = null;
+    this.#leftOut.won();
     const durationMs = clock.monotonicMs() - beganMs;
     events.emit({ kind: "electionCompleted", ...key, term, leader: outcome.leader, durationMs });
   }
 
-  /**
-   * Whom the election of this term leaves out: whoever the plan names, and once more whom the
-   * failed one before it did, since that one would win now and be as unfit. Then it is open to all;
-   * at once for whoever a person wishes for meanwhile.
-   */
-  #takeExcluded(named: string | null, prefer: string | null, term: number): string | null {
-    const before = this.#leftOut;
-    this.#leftOut = named === null ? null : { node: named, term };
-    if (named !== null || before === null || before.term !== this.record.term) return named;
-    if (before.node === prefer) return null;
-    return this.#couldLeaveOut(before.node) ? before.node : null;
-  }
-
-  #electionRequest(exclude: string | null, prefer: string | null): ElectionRequest {
+  #electionRequest(exclude: ReadonlySet<string>, prefer: string | null): ElectionRequest {
     const choice = { leaderships: this.#surroundings.leaderships(), prefer, exclude };
     return electionRequest(this.record, this.#observe(), choice);
   }

@@ -19,8 +19,8 @@ export interface ElectionChoice {
   readonly leaderships: ReadonlyMap<string, number>;
   /** Leads if it may, whatever others hold beyond a majority's heads. */
   readonly prefer: string | null;
-  /** Must not lead, for instance since it is leaving; its promise counts like any other. */
-  readonly exclude: string | null;
+  /** Must not lead, for instance since they are leaving; their promises count like any other. */
+  readonly exclude: ReadonlySet<string>;
 }
 
 /** What the fenced replicas' answers come to. */
@@ -88,7 +88,7 @@ export function tally(
     return { kind: "noQuorum", counted: nodesOf(counted), regressed };
   }
   const ranked = counted
-    .filter((reply) => reply.node !== choice.exclude && mayLead(sets, counted, reply))
+    .filter((reply) => !choice.exclude.has(reply.node) && mayLead(sets, counted, reply))
     .toSorted((a, b) => rank(record, choice, a, b));
   const best = ranked[0];
   // The newest head is at least as new as a majority's, so somebody may always lead; only who is
@@ -100,7 +100,8 @@ export function tally(
   if (leader === undefined) {
     // Not lost: an election that leaves nobody out can go on from there.
     const held = counted.some(
-      ({ node, head }) => node === choice.exclude && compareEntryIds(head, record.commitFloor) >= 0,
+      ({ node, head }) =>
+        choice.exclude.has(node) && compareEntryIds(head, record.commitFloor) >= 0,
     );
     if (held) return { kind: "noQuorum", counted: nodesOf(counted), regressed };
     return { kind: "belowFloor", best, regressed };

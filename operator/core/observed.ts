@@ -236,7 +236,7 @@ function isReplaceable(record: ShardRecord, observed: Observed, leader: string):
   if (!isIsolated(record, observed)) return false;
   const { reachable } = voterReach(record, observed);
   const others = new Set([...reachable].filter((node) => node !== leader));
-  return couldElect(record, others, leader);
+  return couldElect(record, others, new Set([leader]));
 }
 
 /** Judges the recorded leader. */
@@ -358,18 +358,18 @@ export function voterReach(record: ShardRecord, observed: Observed): VoterReach 
 }
 
 /**
- * True when `nodes` would be enough to elect one of them other than `exclude`: for elections that
+ * True when `nodes` would be enough to elect one of them not in `exclude`: for elections that
  * end a leadership which nothing else ends. Without a majority nobody would lead, and the one who
  * did would hold everything acknowledged no more for certain (R16).
  */
 export function couldElect(
   record: ShardRecord,
   nodes: ReadonlySet<string>,
-  exclude: string | null,
+  exclude: ReadonlySet<string>,
 ): boolean {
   return voterSets(record).every((set) => {
     // A set of two has no majority without either; there whoever leaves has to promise with them.
-    const without = set.filter((node) => node !== exclude);
+    const without = set.filter((node) => !exclude.has(node));
     const needed = majority(set.length);
     const asked = without.length >= needed ? without : set;
     return asked.filter((node) => nodes.has(node)).length >= needed;

@@ -173,7 +173,7 @@ describe("a leader that reaches too few voters", () => {
 
 describe("who could elect", () => {
   const could = (nodes: readonly string[], exclude: string | null, record = recordOf()): boolean =>
-    couldElect(record, new Set(nodes), exclude);
+    couldElect(record, new Set(nodes), new Set(exclude));
 
   it("is a majority of each set, without whom is to be excluded", () => {
     assert.equal(could(["b", "c"], "a"), true);

@@ -253,7 +253,7 @@ export class PlanWorld {
     const result = tally(raised, replies, {
       leaderships: new Map(),
       prefer: args.get("prefer") ?? null,
-      exclude: args.get("exclude") ?? null,
+      exclude: new Set(args.get("exclude")?.split(",")),
     });
     // As an election does that nobody won: what it saw is recorded.
     this.#record = result.regressed.reduce(withRegressed, raised);

@@ -67,7 +67,7 @@ const reply = (node: string, change: Partial<FenceReply> = {}): FenceReply => ({
   ...change,
 });
 
-const CHOICE = { leaderships: new Map<string, number>(), prefer: null, exclude: null };
+const CHOICE = { leaderships: new Map<string, number>(), prefer: null, exclude: new Set<string>() };
 
 describe("record: an election", () => {
   it("counts the recorded uid of a voter whose term and boots did not go back (R2, R3)", () => {
@@ -132,10 +132,10 @@ describe("record: an election", () => {
       reply("b", { head: { term: 4, offset: 8 } }),
       reply("c", { head: { term: 4, offset: 8 } }),
     ];
-    const result = tally(record(), replies, { ...CHOICE, exclude: "a" });
+    const result = tally(record(), replies, { ...CHOICE, exclude: new Set("a") });
     assert.equal(result.kind, "noQuorum");
     const lost = replies.map((one) => ({ ...one, head: { term: 4, offset: 9 } }));
-    assert.equal(tally(record(), lost, { ...CHOICE, exclude: "a" }).kind, "belowFloor");
+    assert.equal(tally(record(), lost, { ...CHOICE, exclude: new Set("a") }).kind, "belowFloor");
   });
 
   it("prefers whom it is told, then who stays, then the newest log, then its place", () => {

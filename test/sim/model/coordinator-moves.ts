@@ -130,7 +130,7 @@ function elect(draft: Draft, conduct: Conduct): void {
   const { record, election } = world;
   const replies = heads(world, counted(world, conduct), conduct);
   world.election = null;
-  const choice = { leaderships: new Map(), prefer: null, exclude: null };
+  const choice = { leaderships: new Map(), prefer: null, exclude: new Set<string>() };
   const result = tally(record, replies, choice);
   if (result.kind !== "elected") {
     draft.save(result.regressed.reduce(withRegressed, record));
