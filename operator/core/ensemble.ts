@@ -2,7 +2,7 @@
 import type { EntryId } from "../../sidecar/protocol/entry.ts";
 import type { ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import { withFloor } from "./election.ts";
-import { currentReplica, type Observed, voterReach } from "./observed.ts";
+import { currentReplica, type Observed, takesEntries, voterReach } from "./observed.ts";
 import { voterSetsText } from "./quorum.ts";
 import { memberOn, voterSets, type ShardRecord } from "./record.ts";
 import type { MemberAction } from "./membership.ts";
@@ -58,7 +58,7 @@ export function planEnsemble(
   const { next } = record;
   if (next === undefined) {
     if (!confirmed) return [{ kind: "updateEnsemble" }];
-    return [...planRetire(record, observed), ...planBegin(record)];
+    return [...planRetire(record, observed), ...planBegin(record, leader)];
   }
   if (next.joint)
     return confirmed ? planLeave(record, next.ensemble) : [{ kind: "updateEnsemble" }];
@@ -78,7 +78,8 @@ function isConfirmed(record: ShardRecord, observed: Observed): boolean {
   );
 }
 
-function planBegin(record: ShardRecord): readonly EnsembleAction[] {
+function planBegin(record: ShardRecord, leader: ReplicaStatus): readonly EnsembleAction[] {
+  if (!leader.serving) return [];
   const ensemble = nextEnsemble(record.ensemble, record.desired);
   if (ensemble === null) return [];
   // A node that is still leaving cannot come back before it is retired.
@@ -97,7 +98,14 @@ function planJoin(
     // A smaller set can afford less: whoever stays has to be here first, with its data. One that is
     // away may turn out to have lost it, and whoever leaves would be missed.
     const { reachable } = voterReach(record, observed);
-    return ensemble.every((node) => reachable.has(node)) ? [{ kind: "startJoint" }] : [];
+    // And the leader, which has committed something, has to reach it: of a pair in which it does
+    // not, no other could be elected.
+    const stays = (node: string): boolean => {
+      const member = memberOn(record, node);
+      if (member === undefined || !reachable.has(node)) return false;
+      return node === record.leader?.node || takesEntries(leader, member);
+    };
+    return leader.serving && ensemble.every(stays) ? [{ kind: "startJoint" }] : [];
   }
   // Once a member, it goes the way of every learner; its promotion starts the joint state.
   if (memberOn(record, added) !== undefined) return [];

@@ -196,6 +196,11 @@ export function cannotCommit(record: ShardRecord, observed: Pick<Observed, "node
   return reachesTooFew(record, observed, TAKING_STATES);
 }
 
+/** True when the leader's own report shows that entries flow to this member. */
+export function takesEntries(leader: ReplicaStatus, member: RecordMember): boolean {
+  return TAKING_STATES.has(followerAt(leader, member)?.state ?? "");
+}
+
 function reachesTooFew(
   record: ShardRecord,
   observed: Pick<Observed, "nodes">,

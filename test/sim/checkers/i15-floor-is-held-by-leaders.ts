@@ -4,7 +4,7 @@ import type { CheckContext, Checker } from "./checker.ts";
 
 /**
  * I15: the record's commitFloor never falls, names an entry that is committed, and every leader
- * that begins to serve has committed it (R6).
+ * that begins to serve, and has no successor that did, has committed it (R6).
  */
 export function floorIsHeldByLeaders(context: CheckContext): Checker {
   let floor = { term: -1, offset: -1 };
@@ -26,6 +26,8 @@ export function floorIsHeldByLeaders(context: CheckContext): Checker {
       const begins = status.serving && (before?.serving !== true || before.term !== status.term);
       if (!begins) return;
       const { commit = LOG_START } = status;
+      // Its successor raised it: see I4.
+      if (status.term < floor.term && context.committed.has(commit)) return;
       if (compareEntryIds(commit, floor) >= 0) return;
       const below = `below the floor (${floor.term}, ${floor.offset})`;
       context.violate("I15", `${node} serves term ${status.term} from ${text(commit)}, ${below}`);

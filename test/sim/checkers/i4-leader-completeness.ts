@@ -4,7 +4,8 @@ import type { CheckContext, Checker } from "./checker.ts";
 
 /**
  * I4: a leader that begins to serve holds every entry that was committed, hence every acknowledged
- * one.
+ * one. Acks that come late, to a process that stood still, may let one serve after its successor
+ * has: it holds what was committed before, and its reads find no majority (R15).
  */
 export function leaderCompleteness(context: CheckContext): Checker {
   return {
@@ -14,6 +15,7 @@ export function leaderCompleteness(context: CheckContext): Checker {
       if (!begins) return;
       const { tip } = context.committed;
       const commit = status.commit ?? LOG_START;
+      if (status.term < tip.term && context.committed.has(commit)) return;
       const own =
         commit.offset < tip.offset ? null : context.committed.ancestor(commit, tip.offset);
       if (own !== null && samePosition(own, tip)) return;
