@@ -68,7 +68,8 @@ export class KubeCluster {
     this.kubectl(["apply", "--server-side", "-f", "crds/"]);
     this.namespace(OPERATOR_NAMESPACE);
     const chart = ["--install", "resilver", "charts/resilver", "--namespace", OPERATOR_NAMESPACE];
-    this.helm("upgrade", ...chart, "--wait", "--timeout", "170s", ...options);
+    // Without any option helm would take those of the time before.
+    this.helm("upgrade", ...chart, "--reset-values", "--wait", "--timeout", "170s", ...options);
   }
 
   /** The image of the sidecar where a store names none. */
