@@ -20,6 +20,8 @@ export interface DiskFaultsOptions {
   readonly chance: Chance;
   /** Acts after a while, unless everything was healed by then. */
   readonly later: (delayMs: number, act: () => void) => void;
+  /** A majority keeps its data though this node loses its own. */
+  readonly mayLose: (node: SimNode) => boolean;
   /** Something on a disk is no longer what was written there. */
   readonly damaged: () => void;
 }
@@ -89,6 +91,8 @@ export class DiskFaults {
         return undefined;
       }
       node.disk.setAstray(null);
+      // Since it was asked for, others may have lost what they had.
+      if (!this.#o.mayLose(node)) return undefined;
       const lands = landing(position);
       const where = lands === null ? "nowhere" : `to ${lands}`;
       cluster.note(node.name, `a write to ${path} at ${position} goes ${where}`);

@@ -62,7 +62,8 @@ export class Nemesis {
     const damaged = (): void => {
       this.damages += 1;
     };
-    this.#disks = new DiskFaults({ cluster, chance, later, damaged });
+    const { mayLose } = bounds;
+    this.#disks = new DiskFaults({ cluster, chance, later, mayLose, damaged });
     this.#links = new LinkFaults({ cluster, chance, later });
   }
 

@@ -276,8 +276,13 @@ class Run {
     if (!(await this.#life.until("L1", RECOVERY_MS, () => this.#life.settled() === null)))
       return false;
     const leader = cluster.record?.leader?.node;
+    const gone = new Set(cluster.dead);
     for (const node of this.#life.members()) {
-      if (node.name !== leader) this.#nemesis.takeDisk(node);
+      if (node.name === leader || gone.has(node.name)) continue;
+      gone.add(node.name);
+      // Beside those who stay dead, the leader alone is no majority, however much it knows.
+      if (cluster.dead.size > 0 && !this.#nemesis.isEnoughWithout(gone)) gone.delete(node.name);
+      else this.#nemesis.takeDisk(node);
     }
     cluster.coordinatorDiesAfter = 5;
     await cluster.time.run(1_000, () => this.#life.broken());
