@@ -6,6 +6,7 @@ import { plan, withClaims, type Action, type Plan } from "../../../operator/core
 import type { ShardRecord } from "../../../operator/core/record.ts";
 import { ServingStatus } from "../../../sidecar/protocol/gen/resilver.ts";
 import {
+  fed,
   NODES,
   nodeOf,
   observedOf,
@@ -234,6 +235,28 @@ describe("plan: the floor", () => {
     assert.deepEqual(leading({ serving: false }), []);
     assert.deepEqual(leading({ commit: { term: 4, offset: 10, crc: 0 } }), []);
     assert.deepEqual(leading({ commit: undefined }), []);
+  });
+});
+
+describe("plan: a smaller ensemble", () => {
+  const pair = ["a", "b"];
+  const kinds = (leader: Parameters<typeof replicaOf>[1], next?: ShardRecord["next"]) =>
+    actions(
+      recordOf({ desired: pair, ...(next === undefined ? {} : { next }) }),
+      observedOf({ a: { replica: replicaOf("a", leader) } }),
+    ).map(({ kind }) => kind);
+  const begun = { ensemble: pair, joint: false };
+
+  it("is begun, and then entered, under a leader that serves and feeds who stays", () => {
+    assert.deepEqual(kinds({}), ["beginChange"]);
+    assert.deepEqual(kinds({}, begun), ["startJoint"]);
+  });
+
+  it("neither under one that has committed nothing yet, nor with whom it does not reach", () => {
+    assert.deepEqual(kinds({ serving: false }), []);
+    assert.deepEqual(kinds({ serving: false }, begun), []);
+    const followers = [fed("b", { state: "Connecting" }), fed("c")];
+    assert.deepEqual(kinds({ followers }, begun), []);
   });
 });
 
