@@ -244,10 +244,12 @@ class Run {
     const image = { disk: node.disk.clone(term), replicaUid, term };
     if (!(await life.writes(WRITES_AT_END))) return false;
     // What was acknowledged on the way to the leader may be lost, and nobody knows of it.
-    const told = (): boolean => whole() && this.#isAcknowledged(leader ?? "", node.name);
-    if (!(await life.until("L1", RECOVERY_MS, told))) return false;
     // An election in between would have shown the record more than the leader knows.
-    if (cluster.record?.term !== term || cluster.record.leader?.node !== leader) return true;
+    const moved = (): boolean =>
+      cluster.record?.term !== term || cluster.record.leader?.node !== leader;
+    const told = (): boolean => whole() && this.#isAcknowledged(leader ?? "", node.name);
+    if (!(await life.until("L1", RECOVERY_MS, () => moved() || told()))) return false;
+    if (moved()) return true;
     this.#nemesis.setBack(node, image);
     cluster.bootLater(node, 100);
     const seen = (): boolean => !cluster.setBack.has(node.name);
