@@ -2,7 +2,7 @@
  * Whom elections leave out. Whoever led has the newest head, its own barrier, though it reached
  * nobody: it would win again, and be as unfit.
  */
-import { couldElect, currentReplica, voterReach, type Observed } from "../core/observed.ts";
+import { couldLeaveOut, currentReplica, type Observed } from "../core/observed.ts";
 import type { ShardRecord } from "../core/record.ts";
 
 /** What an election is begun for. */
@@ -63,15 +63,4 @@ export class LeftOut {
     this.#isolated.add(named);
     return nodes;
   }
-}
-
-/** True when those who are there besides these nodes are enough to elect one of themselves. */
-export function couldLeaveOut(
-  record: ShardRecord,
-  observed: Observed,
-  nodes: ReadonlySet<string>,
-): boolean {
-  const { reachable } = voterReach(record, observed);
-  const others = new Set([...reachable].filter((other) => !nodes.has(other)));
-  return couldElect(record, others, nodes);
 }

@@ -8,6 +8,7 @@ import {
   cannotCommit,
   committedEntry,
   couldElect,
+  couldLeaveOut,
   isCutOff,
   judgeLeader,
   voterEvidence,
@@ -21,7 +22,7 @@ import { shardView, type ShardView } from "../core/status.ts";
 import { distrustsRecord, type StopReason } from "../core/stops.ts";
 import { electionRequest, runElection, type ElectionRequest } from "./election-run.ts";
 import { Lasting } from "./lasting.ts";
-import { couldLeaveOut, LeftOut } from "./left-out.ts";
+import { LeftOut } from "./left-out.ts";
 import { OrderQueue } from "./order-queue.ts";
 import { RecordConflict } from "./ports.ts";
 import { RecoveryTracker } from "./recovery-tracker.ts";
@@ -272,12 +273,11 @@ export class ShardLoop {
    */
   #orderedElection(prefer: string): ElectAction {
     const leader = this.record.leader?.node ?? null;
-    const moves = leader !== null && prefer !== leader && this.#couldDoWithout(leader);
+    const moves =
+      leader !== null &&
+      prefer !== leader &&
+      couldLeaveOut(this.record, this.#observe(), new Set([leader]));
     return { kind: "elect", why: "Requested", exclude: moves ? leader : null };
-  }
-
-  #couldDoWithout(node: string): boolean {
-    return couldLeaveOut(this.record, this.#observe(), new Set([node]));
   }
 
   async #run(action: Action, signal: AbortSignal): Promise<void> {

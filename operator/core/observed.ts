@@ -238,10 +238,7 @@ export function isIdle(record: ShardRecord, observed: Observed): boolean {
  * when the others could elect one of themselves without its promise (R16).
  */
 function isReplaceable(record: ShardRecord, observed: Observed, leader: string): boolean {
-  if (!isIsolated(record, observed)) return false;
-  const { reachable } = voterReach(record, observed);
-  const others = new Set([...reachable].filter((node) => node !== leader));
-  return couldElect(record, others, new Set([leader]));
+  return isIsolated(record, observed) && couldLeaveOut(record, observed, new Set([leader]));
 }
 
 /** Judges the recorded leader. */
@@ -379,6 +376,17 @@ export function couldElect(
     const asked = without.length >= needed ? without : set;
     return asked.filter((node) => nodes.has(node)).length >= needed;
   });
+}
+
+/** True when those who are there besides these nodes are enough to elect one of themselves. */
+export function couldLeaveOut(
+  record: ShardRecord,
+  observed: Observed,
+  nodes: ReadonlySet<string>,
+): boolean {
+  const { reachable } = voterReach(record, observed);
+  const others = new Set([...reachable].filter((other) => !nodes.has(other)));
+  return couldElect(record, others, nodes);
 }
 
 /** What the below-floor stop was concluded from; a change of it calls for another election. */

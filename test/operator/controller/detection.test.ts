@@ -1,31 +1,6 @@
 /** How long a coordinator takes to see what happened, in simulated time: calls take none of it. */
-import type { Coordinator } from "../../../operator/controller/coordinator.ts";
-import {
-  DEFAULT_TIMINGS,
-  SHARED_TIMINGS,
-  type Timings,
-} from "../../../operator/controller/timings.ts";
-import { FakeCluster } from "./fake-cluster.ts";
-
-/** Runs `act` in a store that has been quiet for a while. */
-async function whileQuiet(
-  timings: Timings,
-  act: (cluster: FakeCluster, coordinator: Coordinator) => Promise<void>,
-): Promise<void> {
-  const cluster = new FakeCluster(["a", "b", "c"]);
-  cluster.timings = timings;
-  const coordinator = cluster.coordinator();
-  const running = coordinator.run();
-  try {
-    await cluster.untilSteady();
-    await cluster.clock.pass(5_000);
-    await act(cluster, coordinator);
-  } finally {
-    await coordinator.close();
-    await running;
-    await cluster.close();
-  }
-}
+import { DEFAULT_TIMINGS, SHARED_TIMINGS } from "../../../operator/controller/timings.ts";
+import { FakeCluster, whileQuiet } from "./fake-cluster.ts";
 
 describe("Coordinator: how soon it acts in a quiet store", () => {
   for (const [name, timings] of [

@@ -391,3 +391,23 @@ export class FakeCluster implements SidecarClient {
     }
   }
 }
+
+/** Runs `act` in a store of three nodes in which everything votes and has been quiet for a while. */
+export async function whileQuiet(
+  timings: Timings,
+  act: (cluster: FakeCluster, coordinator: Coordinator) => Promise<void>,
+): Promise<void> {
+  const cluster = new FakeCluster(["a", "b", "c"]);
+  cluster.timings = timings;
+  const coordinator = cluster.coordinator();
+  const running = coordinator.run();
+  try {
+    await cluster.untilSteady();
+    await cluster.clock.pass(5_000);
+    await act(cluster, coordinator);
+  } finally {
+    await coordinator.close();
+    await running;
+    await cluster.close();
+  }
+}

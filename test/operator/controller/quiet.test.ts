@@ -3,32 +3,13 @@ import assert from "node:assert/strict";
 import type { Coordinator } from "../../../operator/controller/coordinator.ts";
 import { SHARED_TIMINGS } from "../../../operator/controller/timings.ts";
 import { RecordInvalid } from "../../../operator/core/record.ts";
-import { FakeCluster } from "./fake-cluster.ts";
+import { FakeCluster, whileQuiet } from "./fake-cluster.ts";
 
 const KEY = { namespace: "default", shard: 0 };
 
-/** Runs `act` once everything votes and has been quiet for a while. */
-async function whileQuiet(
-  act: (cluster: FakeCluster, coordinator: Coordinator) => Promise<void>,
-): Promise<void> {
-  const cluster = new FakeCluster(["a", "b", "c"]);
-  cluster.timings = SHARED_TIMINGS;
-  const coordinator = cluster.coordinator();
-  const running = coordinator.run();
-  try {
-    await cluster.untilSteady();
-    await cluster.clock.pass(5_000);
-    await act(cluster, coordinator);
-  } finally {
-    await coordinator.close();
-    await running;
-    await cluster.close();
-  }
-}
-
 describe("Coordinator: a quiet store", () => {
   it("costs a read of its record a minute", () =>
-    whileQuiet(async (cluster) => {
+    whileQuiet(SHARED_TIMINGS, async (cluster) => {
       const { reads, saves } = cluster.records;
       await cluster.clock.pass(120_000);
       assert.equal(cluster.records.saves, saves);
@@ -36,7 +17,7 @@ describe("Coordinator: a quiet store", () => {
     }));
 
   it("reads a record that somebody else changed when it is seen", () =>
-    whileQuiet(async (cluster, coordinator) => {
+    whileQuiet(SHARED_TIMINGS, async (cluster, coordinator) => {
       const { record, records } = cluster;
       records.text = JSON.stringify({ ...record, term: record.term + 1, leader: null });
       records.version += 1;
@@ -45,7 +26,7 @@ describe("Coordinator: a quiet store", () => {
     }));
 
   it("stops when it is told that its record is gone", () =>
-    whileQuiet(async (cluster, coordinator) => {
+    whileQuiet(SHARED_TIMINGS, async (cluster, coordinator) => {
       cluster.records.text = null;
       coordinator.sawRecord(KEY, "");
       await cluster.clock.until(
@@ -56,7 +37,7 @@ describe("Coordinator: a quiet store", () => {
     }));
 
   it("reads none for the version that it saved itself", () =>
-    whileQuiet(async (cluster, coordinator) => {
+    whileQuiet(SHARED_TIMINGS, async (cluster, coordinator) => {
       const { reads } = cluster.records;
       coordinator.sawRecord(KEY, String(cluster.records.version));
       await cluster.clock.pass(2_000);
@@ -64,7 +45,7 @@ describe("Coordinator: a quiet store", () => {
     }));
 
   it("notes other claims when it is told to look", () =>
-    whileQuiet(async (cluster, coordinator) => {
+    whileQuiet(SHARED_TIMINGS, async (cluster, coordinator) => {
       for (const [name, node] of cluster.nodes) node.claims = { data: name, wal: name };
       coordinator.platformChanged();
       await cluster.clock.until("they are noted", 500, () =>
@@ -73,7 +54,7 @@ describe("Coordinator: a quiet store", () => {
     }));
 
   it("replaces a leader that hangs within three seconds", () =>
-    whileQuiet(async (cluster) => {
+    whileQuiet(SHARED_TIMINGS, async (cluster) => {
       const before = cluster.leader() ?? "";
       cluster.node(before).frozen = true;
       await cluster.clock.until("another leads", 3_000, () => {
@@ -85,7 +66,7 @@ describe("Coordinator: a quiet store", () => {
 
 describe("Coordinator: a node that was away for long", () => {
   it("is tried seldom, and often again from when the platform saw it start", () =>
-    whileQuiet(async (cluster, coordinator) => {
+    whileQuiet(SHARED_TIMINGS, async (cluster, coordinator) => {
       const away = cluster.leader() === "c" ? "b" : "c";
       cluster.kill(away);
       await cluster.clock.pass(120_000);
