@@ -392,7 +392,7 @@ export class FakeCluster implements SidecarClient {
   }
 }
 
-/** Runs `act` in a store of three nodes in which everything votes and has been quiet for a while. */
+/** Runs `act` in a store of three nodes once everything votes and has been quiet for a while. */
 export async function whileQuiet(
   timings: Timings,
   act: (cluster: FakeCluster, coordinator: Coordinator) => Promise<void>,
