@@ -30,6 +30,12 @@ export interface LeaseElectorOptions {
   readonly limits?: Partial<KubeLimits>;
 }
 
+interface LeaseCall {
+  readonly signal: AbortSignal;
+  readonly deadlineMs: number;
+  readonly urgent: boolean;
+}
+
 /** See the file's header. */
 export class LeaseElector {
   readonly #options: LeaseElectorOptions;
@@ -63,7 +69,7 @@ export class LeaseElector {
     work: (signal: AbortSignal) => Promise<void>,
   ): Promise<"stopped" | "lost"> {
     const { clock, logger, identity } = this.#options;
-    while (!(await this.#try(signal, this.#limits.leaseRenewMs / 2))) {
+    while ((await this.#try(signal, this.#limits.leaseRenewMs / 2)) === null) {
       if (signal.aborted) return "stopped";
       await pause(clock, this.#limits.leaseRetryMs, signal);
       if (signal.aborted) return "stopped";
@@ -97,17 +103,21 @@ export class LeaseElector {
     const { clock, logger, identity } = this.#options;
     const { leaseRenewMs, leaseRetryMs } = this.#limits;
     let renewedAtMs = clock.monotonicMs();
+    let triedAtMs = renewedAtMs;
     for (;;) {
-      await pause(clock, leaseRetryMs, signal);
+      // A slow answer leaves less time for the next one: what it took is not waited as well.
+      await pause(clock, Math.max(0, triedAtMs + leaseRetryMs - clock.monotonicMs()), signal);
       if (signal.aborted) return false;
-      const beganAtMs = clock.monotonicMs();
-      const leftMs = renewedAtMs + leaseRenewMs - beganAtMs;
-      const renewed = leftMs > 0 && (await this.#try(signal, Math.min(leftMs, leaseRenewMs / 2)));
+      triedAtMs = clock.monotonicMs();
+      const leftMs = renewedAtMs + leaseRenewMs - triedAtMs;
+      const renewed =
+        leftMs <= 0 ? null : await this.#try(signal, Math.min(leftMs, leaseRenewMs / 2));
       if (signal.aborted) return false;
-      if (renewed) {
-        renewedAtMs = beganAtMs;
+      if (renewed !== null) {
+        renewedAtMs = renewed;
       } else if (clock.monotonicMs() - renewedAtMs >= leaseRenewMs || this.#heldByOther()) {
-        logger.error("leader election lost", { identity, holder: this.holder });
+        const sinceMs = Math.round(clock.monotonicMs() - renewedAtMs);
+        logger.error("leader election lost", { identity, holder: this.holder, sinceMs });
         return true;
       }
     }
@@ -117,30 +127,48 @@ export class LeaseElector {
     return this.holder !== "" && this.holder !== this.#options.identity;
   }
 
-  /** One attempt to get or renew it; never rejects. */
-  async #try(signal: AbortSignal, deadlineMs: number): Promise<boolean> {
-    const { client, namespace, name, logger } = this.#options;
+  /**
+   * One attempt to get or renew it; never rejects. Returns when what wrote it was asked for, by the
+   * monotonic clock: nobody can have seen it written earlier. Null: it is not ours.
+   */
+  async #try(signal: AbortSignal, deadlineMs: number): Promise<number | null> {
+    const { client, namespace, name, clock, logger } = this.#options;
     const call = { signal, deadlineMs: Math.max(1, deadlineMs), urgent: true };
     try {
-      const lease = await client.get(KINDS.lease, namespace, name, call);
-      if (lease === null) {
-        this.#see(await client.create(KINDS.lease, this.#leaseAfter(null), call));
-        return true;
+      // One call instead of two, which a busy server may take seconds for, each.
+      if (this.#leads && this.#seen !== null) {
+        const askedAtMs = await this.#renewAsSeen(this.#seen.lease, call);
+        if (askedAtMs !== null) return askedAtMs;
       }
-      this.#see(lease);
-      if (!this.#mayTake(lease)) return false;
-      this.#see(await client.replace(KINDS.lease, this.#leaseAfter(lease), call));
-      return true;
+      const lease = await client.get(KINDS.lease, namespace, name, call);
+      if (lease !== null) this.#see(lease);
+      if (lease !== null && !this.#mayTake(lease)) return null;
+      const askedAtMs = clock.monotonicMs();
+      const after = this.#leaseAfter(lease);
+      this.#see(await client[lease === null ? "create" : "replace"](KINDS.lease, after, call));
+      return askedAtMs;
     } catch (error) {
-      if (signal.aborted) return false;
+      if (signal.aborted) return null;
       // Somebody else was quicker: look again in a while.
       if (isStatus(error, 409)) {
         await this.#lookAgain(signal, deadlineMs);
-        return false;
+        return null;
       }
       const message = error instanceof Error ? error.message : String(error);
       logger.warn("lease not reached", { error: message });
-      return false;
+      return null;
+    }
+  }
+
+  /** Null when it is another one by now. */
+  async #renewAsSeen(seen: KubeObject, call: LeaseCall): Promise<number | null> {
+    const askedAtMs = this.#options.clock.monotonicMs();
+    try {
+      this.#see(await this.#options.client.replace(KINDS.lease, this.#leaseAfter(seen), call));
+      return askedAtMs;
+    } catch (error) {
+      if (isStatus(error, 409) || isStatus(error, 404)) return null;
+      throw error;
     }
   }
 

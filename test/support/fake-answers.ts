@@ -1,10 +1,14 @@
 import type { ServerResponse } from "node:http";
 
-/** What to do instead of an answer. `afterwards`: carry it out, then lose the answer. */
+/**
+ * What to do instead of an answer. `afterwards`: carry it out, then lose the answer. `late`: carry
+ * it out after so long.
+ */
 export type Fault =
   | { readonly kind: "status"; readonly status: number; readonly headers?: Record<string, string> }
   | { readonly kind: "body"; readonly text: string }
   | { readonly kind: "value"; readonly status: number; readonly value: unknown }
+  | { readonly kind: "late"; readonly afterMs: number }
   | { readonly kind: "drop" | "stall" | "afterwards" };
 
 /** Does what the fault says. */

@@ -228,8 +228,15 @@ export class FakeApiServer {
     };
     this.requests.push(seen);
     const fault = this.fault(seen);
-    if (fault === undefined || fault.kind === "afterwards") this.#carryOut(seen, response, fault);
-    else misbehave(fault, response);
+    if (fault?.kind === "late") {
+      // A busy server: this is what takes long, not a wait for something.
+      await new Promise((resolve) => setTimeout(resolve, fault.afterMs));
+      this.#carryOut(seen, response, undefined);
+    } else if (fault === undefined || fault.kind === "afterwards") {
+      this.#carryOut(seen, response, fault);
+    } else {
+      misbehave(fault, response);
+    }
     this.nudge();
   }
 

@@ -34,7 +34,7 @@ describe("lease elector", () => {
   });
 
   /** Runs one process's elector; its work lasts until it is told to stop. */
-  function start(identity: string, wallOffsetMs = 0): Runner {
+  function start(identity: string, wallOffsetMs = 0, limits = LIMITS): Runner {
     const { client, transport } = clientOf(server);
     transports.push(transport);
     const log: string[] = [];
@@ -45,7 +45,7 @@ describe("lease elector", () => {
       identity,
       clock: { ...systemClock, nowMs: () => Date.now() + wallOffsetMs },
       logger: SILENT_LOGGER,
-      limits: LIMITS,
+      limits,
       changed: () => server.nudge(),
     });
     const stop = new AbortController();
@@ -143,6 +143,30 @@ describe("lease elector", () => {
     const renewed = renewals();
     await server.until("renewed again", () => left === 0 && renewals() >= renewed + 5);
     assert.equal(a.elector.leads, true);
+  });
+
+  it("a server that is slow with each answer: goes on leading, by one call a renewal", async () => {
+    const a = start("a", 0, { leaseDurationMs: 5_000, leaseRenewMs: 2_000, leaseRetryMs: 500 });
+    await leads(a);
+    const before = server.requests.length;
+    server.fault = () => ({ kind: "late", afterMs: 800 });
+    await server.until("four renewals", () => server.requests.length >= before + 4);
+    assert.equal(a.elector.leads, true);
+    assert.deepEqual(
+      server.requests.slice(before).map(({ method }) => method),
+      ["PUT", "PUT", "PUT", "PUT"],
+    );
+  });
+
+  it("a Lease that somebody touched: reads it again, and goes on", async () => {
+    const a = start("a");
+    await leads(a);
+    const lease = server.get(LEASE) as Stored;
+    server.put(LEASE, { ...lease, metadata: { ...lease.metadata, labels: { touched: "yes" } } });
+    const renewed = renewals();
+    await server.until("renewed again", () => renewals() >= renewed + 4);
+    assert.equal(a.elector.leads, true);
+    assert.deepEqual(server.get(LEASE)?.metadata.labels, { touched: "yes" });
   });
 
   it("a Lease that was stolen: stops at once", async () => {
