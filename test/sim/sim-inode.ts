@@ -12,49 +12,82 @@ type Change =
     }
   | { readonly kind: "truncate"; readonly bytes: number };
 
-/** Bytes that grow in place. */
+/**
+ * Bytes that grow in place. What was never written costs nothing: a log's segment is given its full
+ * length at once, most of it stays empty, and it is copied at each power loss.
+ */
 class Contents {
+  /** Zero from {@link #used} on. */
   #bytes = new Uint8Array(0);
+  #used = 0;
   #length = 0;
 
-  get view(): Uint8Array {
-    return this.#bytes.subarray(0, this.#length);
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Fills `into` with what is at `position`; how many bytes there were. */
+  read(into: Uint8Array, position: number): number {
+    const count = Math.max(0, Math.min(into.byteLength, this.#length - position));
+    const end = Math.min(position + count, this.#used);
+    if (position < end) into.set(this.#bytes.subarray(position, end));
+    into.fill(0, Math.max(0, end - position), count);
+    return count;
+  }
+
+  /** All of it. */
+  all(): Uint8Array {
+    const all = new Uint8Array(this.#length);
+    all.set(this.#bytes.subarray(0, this.#used));
+    return all;
   }
 
   /** What the change makes of a disk that may put it elsewhere. */
   applyAsDisk(change: Change): void {
     if (change.kind === "truncate" || change.lands === undefined) return this.apply(change);
     const end = change.position + change.bytes.byteLength;
-    if (end > this.#length) this.#resize(end);
+    this.#length = Math.max(this.#length, end);
     if (change.lands === null || change.lands >= this.#length) return;
-    this.#bytes.set(change.bytes.subarray(0, this.#length - change.lands), change.lands);
+    this.#write(change.bytes.subarray(0, this.#length - change.lands), change.lands);
   }
 
   apply(change: Change): void {
-    if (change.kind === "truncate") {
-      this.#resize(change.bytes);
-      return;
-    }
-    const end = change.position + change.bytes.byteLength;
-    if (end > this.#length) this.#resize(end);
-    this.#bytes.set(change.bytes, change.position);
+    if (change.kind === "write") this.#write(change.bytes, change.position);
+    else this.#truncate(change.bytes);
   }
 
-  #resize(length: number): void {
-    if (length > this.#bytes.byteLength) {
-      const grown = new Uint8Array(Math.max(length, this.#bytes.byteLength * 2));
-      grown.set(this.view);
+  flip(offset: number, mask: number): void {
+    if (offset >= this.#length) return;
+    this.#write(Uint8Array.of((this.#bytes[offset] ?? 0) ^ mask), offset);
+  }
+
+  copy(): Contents {
+    const copy = new Contents();
+    copy.#bytes = this.#bytes.slice(0, this.#used);
+    copy.#used = this.#used;
+    copy.#length = this.#length;
+    return copy;
+  }
+
+  #write(bytes: Uint8Array, position: number): void {
+    const end = position + bytes.byteLength;
+    if (end > this.#bytes.byteLength) {
+      const grown = new Uint8Array(Math.max(end, this.#bytes.byteLength * 2));
+      grown.set(this.#bytes.subarray(0, this.#used));
       this.#bytes = grown;
     }
-    if (length < this.#length) this.#bytes.fill(0, length, this.#length);
+    this.#bytes.set(bytes, position);
+    this.#used = Math.max(this.#used, end);
+    this.#length = Math.max(this.#length, end);
+  }
+
+  #truncate(length: number): void {
+    if (length < this.#used) {
+      this.#bytes.fill(0, length, this.#used);
+      this.#used = length;
+    }
     this.#length = length;
   }
-}
-
-function copyOf(contents: Contents): Contents {
-  const copy = new Contents();
-  copy.apply({ kind: "write", position: 0, bytes: contents.view });
-  return copy;
 }
 
 /** Files made so far: each has a number. */
@@ -69,9 +102,14 @@ export class SimFile {
   /** Sectors that cannot be read until they are written again. */
   readonly #unreadable = new Set<number>();
 
-  /** What a read sees; valid until the next change. */
+  /** Fills `into` with what a read at `position` sees; how many bytes there were. */
+  read(into: Uint8Array, position: number): number {
+    return this.#volatile.read(into, position);
+  }
+
+  /** All that a read sees. */
   bytes(): Uint8Array {
-    return this.#volatile.view;
+    return this.#volatile.all();
   }
 
   write(bytes: Uint8Array, position: number): void {
@@ -86,8 +124,7 @@ export class SimFile {
 
   /** Memory forgets what it knows: from now on is read what the disk really holds. */
   forgetPages(): void {
-    this.#volatile = new Contents();
-    this.#volatile.apply({ kind: "write", position: 0, bytes: this.#durable.view });
+    this.#volatile = this.#durable.copy();
     for (const change of this.#unsynced) this.#volatile.apply(change);
     // What never left memory is written again, and finds its place then.
     this.#unsynced = this.#unsynced.map((change) =>
@@ -138,17 +175,17 @@ export class SimFile {
   losePower(loss: PowerLoss): void {
     if (this.#unsynced.length > 0) this.#durable = this.#surviving(loss);
     this.#unsynced = [];
-    this.#volatile = copyOf(this.#durable);
+    this.#volatile = this.#durable.copy();
   }
 
   /** What a power loss would leave of it, exactly; nothing is changed. */
   outcome(loss: PowerLoss): string {
     if (this.#unsynced.length === 0) return `#${this.#serial}`;
-    return `=${Buffer.from(this.#surviving(loss).view).toString("latin1")}`;
+    return `=${Buffer.from(this.#surviving(loss).all()).toString("latin1")}`;
   }
 
   #surviving(loss: PowerLoss): Contents {
-    const surviving = copyOf(this.#durable);
+    const surviving = this.#durable.copy();
     for (const change of this.#unsynced) {
       for (const kept of survivors(change, loss)) surviving.applyAsDisk(kept);
     }
@@ -156,20 +193,17 @@ export class SimFile {
   }
 
   corrupt(offset: number, mask: number): void {
-    for (const contents of [this.#durable, this.#volatile]) {
-      const { view } = contents;
-      if (offset < view.byteLength) view[offset] = (view[offset] ?? 0) ^ mask;
-    }
+    for (const contents of [this.#durable, this.#volatile]) contents.flip(offset, mask);
   }
 
   usedBytes(): number {
-    return this.#volatile.view.byteLength;
+    return this.#volatile.length;
   }
 
   copy(): SimFile {
     const file = new SimFile();
-    file.write(this.bytes(), 0);
-    file.sync();
+    file.#durable = this.#volatile.copy();
+    file.#volatile = this.#volatile.copy();
     return file;
   }
 
