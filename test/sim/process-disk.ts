@@ -104,18 +104,17 @@ export class ProcessDisk implements Disk {
     };
   }
 
-  async #do<T>(operation: string, act: () => Promise<T>): Promise<T> {
+  #do<T>(operation: string, act: () => Promise<T>): Promise<T> {
     const { syncMsMin, syncMsMax, otherMsMax, factor } = this.#speed;
     const part = this.#process.chance.unit();
     const syncs = operation === "sync" || operation === "syncDir";
     const ms = syncs ? syncMsMin + part * (syncMsMax - syncMsMin) : part * otherMsMax;
-    await new Promise<void>((resolve) => {
+    return new Promise((resolve, reject) => {
       this.#time.after(ms * factor, this.#process, operation, () => {
         this.#events.before(operation);
         // Killed at this very operation: it neither happens nor ends.
-        if (this.#process.alive) resolve();
+        if (this.#process.alive) act().then(resolve, reject);
       });
     });
-    return act();
   }
 }

@@ -95,7 +95,7 @@ export class SimDisk implements Disk {
     if (node === undefined) return null;
     if (node instanceof SimDirectory) throw ioError(path, "is a directory");
     if (!node.isReadable(0, node.usedBytes())) throw ioError(path, UNREADABLE);
-    return node.bytes().slice();
+    return node.bytes();
   }
 
   async makeDir(path: string): Promise<void> {
@@ -294,8 +294,9 @@ export class SimDisk implements Disk {
   /** For the open files of this disk: starts an operation of theirs. */
   async beginFile(operation: SimOperation | null, path: string, boot: number): Promise<void> {
     if (boot !== this.#boot) throw ioError(path, "its process is gone (simulated)");
-    await this.#begin(operation, path);
+    await this.#takes(operation);
     if (boot !== this.#boot) throw ioError(path, "its process is gone (simulated)");
+    this.#start(operation, path);
   }
 
   /** For the open files of this disk: throws when power went off during the operation. */
@@ -329,9 +330,17 @@ export class SimDisk implements Disk {
   }
 
   async #begin(operation: SimOperation | null, path: string): Promise<void> {
+    await this.#takes(operation);
+    this.#start(operation, path);
+  }
+
+  #takes(operation: SimOperation | null): Promise<void> | undefined {
     const { latency } = this.#options;
-    if (latency === undefined || operation === null) await Promise.resolve();
-    else await latency.clock.sleep(latency.ms(operation), new AbortController().signal);
+    if (latency === undefined || operation === null) return undefined;
+    return latency.clock.sleep(latency.ms(operation), new AbortController().signal);
+  }
+
+  #start(operation: SimOperation | null, path: string): void {
     if (this.#down) throw ioError(path, "power is off (simulated)");
     if (operation === null) return;
     this.onOperation(operation);
@@ -383,15 +392,13 @@ class OpenFile implements DiskFile {
   async read(into: Uint8Array, position: number): Promise<number> {
     await this.#begin(null);
     if (!this.#file.isReadable(position, into.byteLength)) throw ioError(this.#path, UNREADABLE);
-    const part = this.#file.bytes().subarray(position, position + into.byteLength);
-    into.set(part);
-    return part.byteLength;
+    return this.#file.read(into, position);
   }
 
   async write(parts: readonly Uint8Array[], position: number): Promise<void> {
     await this.#begin("write");
     const bytes = Buffer.concat(parts);
-    this.#disk.checkSpace(this.#path, position + bytes.byteLength - this.#file.bytes().byteLength);
+    this.#disk.checkSpace(this.#path, position + bytes.byteLength - this.#file.usedBytes());
     const lands = this.#disk.landing(this.#path, position);
     if (lands === undefined) this.#file.write(bytes, position);
     else this.#file.writeAstray(bytes, position, lands);
@@ -412,24 +419,24 @@ class OpenFile implements DiskFile {
 
   async truncate(bytes: number): Promise<void> {
     await this.#begin("truncate");
-    this.#disk.checkSpace(this.#path, bytes - this.#file.bytes().byteLength);
+    this.#disk.checkSpace(this.#path, bytes - this.#file.usedBytes());
     this.#file.truncate(bytes);
     this.#disk.endFile();
   }
 
   async size(): Promise<number> {
     await this.#begin(null);
-    return this.#file.bytes().byteLength;
+    return this.#file.usedBytes();
   }
 
   async close(): Promise<void> {
     this.#open = false;
   }
 
-  async #begin(name: SimOperation["name"] | null): Promise<void> {
+  #begin(name: SimOperation["name"] | null): Promise<void> {
     if (!this.#open) throw ioError(this.#path, "is closed");
     const operation = name === null ? null : { name, path: this.#path };
-    await this.#disk.beginFile(operation, this.#path, this.#boot);
+    return this.#disk.beginFile(operation, this.#path, this.#boot);
   }
 }
 
