@@ -1,6 +1,8 @@
 import type { Chance } from "./chance.ts";
+import { plainCopy } from "./plain-copy.ts";
 import type { SimProcess, SimTime } from "./sim-clock.ts";
 import { type Codec, SimLane, SimStream } from "./sim-stream.ts";
+import { withoutStack } from "./without-stack.ts";
 
 /** How the network behaves without any fault. Milliseconds. */
 export interface NetworkSpeed {
@@ -35,6 +37,7 @@ export interface Impairment {
 }
 
 const UNIMPAIRED: Impairment = {};
+const HELD = "held travels";
 
 interface Open {
   readonly stream: SimStream<never, never>;
@@ -50,6 +53,38 @@ interface Pipe {
   readonly held: (() => void)[];
   lastAtMs: number;
   over: () => boolean;
+}
+
+/** What the events of one kind of call, or of stream, are called. */
+interface Labels {
+  readonly own: string;
+  readonly travels: string;
+  readonly cancels: string;
+  readonly failed: string;
+  readonly answered: string;
+  readonly refused: string;
+  readonly up: string;
+  readonly down: string;
+}
+
+/** By kind, of which there are few. Each text is made once, and so hashed once for the trace. */
+const LABELS = new Map<string, Labels>();
+
+function labelsOf(own: string): Labels {
+  const known = LABELS.get(own);
+  if (known !== undefined) return known;
+  const labels = {
+    own,
+    travels: `${own} travels`,
+    cancels: `${own} cancel travels`,
+    failed: `${own} failed`,
+    answered: `${own} answered`,
+    refused: `${own} refused`,
+    up: `${own}>`,
+    down: `${own}<`,
+  };
+  LABELS.set(own, labels);
+  return labels;
 }
 
 /** No answer will come: refused, broken, or given up. */
@@ -152,7 +187,7 @@ export class SimNetwork {
       if (way.from !== from || way.to !== to) continue;
       this.#time.after(this.#chance.unit() * LATE_MS_MAX, null, "held", () => {
         // It may be blocked again by now.
-        this.#pass(from, to, "held", arrive);
+        this.#pass(from, to, HELD, arrive);
       });
     }
   }
@@ -200,11 +235,12 @@ export class SimNetwork {
     readonly window: number;
     readonly serve: (process: SimProcess, stream: SimStream<Up, Down>) => void;
   }): SimStream<Up, Down> {
-    const { from, to, label, window } = options;
+    const { from, to, window } = options;
+    const labels = labelsOf(options.label);
     const target = this.#hosts.get(to);
     const server = target ?? from;
-    const up = this.#pipe(from, server, `${label}>`);
-    const down = this.#pipe(server, from, `${label}<`);
+    const up = this.#pipe(from, server, labels.up);
+    const down = this.#pipe(server, from, labels.down);
     const stream = new SimStream<Up, Down>(
       new SimLane(options.up, window, (deliver) => this.#send(up, deliver)),
       new SimLane(options.down, window, (deliver) => this.#send(down, deliver)),
@@ -214,7 +250,7 @@ export class SimNetwork {
     if (target === undefined) {
       const blocked = this.#isBlocked(from.name, to) || this.#isBlocked(to, from.name);
       const waitMs = blocked ? CONNECT_TIMEOUT_MS : this.#latency() * 2;
-      this.#time.after(waitMs, from, `${label} refused`, () => {
+      this.#time.after(waitMs, from, labels.refused, () => {
         stream.breakClient("connection refused");
       });
       return stream;
@@ -232,12 +268,15 @@ export class SimNetwork {
    * `serve` did.
    */
   unary<T>(call: UnaryCall<T>): { readonly answer: Promise<T>; readonly cancel: () => void } {
-    const { from, to, label } = call;
+    const { from, to } = call;
+    const labels = labelsOf(call.label);
     const cancellation = new Cancellation();
     let cancel = (): void => undefined;
     const answer = new Promise<T>((resolve, reject) => {
       const fail = (delayMs: number, why: string): void => {
-        this.#time.after(delayMs, from, `${label} failed`, () => reject(new NetworkFailure(why)));
+        this.#time.after(delayMs, from, labels.failed, () => {
+          reject(withoutStack(() => new NetworkFailure(why)));
+        });
       };
       const arrive = (): void => {
         const target = this.#hosts.get(to);
@@ -245,14 +284,14 @@ export class SimNetwork {
           fail(this.#latency(), "connection refused");
           return;
         }
-        this.#time.after(0, target, label, () => {
+        this.#time.after(0, target, labels.own, () => {
           this.#serve(call, target, () => cancellation.signal, resolve, reject);
         });
       };
-      this.#pass(from.name, to, label, arrive);
+      this.#pass(from.name, to, labels.travels, arrive);
       if (call.mayRepeat === true) this.#repeat(call);
       cancel = () => {
-        this.#pass(from.name, to, `${label} cancel`, () => {
+        this.#pass(from.name, to, labels.cancels, () => {
           const target = this.#hosts.get(to);
           if (target === undefined) return;
           this.#time.after(0, target, "cancelled", () => cancellation.cancel());
@@ -268,7 +307,7 @@ export class SimNetwork {
     const { repeatedShare = 0 } = this.#impairment(from.name, to);
     if (repeatedShare === 0 || !this.#chance.happens(repeatedShare)) return;
     this.#time.after(this.#chance.unit() * REPEAT_MS_MAX, null, `${label} again`, () => {
-      this.#pass(from.name, to, label, () => {
+      this.#pass(from.name, to, labelsOf(label).travels, () => {
         const target = this.#hosts.get(to);
         if (target === undefined) return;
         this.#time.after(0, target, label, () => {
@@ -285,15 +324,16 @@ export class SimNetwork {
     resolve: (value: T) => void,
     reject: (error: Error) => void,
   ): void {
-    const { from, to, label } = call;
+    const { from, to } = call;
+    const { travels, answered } = labelsOf(call.label);
     const back = (settle: () => void): void => {
       if (!target.alive) return;
-      this.#pass(to, from.name, label, () => {
-        this.#time.after(0, from, `${label} answered`, settle);
+      this.#pass(to, from.name, travels, () => {
+        this.#time.after(0, from, answered, settle);
       });
     };
     call.serve(target, signal).then(
-      (value) => back(() => resolve(structuredClone(value))),
+      (value) => back(() => resolve(plainCopy(value))),
       (error: Error) => back(() => reject(error)),
     );
   }
@@ -303,7 +343,7 @@ export class SimNetwork {
     if (!this.#isBlocked(from, to)) {
       const { delayMs = 0, lostShare = 0 } = this.#impairment(from, to);
       if (lostShare > 0 && this.#chance.happens(lostShare)) return;
-      this.#time.after(this.#latency() + delayMs, null, `${label} travels`, arrive);
+      this.#time.after(this.#latency() + delayMs, null, label, arrive);
       return;
     }
     if (this.#chance.happens(0.5)) return;

@@ -9,9 +9,11 @@ import type { ShardAssignments } from "../../sidecar/protocol/gen/oxia-client.ts
 import { NodeStatus, WatchStatusRequest } from "../../sidecar/protocol/gen/resilver.ts";
 import type { NodeRuntime, ReplicaHandle } from "../../sidecar/runtime/ports.ts";
 import { heartbeatMsOf, StatusReports } from "../../sidecar/runtime/status-reports.ts";
+import { plainCopy } from "./plain-copy.ts";
 import type { SimProcess, SimTime } from "./sim-clock.ts";
 import { NetworkFailure, type SimNetwork } from "./sim-network.ts";
 import type { SimStream } from "./sim-stream.ts";
+import { withoutStack } from "./without-stack.ts";
 
 /** What the client needs of the simulated world. */
 export interface SidecarClientOptions {
@@ -97,7 +99,7 @@ function hasAddress(options: SidecarClientOptions, { node }: NodeEndpoint): bool
 }
 
 function noSuchPod({ node }: NodeEndpoint): CallFailed {
-  return new CallFailed(node, "there is no such pod", false);
+  return withoutStack(() => new CallFailed(node, "there is no such pod", false));
 }
 
 function callNode<Q extends object, A>(
@@ -112,7 +114,7 @@ function callNode<Q extends object, A>(
   if (!hasAddress(options, to)) return Promise.reject(noSuchPod(to));
   const pod = addressed(options, to);
   onCall(name, to.node);
-  const sent = structuredClone(request);
+  const sent = plainCopy(request);
   const { answer, cancel } = network.unary({
     from: process,
     to: to.node,
@@ -120,7 +122,9 @@ function callNode<Q extends object, A>(
     mayRepeat: true,
     serve: async (node, signal) => {
       const running = options.podThere(to.node) === pod ? node.runtime : null;
-      if (running === null) throw new NetworkFailure("connection refused: still starting");
+      if (running === null) {
+        throw withoutStack(() => new NetworkFailure("connection refused: still starting"));
+      }
       onServing(name, node, sent);
       const beganMs = time.nowMs;
       const answered = await act(running, sent, signal).finally(() => {
@@ -166,7 +170,7 @@ function callNode<Q extends object, A>(
 
 function failure(node: string, error: Error): Error {
   if (error instanceof ProtocolError) return error;
-  return new CallFailed(node, error.message, false, error);
+  return withoutStack(() => new CallFailed(node, error.message, false, error));
 }
 
 async function* watchStatus(

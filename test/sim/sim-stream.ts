@@ -1,10 +1,12 @@
-import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import type { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { type DuplexCall, TransportError } from "../../sidecar/lib/ports/duplex-call.ts";
+import { MessageReader, MessageWriter } from "./wire.ts";
+import { withoutStack } from "./without-stack.ts";
 
 /** Turns messages into bytes and back, so that nothing is shared between processes. */
 export interface Codec<T> {
   encode(message: T, writer: BinaryWriter): BinaryWriter;
-  decode(bytes: Uint8Array): T;
+  decode(bytes: BinaryReader): T;
 }
 
 type Item =
@@ -79,34 +81,46 @@ export class SimLane<T> implements AsyncIterable<T> {
     return this.#inFlight + this.#arrived.length < this.#window;
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<T, void, void> {
-    for (;;) {
-      const message = this.#arrived.shift();
-      if (message !== undefined) {
-        if (this.#room) this.#wakeWriters();
-        yield message;
-      } else if (this.#end !== null) {
-        if (this.#end.error !== null) throw this.#end.error;
-        return;
-      } else {
-        await new Promise<void>((resolve) => {
-          this.#reader = resolve;
-        });
-      }
+  /** Not a generator: of each message of a run it would make several promises more. */
+  [Symbol.asyncIterator](): AsyncIterator<T, void, void> {
+    return {
+      next: () => this.#next(),
+      return: () => Promise.resolve({ done: true, value: undefined }),
+    };
+  }
+
+  #next(): Promise<IteratorResult<T, void>> {
+    const message = this.#arrived.shift();
+    if (message !== undefined) {
+      if (this.#room) this.#wakeWriters();
+      return Promise.resolve({ done: false, value: message });
     }
+    if (this.#end !== null) {
+      const { error } = this.#end;
+      return error === null
+        ? Promise.resolve({ done: true, value: undefined })
+        : Promise.reject(error);
+    }
+    return new Promise((resolve, reject) => {
+      this.#reader = () => {
+        this.#next().then(resolve, reject);
+      };
+    });
   }
 
   #deliver(item: Item): void {
     if (item.kind === "message") this.#inFlight -= 1;
     if (this.#end !== null) return;
-    if (item.kind === "message") this.#arrived.push(this.#codec.decode(item.bytes));
+    if (item.kind === "message")
+      this.#arrived.push(this.#codec.decode(new MessageReader(item.bytes)));
     else this.#end = { error: item.error };
     this.#wakeReader();
   }
 
   #wakeReader(): void {
-    this.#reader?.();
+    const reader = this.#reader;
     this.#reader = null;
+    reader?.();
   }
 
   #wakeWriters(): void {
@@ -114,11 +128,15 @@ export class SimLane<T> implements AsyncIterable<T> {
   }
 }
 
+function transportError(why: string): TransportError {
+  return withoutStack(() => new TransportError(why));
+}
+
 /** A writer whose buffer serves again; null while a message is being written with it. */
-let spare: BinaryWriter | null = null;
+let spare: MessageWriter | null = null;
 
 function encoded<T>(codec: Codec<T>, message: T): Uint8Array {
-  const writer = spare ?? new BinaryWriter();
+  const writer = spare ?? new MessageWriter();
   // One that threw halfway is not taken up again.
   spare = null;
   const bytes = codec.encode(message, writer).finish();
@@ -143,7 +161,7 @@ export class SimStream<Up, Down> {
       this.#clientEnded = true;
       down.cut(null, false);
       down.abandon();
-      up.close(new TransportError("cancelled by the client"));
+      up.close(transportError("cancelled by the client"));
     };
     this.client = {
       write: (message) => up.write(message),
@@ -167,7 +185,7 @@ export class SimStream<Up, Down> {
       messages: up,
       end: () => endServer(null),
       fail: (error) => endServer(error),
-      cancel: () => endServer(new TransportError("cancelled by the server")),
+      cancel: () => endServer(transportError("cancelled by the server")),
     };
   }
 
@@ -185,14 +203,14 @@ export class SimStream<Up, Down> {
   /** The client's connection is gone, as far as it knows. */
   breakClient(why: string): void {
     this.#clientEnded = true;
-    this.#down.cut(new TransportError(why), true);
+    this.#down.cut(transportError(why), true);
     this.#up.abandon();
   }
 
   /** The server's connection is gone, as far as it knows. */
   breakServer(why: string): void {
     this.#serverEnded = true;
-    this.#up.cut(new TransportError(why), true);
+    this.#up.cut(transportError(why), true);
     this.#down.abandon();
   }
 }
