@@ -10,6 +10,8 @@ const BARRIER = LogEntryValue.encode({
   },
 }).finish();
 
+const NONE: readonly BookEntry[] = [];
+
 /** One entry some leader sent: where it stands, what is before it, what it says. */
 export interface BookEntry {
   readonly position: LogPosition;
@@ -51,12 +53,14 @@ export class LogBook {
 
   /** Entries known at an offset: one for each history that had one there. */
   at(offset: number): readonly BookEntry[] {
-    return this.#byOffset.get(offset) ?? [];
+    return this.#byOffset.get(offset) ?? NONE;
   }
 
   find(position: LogPosition): BookEntry | null {
-    const found = this.at(position.offset).find((one) => samePosition(one.position, position));
-    return found ?? null;
+    for (const one of this.at(position.offset)) {
+      if (samePosition(one.position, position)) return one;
+    }
+    return null;
   }
 
   /**
@@ -174,6 +178,8 @@ const NO_RECORD = -1;
 /** What the committed log makes of the store's keys, independently of the code under test. */
 export class ModelState {
   readonly #keys = new Map<string, Revision[]>();
+  /** All keys ever written, sorted; null: one was added since. */
+  #sorted: readonly string[] | null = null;
   /** By value: the put that made it. A conditional put that failed made none. */
   readonly #puts = new Map<string, CommittedPut>();
   #nextVersion = 0;
@@ -206,7 +212,8 @@ export class ModelState {
   /** All pairs as of `offset`, sorted by key. */
   pairs(offset: number): readonly (readonly [string, string])[] {
     const pairs: [string, string][] = [];
-    for (const key of [...this.#keys.keys()].sort()) {
+    this.#sorted ??= [...this.#keys.keys()].sort();
+    for (const key of this.#sorted) {
       const value = this.#at(key, offset)?.value ?? null;
       if (value !== null) pairs.push([key, value]);
     }
@@ -218,8 +225,11 @@ export class ModelState {
   }
 
   #set(key: string, revision: Revision): void {
-    const revisions = this.#keys.get(key) ?? [];
-    revisions.push(revision);
-    this.#keys.set(key, revisions);
+    const revisions = this.#keys.get(key);
+    if (revisions !== undefined) revisions.push(revision);
+    else {
+      this.#keys.set(key, [revision]);
+      this.#sorted = null;
+    }
   }
 }

@@ -67,6 +67,10 @@ export class Referee {
   readonly versions: VersionsIncrease;
   readonly #voters = new VoterHistory();
   readonly #checkers: readonly Checker[];
+  /** Of what happens often: who wants to know. */
+  readonly #asked: {
+    readonly [H in "sample" | "appendSent" | "ackSent" | "dataTaken"]: readonly Having<H>[];
+  };
   /** The last look at each node's running process. */
   readonly #last = new Map<string, SeenStatus>();
   readonly #acks: { readonly node: string; readonly ack: Ack }[] = [];
@@ -107,6 +111,12 @@ export class Referee {
       newIdentityAfterAWipe(context),
       dataOnlyAfterWelcome(context),
     ];
+    this.#asked = {
+      sample: having(this.#checkers, "sample"),
+      appendSent: having(this.#checkers, "appendSent"),
+      ackSent: having(this.#checkers, "ackSent"),
+      dataTaken: having(this.#checkers, "dataTaken"),
+    };
   }
 
   /** The first of {@link violations}; null: everything holds. */
@@ -128,7 +138,7 @@ export class Referee {
 
   appendSent(peer: Peer, append: Append): void {
     this.book.add(append);
-    for (const checker of this.#checkers) checker.appendSent?.(peer, append);
+    for (const checker of this.#asked.appendSent) checker.appendSent(peer, append);
   }
 
   ackSent(node: string, peer: Peer, ack: Ack): void {
@@ -231,13 +241,14 @@ export class Referee {
     if (last === null) {
       for (const checker of this.#checkers) checker.boot?.({ node, status, ...harm });
     }
-    for (const checker of this.#checkers) checker.sample?.({ node, status, before: last });
+    const sample = { node, status, before: last };
+    for (const checker of this.#asked.sample) checker.sample(sample);
     // Only now, or a cut would look like a claim that was never made.
     if (last !== null) this.#claims.look(status);
   }
 
   #dataTaken(node: string, peer: Peer, what: string): void {
-    for (const checker of this.#checkers) checker.dataTaken?.(node, peer, what);
+    for (const checker of this.#asked.dataTaken) checker.dataTaken(node, peer, what);
   }
 
   #acked(node: string, ack: Ack): void {
@@ -245,8 +256,18 @@ export class Referee {
     if (status !== undefined && ack.synced && ack.offset > LOG_START.offset) {
       this.#claims.claim(status, ack.offset);
     }
-    for (const checker of this.#checkers) checker.ackSent?.(node, ack);
+    for (const checker of this.#asked.ackSent) checker.ackSent(node, ack);
   }
+}
+
+/** A checker with this hook. */
+type Having<H extends keyof Checker> = Checker & Required<Pick<Checker, H>>;
+
+function having<H extends keyof Checker>(
+  checkers: readonly Checker[],
+  hook: H,
+): readonly Having<H>[] {
+  return checkers.filter((checker): checker is Having<H> => checker[hook] !== undefined);
 }
 
 const EVERYTHING = {
@@ -266,10 +287,14 @@ async function readState(replica: ReplicaHandle): Promise<{
   const pairs: [string, string][] = [];
   for (const page of replica.scan(EVERYTHING)) {
     for (const { key = "", value } of page) {
-      pairs.push([key, Buffer.from(value ?? new Uint8Array(0)).toString()]);
+      pairs.push([key, value === undefined ? "" : textOf(value)]);
     }
   }
   return { appliedOffset, checksum, pairs };
+}
+
+function textOf(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString();
 }
 
 /** Not open for want of space: it says who it is, and nothing of what it holds. */
