@@ -125,6 +125,7 @@ export class StoreLife {
   /** A node that comes, goes, or has to be there for others to go, is dead. */
   #waitsForDead({ ensemble, desired, members }: ShardRecord): boolean {
     const { dead } = this.cluster;
+    if (dead.size === 0) return false;
     const changes =
       !sameNodes(ensemble, desired) || members.some(({ node }) => !ensemble.includes(node));
     const concerned = [...ensemble, ...desired, ...members.map(({ node }) => node)];
