@@ -5,7 +5,6 @@ import type { MemoryBudget } from "./memory-budget.ts";
 /** Growth and shrinking per slice: slow enough not to swing, fast enough to settle in ten. */
 const GROWTH = 1.3;
 const SHRINKING = 0.6;
-const NEVER: AbortSignal = new AbortController().signal;
 
 /**
  * How much one engine transaction of a checkpoint takes, and how long the checkpoint rests after
@@ -19,6 +18,8 @@ const NEVER: AbortSignal = new AbortController().signal;
 export class SlicePace {
   readonly #clock: Clock;
   readonly #budget: MemoryBudget;
+  /** Rests are short: nobody needs to be woken from one. Its own, or it would gather listeners. */
+  readonly #never: AbortSignal = new AbortController().signal;
   /** Those who wait for the checkpoint under way. */
   #waiting = 0;
   #keys: number = LIMITS.checkpointSliceKeys / 2;
@@ -73,9 +74,8 @@ export class SlicePace {
     await write();
     const tookMs = this.#clock.monotonicMs() - startMs;
     const restMs = Math.min(tookMs, LIMITS.checkpointSliceMs) * this.#room;
-    // Rests are short: nobody needs to be woken from one.
     if (this.#hurried || restMs < 1) await this.#clock.yield();
-    else await this.#clock.sleep(restMs, NEVER);
+    else await this.#clock.sleep(restMs, this.#never);
     return tookMs;
   }
 

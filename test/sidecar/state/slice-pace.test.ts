@@ -10,6 +10,7 @@ const TABLE_BYTES_MAX = 1_000;
 class HandClock implements Clock {
   #now = 0;
   readonly rests: number[] = [];
+  readonly signals = new Set<AbortSignal>();
 
   pass(ms: number): void {
     this.#now += ms;
@@ -26,6 +27,7 @@ class HandClock implements Clock {
   readonly sleep = async (delayMs: number, signal: AbortSignal): Promise<void> => {
     signal.throwIfAborted();
     this.rests.push(delayMs);
+    this.signals.add(signal);
     this.#now += delayMs;
   };
 
@@ -108,5 +110,13 @@ describe("the pace of a checkpoint", () => {
     await slices(1, 5);
     assert.deepEqual(clock.rests, [5, 5]);
     late();
+  });
+
+  it("rests on a signal of its own, which ends with it", async () => {
+    const [one, other] = [paced(), paced()];
+    await one.slices(20, 100);
+    await other.slices(20, 100);
+    assert.equal(one.clock.signals.size, 1);
+    for (const signal of one.clock.signals) assert.equal(other.clock.signals.has(signal), false);
   });
 });
