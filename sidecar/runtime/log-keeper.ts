@@ -112,41 +112,50 @@ export class LogKeeper {
       } catch {
         return;
       }
+      // Most rounds find nothing to do, and a pod holds thousands of keepers.
       state.closeOldViews();
-      await this.#saveCommitted();
-      await this.#watchSpace();
-      await this.#dropForState();
-      await this.#checkpoint();
-      await this.#trim();
+      if (this.#isCommitQuiet()) await this.#saveCommitted();
+      if (clock.monotonicMs() >= this.#spaceAtMs) await this.#watchSpace();
+      const grown = this.#grownByTransfers();
+      if (grown !== null) await this.#o.dropTransfers(grown);
+      if (this.#isCheckpointDue()) await this.#checkpoint();
+      const unneeded = this.#unneeded();
+      if (unneeded >= this.#o.wal.first) await this.#trim(unneeded);
     }
   }
 
   /** While writes go on, each batch says what was committed before it, at no cost. */
-  async #saveCommitted(): Promise<void> {
+  #isCommitQuiet(): boolean {
     const { wal, clock } = this.#o;
     const nowMs = clock.monotonicMs();
     if (wal.committed !== this.#commit) {
       this.#commit = wal.committed;
       this.#commitAtMs = nowMs;
     }
-    if (nowMs - this.#commitAtMs < COMMIT_QUIET_MS) return;
+    return nowMs - this.#commitAtMs >= COMMIT_QUIET_MS && wal.hasUnsavedCommit;
+  }
+
+  async #saveCommitted(): Promise<void> {
     try {
-      await wal.saveCommitted();
+      await this.#o.wal.saveCommitted();
     } catch (error) {
       // The next round tries again; the watch on space says what is wrong.
       if (!isFull(error)) throw error;
     }
   }
 
-  async #checkpoint(): Promise<void> {
-    const { clock, state, options, signal, logger } = this.#o;
+  #isCheckpointDue(): boolean {
+    const { clock, state, options } = this.#o;
     const nowMs = clock.monotonicMs();
-    const waits = this.#checkpointFull !== null;
     // One that waits for space is tried again when there may be some, not when it would be due.
-    const due = waits
-      ? nowMs >= this.#checkpointAgainMs && !this.#stateVolume.short
-      : state.checkpointDue(nowMs, options.checkpointIntervalMs);
-    if (!due) return;
+    return this.#checkpointFull === null
+      ? state.checkpointDue(nowMs, options.checkpointIntervalMs)
+      : nowMs >= this.#checkpointAgainMs && !this.#stateVolume.short;
+  }
+
+  async #checkpoint(): Promise<void> {
+    const { clock, state, signal, logger } = this.#o;
+    const waits = this.#checkpointFull !== null;
     try {
       await state.checkpoint(signal);
       if (waits) logger.info("checkpoint found space again", { path: this.#o.stateDir });
@@ -163,12 +172,17 @@ export class LogKeeper {
     this.#tellShort();
   }
 
-  /** Never beyond the durable state, the base, or a transfer in progress (R17). */
-  async #trim(): Promise<void> {
-    const { wal, state, clock, options, transferFloor, dropTransfers, trimmed } = this.#o;
+  /** The newest entry that is old enough to go, and in the durable state. */
+  #unneeded(): Offset {
+    const { wal, state, clock, options } = this.#o;
     const { walRetentionMs, walRetentionBytes } = options;
     const expired = wal.retentionOffset(clock.nowMs(), walRetentionMs, walRetentionBytes);
-    const unneeded = Math.min(expired, state.durable.offset);
+    return Math.min(expired, state.durable.offset);
+  }
+
+  /** Never beyond what is unneeded, the base, or a transfer in progress (R17). */
+  async #trim(unneeded: Offset): Promise<void> {
+    const { wal, options, transferFloor, dropTransfers, trimmed } = this.#o;
     const kept = transferFloor();
     // Before clients are refused for the log that a transfer holds, the transfer goes.
     const neededBytes = options.clientFreeBytesMin + options.segmentBytes;
@@ -185,27 +199,27 @@ export class LogKeeper {
   }
 
   /**
+   * Why transfers have to end for the sake of the state's volume; null: they need not.
+   *
    * While a snapshot is held no page that the state frees is used again: its file grows with every
    * checkpoint. Before clients are refused for that, the snapshot goes (R17). Not for a state that
    * would have grown anyway: nothing that is in the file already comes back.
    */
-  async #dropForState(): Promise<void> {
-    const { options, state, stateDir, transferStateBytes, dropTransfers } = this.#o;
+  #grownByTransfers(): string | null {
+    const { options, state, stateDir, transferStateBytes } = this.#o;
     const heldBytes = transferStateBytes();
-    if (heldBytes === null) return;
+    if (heldBytes === null) return null;
     const neededBytes = options.clientStateFreeBytesMin + LIMITS.checkpointRoomBytes;
     const { freeBytes } = this.#stateVolume;
     const grownBytes = state.stats.bytes - heldBytes;
-    if (freeBytes >= neededBytes || grownBytes < LIMITS.checkpointBytes) return;
+    if (freeBytes >= neededBytes || grownBytes < LIMITS.checkpointBytes) return null;
     const have = `the volume of ${stateDir} has ${freeBytes} bytes free of ${neededBytes}`;
-    await dropTransfers(`dropped for the pages that are kept for it: ${have}`);
+    return `dropped for the pages that are kept for it: ${have}`;
   }
 
   async #watchSpace(): Promise<void> {
     const { clock, reserve, state } = this.#o;
-    const nowMs = clock.monotonicMs();
-    if (nowMs < this.#spaceAtMs) return;
-    this.#spaceAtMs = nowMs + SPACE_PERIOD_MS;
+    this.#spaceAtMs = clock.monotonicMs() + SPACE_PERIOD_MS;
     await this.#logVolume.look();
     await this.#stateVolume.look();
     this.#tellShort();

@@ -1,10 +1,12 @@
-import type { Offset } from "../protocol/entry.ts";
+import type { LogPosition, Offset } from "../protocol/entry.ts";
 
 /** What retention needs to know of a segment. */
 export interface SegmentSpan {
-  readonly lastOffset: Offset;
+  /** Its last entry. */
+  readonly last: Pick<LogPosition, "offset">;
   readonly newestTimestampMs: number;
-  readonly bytes: number;
+  /** Where it ends: how many bytes it is. */
+  readonly end: number;
 }
 
 /** How much log to keep: what is older than `retentionMs`, or beyond `retentionBytes`, may go. */
@@ -24,12 +26,13 @@ export function retentionOffset(
   none: Offset,
   { nowMs, retentionMs, retentionBytes }: Retention,
 ): Offset {
-  let bytes = spans.reduce((sum, span) => sum + span.bytes, 0);
+  if (spans.length < 2) return none;
+  let bytes = spans.reduce((sum, span) => sum + span.end, 0);
   let offset = none;
   for (const span of spans.slice(0, -1)) {
     if (span.newestTimestampMs >= nowMs - retentionMs && bytes <= retentionBytes) break;
-    offset = span.lastOffset;
-    bytes -= span.bytes;
+    offset = span.last.offset;
+    bytes -= span.end;
   }
   return offset;
 }

@@ -188,10 +188,15 @@ export class Wal {
     return this.#commit;
   }
 
+  /** What {@link noteCommitted} was told is not durable, and no batch is about to make it so. */
+  get hasUnsavedCommit(): boolean {
+    return this.#commit > this.#savedCommit && this.#pending.length === 0;
+  }
+
   /** Makes what {@link noteCommitted} was told durable, unless a batch is about to. */
   async saveCommitted(): Promise<void> {
     this.#checkUsable();
-    if (this.#commit <= this.#savedCommit || this.#pending.length > 0) return;
+    if (!this.hasUnsavedCommit) return;
     await this.#guarded(async () => {
       const commit = this.#commit;
       await this.#marks.writeMark(this.#synced.offset, commit, { sync: true });
@@ -306,12 +311,8 @@ export class Wal {
    * `trim`.
    */
   retentionOffset(nowMs: number, retentionMs: number, retentionBytes: number): Offset {
-    const spans = this.#segments.map(({ last, end, newestTimestampMs }) => ({
-      lastOffset: last.offset,
-      bytes: end,
-      newestTimestampMs,
-    }));
-    return retentionOffset(spans, this.base.offset, { nowMs, retentionMs, retentionBytes });
+    const retention = { nowMs, retentionMs, retentionBytes };
+    return retentionOffset(this.#segments, this.base.offset, retention);
   }
 
   /** Syncs what was appended and closes. Later calls throw. Throws when that sync fails. */

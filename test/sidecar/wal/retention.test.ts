@@ -3,9 +3,9 @@ import { retentionOffset } from "../../../sidecar/wal/retention.ts";
 
 describe("Wal retention", () => {
   const spans = [
-    { lastOffset: 9, newestTimestampMs: 1_000, bytes: 100 },
-    { lastOffset: 19, newestTimestampMs: 2_000, bytes: 100 },
-    { lastOffset: 29, newestTimestampMs: 3_000, bytes: 100 },
+    { last: { offset: 9 }, newestTimestampMs: 1_000, end: 100 },
+    { last: { offset: 19 }, newestTimestampMs: 2_000, end: 100 },
+    { last: { offset: 29 }, newestTimestampMs: 3_000, end: 100 },
   ];
   const cases: [string, number, number, number, number][] = [
     ["lets nothing go that is young and fits", 3_000, 5_000, 1_000, -1],
