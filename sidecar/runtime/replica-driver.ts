@@ -49,7 +49,13 @@ import type { ReplicaHandle } from "./ports.ts";
 import { ReplicaLoop } from "./replica-loop.ts";
 import type { NodeEnvironment } from "./replica-options.ts";
 import { ChangeLog } from "./change-log.ts";
-import { replicaStatus, statusSignature, votes } from "./replica-status.ts";
+import {
+  replicaStatus,
+  sameSignature,
+  type StatusSignature,
+  statusSignature,
+  votes,
+} from "./replica-status.ts";
 import { logDir, type ReplicaStorage } from "./replica-storage.ts";
 import type { ReplicaIdentity } from "./replica-identity.ts";
 import { formattedBefore } from "./shard-directories.ts";
@@ -80,7 +86,7 @@ export class ReplicaDriver implements ReplicaHandle {
   readonly #tasks = new Set<Promise<void>>();
   #nextStreamId = 1;
   #fault = "";
-  #signature = "";
+  #signature: StatusSignature = [];
   readonly #changes: ChangeLog;
 
   constructor(env: NodeEnvironment, id: ReplicaIdentity) {
@@ -409,7 +415,7 @@ export class ReplicaDriver implements ReplicaHandle {
     this.#outgoing.notify();
     this.#work.flush();
     const signature = statusSignature(this.#core, this.#id.meta.current, this.#fault);
-    if (signature === this.#signature) return;
+    if (sameSignature(signature, this.#signature)) return;
     this.#signature = signature;
     this.#changes.log(this.#core, this.#fault);
     this.#id.changed();

@@ -111,18 +111,31 @@ function followerProgress(
   };
 }
 
-/** A short text that differs when something changed which watchers must learn at once. */
-export function statusSignature(core: Replica, meta: ReplicaMeta, fault: string): string {
-  const { state, leader } = core;
-  const { promised, status } = state;
-  let text = `${status}|${promised.term}|${promised.member}|${meta.enrolled?.term ?? -1}|`;
-  text += `${promised.rolledBack}|${state.noSpace}|`;
-  text += `${votes(core)}|${core.follower.leaderUid}|${fault}|`;
-  if (leader === null || status !== ServingStatus.LEADER) return text;
-  text += leader.serving;
+/** What watchers must learn at once: another one means that there is something to tell. */
+export type StatusSignature = readonly (string | number | boolean | null)[];
+
+/** The present signature of a replica. */
+export function statusSignature(core: Replica, meta: ReplicaMeta, fault: string): StatusSignature {
+  const { state, leader, follower } = core;
+  const { term, member, rolledBack } = state.promised;
+  const { status, noSpace } = state;
+  const enrolledTerm = meta.enrolled?.term ?? -1;
+  const counts = votes(core);
+  const { leaderUid } = follower;
+  const own = [status, term, member, enrolledTerm, rolledBack, noSpace, counts, leaderUid, fault];
+  if (leader === null || status !== ServingStatus.LEADER) return own;
+  const all: (string | number | boolean | null)[] = own;
+  all.push(leader.serving);
   for (const cursor of leader.cursors.values()) {
     const { id, voter, observedUid, reachedTarget, regressed } = cursor;
-    text += `|${id}${cursor.state}${voter}${observedUid}${reachedTarget}${regressed}`;
+    all.push(id, cursor.state, voter, observedUid, reachedTarget, regressed);
   }
-  return text;
+  return all;
+}
+
+/** True when there is nothing to tell. Asked after each batch of inputs. */
+export function sameSignature(one: StatusSignature, other: StatusSignature): boolean {
+  if (one.length !== other.length) return false;
+  for (let i = 0; i < one.length; i += 1) if (one[i] !== other[i]) return false;
+  return true;
 }

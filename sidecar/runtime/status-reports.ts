@@ -1,7 +1,7 @@
-import { isDeepStrictEqual } from "node:util";
 import { LIMITS } from "../limits.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { NodeStatus, ReplicaStatus, WatchStatusRequest } from "../protocol/gen/resilver.ts";
+import { sameMessage } from "../protocol/same-message.ts";
 import type { NodeRuntime } from "./ports.ts";
 
 /**
@@ -59,7 +59,7 @@ export class StatusReports {
     const isQuiet =
       changed.length === 0 &&
       this.#quietBeats < QUIET_BEATS_MAX &&
-      isDeepStrictEqual(replicas, this.#sent);
+      sameMessage(replicas, this.#sent);
     this.#quietBeats = isQuiet ? this.#quietBeats + 1 : 0;
     this.#sent = replicas;
     return { node, bootId, full: !isQuiet, replicas: isQuiet ? [] : replicas };
