@@ -228,6 +228,7 @@ export class Leader {
   }
 
   #finishReadRound(): void {
+    if (this.reads.idle) return;
     const confirmed = (node: string): boolean =>
       node === this.node || this.reads.hasConfirmed(node);
     if (!this.serving || !this.tracker.hasQuorum(confirmed)) return;

@@ -27,6 +27,11 @@ export class ReadRounds {
     return this.#waiting.size + (this.#inFlight?.requestIds.size ?? 0);
   }
 
+  /** True when no read waits and no round is on its way. */
+  get idle(): boolean {
+    return this.#inFlight === null && this.#waiting.size === 0;
+  }
+
   add(requestId: number): void {
     this.#waiting.add(requestId);
   }
