@@ -337,6 +337,7 @@ export class Coordinator {
   }
 
   #openRefusal(node: string, key: ShardKey): OpenRefusal | null {
+    if (this.#refusals.size === 0) return null;
     const refusal = this.#refusals.get(`${node} ${shardKeyText(key)}`) ?? null;
     return refusal?.bootId === this.#watches.get(node)?.bootId ? refusal : null;
   }

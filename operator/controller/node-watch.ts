@@ -24,6 +24,8 @@ export interface NodeWatchOptions {
   readonly changed: () => void;
 }
 
+const STREAM_OVER = new Error("the status stream is over");
+
 export class NodeWatch {
   readonly endpoint: NodeEndpoint;
   readonly #options: NodeWatchOptions;
@@ -124,7 +126,8 @@ export class NodeWatch {
     } finally {
       this.#dropStream = null;
       unlink();
-      controller.abort();
+      // With a reason that is there: Node's own is dear to make, and this one nobody reads.
+      controller.abort(STREAM_OVER);
     }
     return received;
   }

@@ -224,7 +224,8 @@ export class ShardLoop {
   /** One turn: milliseconds to wait for the next unless told of something. */
   async #turn(signal: AbortSignal): Promise<number> {
     const { clock, timings } = this.context;
-    const planned = this.#plan();
+    const observed = this.#observe();
+    const planned = this.#planFor(observed);
     if (await this.#tellStop(planned, signal)) return 0;
     if (planned.stop !== null) {
       // A person may have put another record in place.
@@ -234,7 +235,6 @@ export class ShardLoop {
       // order could be judged.
       return again.stop === null ? 0 : this.#runDue(again.actions, signal);
     }
-    const observed = this.#observe();
     this.#tracker.see(this.record, observed, planned.deferrals, clock.monotonicMs());
     // Nothing that only time changes: with a thousand shards, plans that find nothing are what
     // most of a process would do.
@@ -452,7 +452,11 @@ export class ShardLoop {
   }
 
   #plan(): Plan {
-    return plan(this.record, this.#observe(), this.context.policy);
+    return this.#planFor(this.#observe());
+  }
+
+  #planFor(observed: Observed): Plan {
+    return plan(this.record, observed, this.context.policy);
   }
 
   #observe(): Observed {
@@ -467,13 +471,17 @@ export class ShardLoop {
       this.#answeredThoughDown === null || leader === undefined
         ? seen.nodes
         : new Map([...seen.nodes, [leader.node, { ...leader, reach: "unknown" as const }]]);
+    const idle = cannotCommit(record, { nodes });
+    // Whoever is cut off can commit nothing either.
+    const cutOff = idle && isCutOff(record, { nodes });
     return {
-      ...seen,
       nodes,
+      recoveringNodes: seen.recoveringNodes,
+      orderedUids: seen.orderedUids,
       nowMs: clock.nowMs(),
       leaderSettling,
-      leaderCutOffMs: this.#cutOff.see(isCutOff(record, { nodes }), record.term, nowMs),
-      leaderIdleMs: this.#idle.see(cannotCommit(record, { nodes }), record.term, nowMs),
+      leaderCutOffMs: this.#cutOff.see(cutOff, record.term, nowMs),
+      leaderIdleMs: this.#idle.see(idle, record.term, nowMs),
       confirmedSets: this.#confirmedSets,
       belowFloor: this.#belowFloor,
     };
