@@ -283,6 +283,7 @@ export class SimCluster {
     if (booted) this.referee.faultInjected();
     if (booted) this.#uids.set(node.name, seen.replicaUid);
     if (!booted && this.#events % INSPECT_EVERY !== 0) return undefined;
+    if (!booted && !this.referee.isNews(node.name)) return undefined;
     return this.referee.inspect(node.name, replica);
   }
 

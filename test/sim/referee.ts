@@ -73,6 +73,8 @@ export class Referee {
   };
   /** The last look at each node's running process. */
   readonly #last = new Map<string, SeenStatus>();
+  /** By node: what its process was when its state was compared last. */
+  readonly #inspected = new Map<string, SeenStatus>();
   readonly #acks: { readonly node: string; readonly ack: Ack }[] = [];
   readonly #answered: Answered[] = [];
 
@@ -213,6 +215,17 @@ export class Referee {
   /** The process on a node ended. */
   ended(node: string): void {
     this.#last.delete(node);
+    this.#inspected.delete(node);
+  }
+
+  /**
+   * True when the state may differ from what {@link inspect} saw of this process last: something
+   * was applied, made durable or installed since.
+   */
+  isNews(node: string): boolean {
+    const now = this.#last.get(node);
+    const then = this.#inspected.get(node);
+    return then === undefined || now === undefined || !sameState(now, then);
   }
 
   /** Compares a state machine with the others and with the committed log. */
@@ -226,6 +239,8 @@ export class Referee {
     if (seen.appliedOffset > this.committed.tip.offset) {
       this.violate("I6", `${node} applied ${seen.appliedOffset}, which nobody says is committed`);
     }
+    const status = this.#last.get(node);
+    if (status !== undefined) this.#inspected.set(node, status);
     for (const checker of this.#checkers) checker.stateSeen?.({ node, ...seen });
   }
 
@@ -268,6 +283,15 @@ function having<H extends keyof Checker>(
   hook: H,
 ): readonly Having<H>[] {
   return checkers.filter((checker): checker is Having<H> => checker[hook] !== undefined);
+}
+
+function sameState(one: SeenStatus, other: SeenStatus): boolean {
+  return (
+    one.replicaUid === other.replicaUid &&
+    one.appliedOffset === other.appliedOffset &&
+    one.durableOffset === other.durableOffset &&
+    one.recovery?.phase === other.recovery?.phase
+  );
 }
 
 const EVERYTHING = {
