@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import type { Clock, Timer } from "../../sidecar/lib/ports/clock.ts";
 import type { NodeRuntime } from "../../sidecar/runtime/ports.ts";
 import type { Chance } from "./chance.ts";
@@ -209,12 +210,25 @@ export class SimProcess implements Owner {
   runtime: NodeRuntime | null = null;
   readonly clock: Clock;
   readonly chance: Chance;
+  #endless: AbortSignal | null = null;
 
   constructor(name: string, time: SimTime, chance: Chance, skewMs = 0) {
     this.name = name;
     this.chance = chance;
     this.skewMs = skewMs;
     this.clock = new ProcessClock(this, time, chance);
+  }
+
+  /**
+   * Never aborts: for what is asked of the process and not given up. One serves all of it, and what
+   * it leaves there goes with the process.
+   */
+  get endless(): AbortSignal {
+    if (this.#endless === null) {
+      this.#endless = new AbortController().signal;
+      setMaxListeners(0, this.#endless);
+    }
+    return this.#endless;
   }
 }
 

@@ -125,7 +125,7 @@ export class Workload {
       const [answer] = await this.#ask(process, "write", async (node, replica) => {
         const { puts } = await replica.write(request, raw);
         const written = puts[0]?.status === Status.OK;
-        if (written) referee.answered({ kind: "write", node, key, value });
+        if (written) referee.answered({ kind: "write", node: node.name, key, value });
         return puts;
       });
       if (answer?.status !== Status.OK) return { kind: "refused" };
@@ -157,10 +157,10 @@ export class Workload {
     const request = { key, includeValue: true, comparisonType, secondaryIndexName: undefined };
     return this.#ends(process, { kind: "get", key }, async () => {
       const found = await this.#ask(process, "read", async (node, replica) => {
-        await replica.readBarrier(new AbortController().signal);
+        await replica.readBarrier(node.endless);
         const seen = replica.get(request);
         const shown = seen.value === undefined ? null : Buffer.from(seen.value).toString();
-        referee.answered({ kind: "read", node, key, value: shown });
+        referee.answered({ kind: "read", node: node.name, key, value: shown });
         return seen;
       });
       this.counts.reads += 1;
@@ -175,8 +175,8 @@ export class Workload {
     const range = { startInclusive: KEY_START, endExclusive: KEY_END };
     const call: Call = { kind: "scan", start: KEY_START, end: KEY_END };
     return this.#ends(process, call, async () => {
-      const pairs = await this.#ask(process, "read", async (_node, replica) => {
-        await replica.readBarrier(new AbortController().signal);
+      const pairs = await this.#ask(process, "read", async (node, replica) => {
+        await replica.readBarrier(node.endless);
         return [...replica.scan({ ...WHOLE_RANGE, ...range })].flat();
       });
       this.counts.reads += 1;
@@ -220,7 +220,7 @@ export class Workload {
   #ask<T>(
     process: SimProcess,
     label: string,
-    act: (node: string, replica: ReplicaHandle) => Promise<T>,
+    act: (node: SimProcess, replica: ReplicaHandle) => Promise<T>,
   ): Promise<T> {
     const { network, nodes, record } = this.#cluster;
     const any = nodes[process.chance.below(nodes.length)]?.name ?? "";
@@ -233,7 +233,7 @@ export class Workload {
       serve: async (node) => {
         const [replica] = node.runtime?.replicas() ?? [];
         if (replica === undefined) throw new ProtocolError("SHARD_NOT_FOUND", "not here");
-        return act(node.name, replica);
+        return act(node, replica);
       },
     });
     return new Promise((resolve, reject) => {
