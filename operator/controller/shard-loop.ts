@@ -141,7 +141,8 @@ export class ShardLoop {
   }
 
   view(): ShardView {
-    const view = shardView(this.record, this.#observe(), this.#plan());
+    const observed = this.#observe();
+    const view = shardView(this.record, observed, this.#planFor(observed));
     if (this.#invalid === null) return view;
     return { ...view, stop: { reason: "RecordInvalid", message: this.#invalid } };
   }
