@@ -108,6 +108,9 @@ export class StoreLife {
     const owed = record.members.filter(
       ({ node }) => record.ensemble.includes(node) && !dead.has(node),
     );
+    // Asked after each event of a recovery: first what the record alone says.
+    const learner = owed.find(({ role }) => role !== "voter");
+    if (learner !== undefined) return `${learner.node} is a ${learner.role}`;
     for (const member of owed) {
       const sick = this.#sick(record, member);
       if (sick !== null) return sick;
@@ -135,7 +138,6 @@ export class StoreLife {
   #sick(record: ShardRecord, member: RecordMember): string | null {
     const status = this.cluster.node(member.node).replica?.status();
     if (status === undefined) return `${member.node} has no replica`;
-    if (member.role !== "voter") return `${member.node} is a ${member.role}`;
     if (status.replicaUid !== member.replicaUid) return `${member.node} was wiped`;
     if (status.fault !== "") return `${member.node}: ${status.fault}`;
     return status.term === record.term ? null : `${member.node} is in term ${status.term}`;
