@@ -83,12 +83,15 @@ class SimEngine implements Engine {
   readonly #pairs: Pairs;
   readonly #breathe: () => Promise<void>;
   #end: number;
+  /** Of all pairs. */
+  #bytes: number;
 
   constructor(file: DiskFile, pairs: Pairs, end: number, breathe: () => Promise<void>) {
     this.#file = file;
     this.#pairs = pairs;
     this.#end = end;
     this.#breathe = breathe;
+    this.#bytes = bytesIn(pairs);
   }
 
   get(key: Uint8Array): Uint8Array | undefined {
@@ -118,8 +121,18 @@ class SimEngine implements Engine {
     head.writeUInt32BE(crcOf(body), 4);
     await this.#file.write([head, body], this.#end);
     this.#end += HEAD_BYTES + body.length;
-    for (const [key, value] of batch.puts) this.#pairs.set(text(key), Uint8Array.from(value));
-    for (const key of batch.deletes) this.#pairs.delete(text(key));
+    for (const [key, value] of batch.puts) this.#set(text(key), Uint8Array.from(value));
+    for (const key of batch.deletes) this.#set(text(key), null);
+  }
+
+  #set(key: string, value: Uint8Array | null): void {
+    const before = this.#pairs.get(key);
+    if (before !== undefined) this.#bytes -= key.length + before.byteLength;
+    if (value === null) this.#pairs.delete(key);
+    else {
+      this.#bytes += key.length + value.byteLength;
+      this.#pairs.set(key, value);
+    }
   }
 
   async flushed(): Promise<void> {
@@ -142,7 +155,7 @@ class SimEngine implements Engine {
   }
 
   bytes(): number {
-    return bytesIn(this.#pairs);
+    return this.#bytes;
   }
 
   async close(): Promise<void> {
