@@ -5,7 +5,14 @@
 import { readFile } from "node:fs/promises";
 import type { Logger } from "./lib/ports/logger.ts";
 import { LIMITS } from "./limits.ts";
-import { advertised, ConfigError, loadConfig, parseAddress, type SidecarConfig } from "./config.ts";
+import {
+  advertised,
+  ConfigError,
+  type ConfigSources,
+  loadConfig,
+  parseAddress,
+  type SidecarConfig,
+} from "./config.ts";
 import { openLogger } from "./observability/logger.ts";
 import { openMetrics } from "./observability/metrics.ts";
 import { NodeClock } from "./os/node-clock.ts";
@@ -22,16 +29,21 @@ import { DEFAULT_REPLICA_OPTIONS } from "./runtime/replica-options.ts";
 import { lmdbEngineFactory } from "./state/lmdb-engine.ts";
 
 const VERSION = "0.1.0";
+/** Between two looks at the configuration; the kubelet needs a minute to bring another one. */
+const CONFIG_LOOK_MS = 1_000;
+
+/** What the process is configured by. */
+const SOURCES: ConfigSources = {
+  argv: process.argv.slice(2),
+  env: process.env,
+  version: VERSION,
+  readFile: readTextFile,
+};
 
 async function main(): Promise<number> {
   let config: SidecarConfig;
   try {
-    const loaded = await loadConfig({
-      argv: process.argv.slice(2),
-      env: process.env,
-      version: VERSION,
-      readFile: readTextFile,
-    });
+    const loaded = await loadConfig(SOURCES);
     if ("kind" in loaded) {
       process.stdout.write(loaded.text);
       return 0;
@@ -109,17 +121,44 @@ async function serve(config: SidecarConfig, logger: Logger): Promise<number> {
     throw error;
   }
   logger.info("serving", listening(config, servers.ports));
-  const end = await Promise.race([stopping, runtime.fatal]);
+  const looking = new AbortController();
+  const another = anotherStore(config, runtime, clock, looking.signal);
+  const end = await Promise.race([stopping, runtime.fatal, another]);
+  looking.abort(new Error("the process ends"));
   if (end instanceof Error) {
     // What failed may be the disk or an invariant: nothing of this process is to be trusted (R14).
     logger.error("stopping: a replica cannot go on", { error: end.stack ?? end.message });
     return 1;
   }
-  logger.info("stopping", { signal: end });
+  if (typeof end === "string") logger.info("stopping", { signal: end });
+  else logger.info("stopping, to be started for another store", { ...end });
   await servers.close(() => runtime.close());
   await transport.close();
   logger.info("stopped");
   return 0;
+}
+
+/**
+ * Resolves once the configuration names another store and this process has no replica that would be
+ * lost to its own: a record came back, say, that the coordinator had lost. Everything here was made
+ * for the store it was started with, so only the next process can be the other one's.
+ */
+async function anotherStore(
+  config: SidecarConfig,
+  runtime: NodeRuntime,
+  clock: NodeClock,
+  signal: AbortSignal,
+): Promise<{ readonly from: string; readonly to: string }> {
+  for (;;) {
+    await clock.sleep(CONFIG_LOOK_MS, signal).catch(() => undefined);
+    // Nobody waits for this any more.
+    if (signal.aborted) return { from: config.storeId, to: config.storeId };
+    if (runtime.status().replicas.length > 0) continue;
+    // One that is only half there, or wrong, is for the next start to tell of.
+    const now = await loadConfig(SOURCES).catch(() => null);
+    if (now === null || "kind" in now || now.storeId === config.storeId) continue;
+    return { from: config.storeId, to: now.storeId };
+  }
 }
 
 function replicaOptions(config: SidecarConfig): Partial<typeof DEFAULT_REPLICA_OPTIONS> {

@@ -17,7 +17,7 @@ import {
 import type { CoordinatorEvents } from "../core/events.ts";
 import type { ForceQuorumOrder } from "../core/force-quorum.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
-import type { ObservedNode } from "../core/observed.ts";
+import type { ObservedNode, OpenRefusal } from "../core/observed.ts";
 import { countLeaderships, defaultReplicationFactor, placeShard } from "../core/placement.ts";
 import {
   newRecord,
@@ -56,10 +56,8 @@ interface PlacedShard {
   readonly shards: number;
 }
 
-interface OpenRefusal {
+interface HeardRefusal extends OpenRefusal {
   readonly bootId: number;
-  readonly reason: string;
-  readonly message: string;
 }
 
 export class Coordinator {
@@ -83,7 +81,7 @@ export class Coordinator {
   /** Shards whose record was asked for; not `read`: none was believed yet, or `error` says why. */
   readonly #recordsAsked = new Map<string, { readonly read: boolean; readonly error?: string }>();
   /** By node and shard. Only of the process that refused: the next one may have other volumes. */
-  readonly #refusals = new Map<string, OpenRefusal>();
+  readonly #refusals = new Map<string, HeardRefusal>();
   readonly #listeners = new Set<() => void>();
   #orderedUids: ReadonlySet<string> = new Set();
   #assignments = "";
@@ -336,7 +334,7 @@ export class Coordinator {
     return nodes;
   }
 
-  #openRefusal(node: string, key: ShardKey): OpenRefusal | null {
+  #openRefusal(node: string, key: ShardKey): HeardRefusal | null {
     if (this.#refusals.size === 0) return null;
     const refusal = this.#refusals.get(`${node} ${shardKeyText(key)}`) ?? null;
     return refusal?.bootId === this.#watches.get(node)?.bootId ? refusal : null;
@@ -373,9 +371,12 @@ export class Coordinator {
 
   #refused(key: ShardKey, node: string, error: unknown): void {
     if (!(error instanceof ProtocolError)) return;
-    const { reason, message } = error;
+    const { reason, message, metadata } = error;
     const bootId = this.#watches.get(node)?.bootId ?? 0;
-    this.#refusals.set(`${node} ${shardKeyText(key)}`, { bootId, reason, message });
+    const dataOf =
+      reason === "WRONG_STORE" && metadata["field"] === "storeId" ? metadata["value"] : undefined;
+    const refusal = { bootId, reason, message, dataOf: dataOf ?? null };
+    this.#refusals.set(`${node} ${shardKeyText(key)}`, refusal);
   }
 
   #pushAssignments(): void {
@@ -421,6 +422,7 @@ export class Coordinator {
   #standIn(node: string, key: ShardKey): StandIn {
     const watch = this.#watches.get(node);
     if (watch?.reach !== "up") return "away";
+    if (this.#openRefusal(node, key)?.reason === "WRONG_STORE") return "stopped";
     return (watch.replica(key)?.fault ?? "") === "" ? "answers" : "stopped";
   }
 

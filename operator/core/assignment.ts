@@ -41,8 +41,9 @@ export interface LeaderAddress {
 }
 
 /**
- * What a node can do for clients of a shard without a leader. `stopped`: its replica is faulty, and
- * what it says may be taken for the shard's last word; whoever is away says nothing at least.
+ * What a node can do for clients of a shard without a leader. `stopped`: its replica is faulty, or
+ * its volume another store's, and what it says may be taken for the shard's last word; whoever is
+ * away says nothing at least.
  */
 export type StandIn = "answers" | "away" | "stopped";
 

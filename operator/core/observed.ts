@@ -25,11 +25,19 @@ export interface ObservedNode {
    */
   readonly replica: ReplicaStatus | null;
   /** Why the node refused to open the shard; null when it did not. */
-  readonly openRefusal: { readonly reason: string; readonly message: string } | null;
+  readonly openRefusal: OpenRefusal | null;
   /** Kubernetes: a claim of this node is being deleted. */
   readonly volumeTerminating: boolean;
   /** Kubernetes: uids of the claims under the node's running process; null: not known, or none. */
   readonly claims: ClaimUids | null;
+}
+
+/** Why a node did not open a shard. */
+export interface OpenRefusal {
+  readonly reason: string;
+  readonly message: string;
+  /** The store that the shard's directories there belong to; null: that is not why. */
+  readonly dataOf: string | null;
 }
 
 /** The claims that a replica's data is on, by their uids. */

@@ -4,7 +4,13 @@
  * evidence does.
  */
 import { ServingStatus } from "../../sidecar/protocol/status.ts";
-import { currentReplica, voterEvidence, voterReach, type Observed } from "./observed.ts";
+import {
+  currentReplica,
+  type Observed,
+  type OpenRefusal,
+  voterEvidence,
+  voterReach,
+} from "./observed.ts";
 import { isQuorum } from "./quorum.ts";
 import { voterSets, type ShardRecord } from "./record.ts";
 
@@ -73,16 +79,10 @@ export function staleRecord(record: ShardRecord, observed: Observed): Stop | nul
 export function lostRecord(record: ShardRecord, observed: Observed): Stop | null {
   if (record.initialized) return null;
   for (const seen of observed.nodes.values()) {
-    const replica = currentReplica(observed, seen.node);
     if (seen.reach === "up" && seen.openRefusal?.reason === "WRONG_STORE") {
-      return {
-        reason: "WrongStore",
-        message:
-          `${seen.node} holds data of another store: ${seen.openRefusal.message}. If this store was made ` +
-          "again in the place of that one, restore its record from a backup; a volume that came here " +
-          "by mistake is to be replaced by an empty one",
-      };
+      return lostToAnother(seen.node, seen.openRefusal);
     }
+    const replica = currentReplica(observed, seen.node);
     if (replica === null) continue;
     if (!replica.formattedBefore && replica.status === ServingStatus.NOT_MEMBER) continue;
     return {
@@ -93,6 +93,25 @@ export function lostRecord(record: ShardRecord, observed: Observed): Stop | null
     };
   }
   return null;
+}
+
+/** A store that is made again without its records has another identity than its data. */
+function lostToAnother(node: string, { message, dataOf }: OpenRefusal): Stop {
+  if (dataOf !== null) {
+    return {
+      reason: "RecordLost",
+      message:
+        `there is no record of this shard, yet ${node} holds data of it that store ${dataOf} wrote (${message}). ` +
+        `If this store was made again, restore the records of store ${dataOf} from a backup; to start ` +
+        "empty, or where a volume came here by mistake, give every such node an empty volume",
+    };
+  }
+  return {
+    reason: "WrongStore",
+    message:
+      `${node} is not this shard's: ${message}. A volume or an address that came here by mistake is to be ` +
+      "given back, and the node an empty volume",
+  };
 }
 
 /** Nobody who answered the last election holds what was committed (R6). */

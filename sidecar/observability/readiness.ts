@@ -5,11 +5,19 @@
 import { type ReplicaStatus, ServingStatus } from "../protocol/gen/resilver.ts";
 import { statusName } from "../protocol/status.ts";
 
+/** What readiness is judged by. */
+export interface ReadinessInput {
+  readonly replicas: readonly ReplicaStatus[];
+  /** Why directories of shards are not this store's to open. */
+  readonly leftAlone: readonly string[];
+  readonly coordinatorReached: boolean;
+}
+
 /** Why the pod is not ready, naming the first replica that does not vote; null when it is ready. */
-export function notReadyBecause(
-  replicas: readonly ReplicaStatus[],
-  coordinatorReached: boolean,
-): string | null {
+export function notReadyBecause(input: ReadinessInput): string | null {
+  const { replicas, leftAlone, coordinatorReached } = input;
+  // There ought to be a replica, or the directories are no business of this pod's.
+  if (leftAlone[0] !== undefined) return leftAlone[0];
   for (const replica of replicas) {
     const why = refusal(replica);
     if (why !== null) {

@@ -93,7 +93,11 @@ export class SidecarServers {
         notReadyBecause: () =>
           stopping.signal.aborted
             ? "shutting down"
-            : notReadyBecause(runtime.status().replicas, assignments.latest !== null),
+            : notReadyBecause({
+                replicas: runtime.status().replicas,
+                leftAlone: runtime.leftAlone(),
+                coordinatorReached: assignments.latest !== null,
+              }),
         contentType: metrics.contentType,
         metricsPage: () => metrics.page(),
       });

@@ -62,7 +62,8 @@ export interface NodeOptions {
 
 /**
  * Takes the data directories and opens every shard they hold, so that a restarted process reports
- * at once what it has. Throws DirectoryInUseError, ProtocolError WRONG_STORE, DiskError.
+ * at once what it has. Those of another store are left alone: whoever asks for that shard is told.
+ * Throws DirectoryInUseError, DiskError.
  */
 export async function openNode(options: NodeOptions): Promise<NodeRuntime> {
   const { disk, walDir, stateDir } = options;
@@ -106,6 +107,8 @@ class Node implements NodeRuntime {
   readonly #deletions = new Map<string, Deletion>();
   /** Shards that wait for room on their volumes to be opened. */
   readonly #waiting = new Map<string, { readonly stop: AbortController; done: Promise<void> }>();
+  /** See {@link NodeRuntime.leftAlone}; a process's directories do not change under it. */
+  readonly #leftAlone: string[] = [];
   readonly #watchers: StatusWatchers;
   #reportFatal: (error: Error) => void = () => {};
   #closed = false;
@@ -136,16 +139,23 @@ class Node implements NodeRuntime {
 
   /**
    * Opens a shard that the disks hold. For want of space that is tried again and again: the process
-   * and its other shards go on without it.
+   * and its other shards go on without it. A process that ended at another store's directories
+   * could not tell the coordinator of them (R1, R11).
    */
-  async openKnown(known: KnownShard): Promise<void> {
+  async openKnown({ namespace, shard }: KnownShard): Promise<void> {
+    // Whoever wrote what lies there: the owner is judged by the cookies, as for every other order.
+    const known = { storeId: this.#options.storeId, namespace, shard };
     try {
       await this.#openOnce({ ...known, options: undefined });
     } catch (error) {
-      if (!isFull(error)) throw error;
       const reason = (error as Error).message;
-      const { namespace, shard } = known;
       const fields = { namespace, shard, reason };
+      if (error instanceof ProtocolError && error.reason === "WRONG_STORE") {
+        this.#options.logger.error("directories of another replica are left alone", fields);
+        this.#leftAlone.push(reason);
+        return;
+      }
+      if (!isFull(error)) throw error;
       this.#options.logger.error("replica cannot be opened, waiting for space", fields);
       const key = keyOf(namespace, shard);
       const unopened = await UnopenedReplica.find({ ...this.#options, known, reason });
@@ -295,6 +305,10 @@ class Node implements NodeRuntime {
       full: true,
       replicas: [...this.#replicas.values()].map((replica) => replica.status()),
     };
+  }
+
+  leftAlone(): readonly string[] {
+    return this.#leftAlone;
   }
 
   watch(changed: (statuses: readonly ReplicaStatus[]) => void): () => void {

@@ -109,6 +109,11 @@ export interface NodeRuntime {
   ): Promise<void>;
   status(): NodeStatus;
   /**
+   * Why shards that the disks hold are not open: their directories are another replica's, and left
+   * alone. Who asks for one of them gets the same answer.
+   */
+  leftAlone(): readonly string[];
+  /**
    * Calls `changed` after any replica's status changed (bounded to 20 per second and replica).
    * Returns the unsubscriber.
    */

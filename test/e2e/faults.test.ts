@@ -229,12 +229,13 @@ describe("Faults of real processes", function () {
       assert.ok(untouched.length > 4, untouched.join("\n"));
       platform.pod(victim).start();
       test.startWriting();
-      const ended = (): boolean => platform.pod(victim).status().restarts > 0;
-      await test.until("it was refused, and tried again", ended);
+      const refused = /storeId is .*, allowed: .*; these are another replica's directories/u;
+      await test.until("it says so", () => refused.test(test.replica(victim).fault));
       await test.written(200);
-      assert.notEqual(test.replica(victim).status, "FOLLOWER");
-      const refused = /another replica's directories|this node belongs to/u;
-      assert.match(await platform.logTail(victim, 3), refused);
+      assert.equal(test.replica(victim).status, "unknown");
+      // It is there, and tells: what else it serves goes on.
+      assert.equal(platform.pod(victim).status().restarts, 0);
+      assert.equal(test.view().stop, null);
       await platform.kill(victim);
       assert.deepEqual(sumsBelow(ours.wal, ours.state), untouched);
       await other.close();

@@ -144,7 +144,11 @@ describe("a store that people change", () => {
     assert.ok(!(await counted()));
   });
 
-  it("made again without its StoreShard: nothing starts, and it goes on when that is back", async () => {
+  /** The store is made again over the data that it left behind, without its record. */
+  async function madeAgainWithoutRecord(): Promise<{ storeId: string; putBack: () => void }> {
+    // A machine that is not there would be all that is told of pods that are not ready.
+    const conditions = [{ type: "Ready", status: "True" }];
+    life.server.put("/api/v1/nodes/machine", { metadata: {}, status: { conditions } });
     life.start("one");
     life.apply({});
     await life.whole(3);
@@ -156,19 +160,40 @@ describe("a store that people change", () => {
     life.server.remove(shard);
     await life.server.until("its processes have ended", () => life.kubelet.running === 0, WAIT_MS);
     life.apply({});
-    await life.server.until("pods are made", () => life.kubelet.running === 3, WAIT_MS);
-    await life.server.until("it is told", () => life.column("state") === "NotStarted", WAIT_MS);
+    await life.server.until("it is told", () => life.column("state") === "RecordLost", WAIT_MS);
     assert.notEqual(life.column("storeId"), storeId);
-    // What they read. Each sidecar ends at its start and says why in its log alone: its volumes are
-    // of another store. Without an answer from it the operator cannot call the record lost.
-    assert.equal(
-      life.condition("Available")?.message,
-      "not serving: default/0; a new shard starts when all its nodes are there; missing: demo-0, demo-1, demo-2",
-    );
+    return { storeId, putBack: () => life.server.put(shard, { ...kept }) };
+  }
+
+  it("made again without its StoreShard: RecordLost, and it goes on when that is back", async () => {
+    const { storeId, putBack } = await madeAgainWithoutRecord();
+    const { reason, message = "" } = life.condition("Available") ?? {};
+    assert.equal(reason, "RecordLost");
+    assert.match(message, /^default\/0: there is no record of this shard, yet demo-\d holds data/u);
+    assert.ok(message.includes(`that store ${storeId} wrote (`), message);
+    assert.match(message, /restore the records of store .* from a backup; to start empty, /u);
+    assert.match(message, /; see runbooks\/conditions\/RecordLost\.md$/u);
+    const degraded = life.condition("Degraded")?.message ?? "";
+    assert.ok(degraded.includes(`storeId is ${storeId}, allowed: `), degraded);
     assert.equal(life.record(), undefined, "no record is made over the data");
-    life.server.put(shard, { ...kept });
+    putBack();
     await life.whole(3);
     assert.equal(life.column("storeId"), storeId);
     await proveKept(["key"]);
+  });
+
+  it("made again without its StoreShard, and given empty volumes: begins anew", async () => {
+    const { storeId } = await madeAgainWithoutRecord();
+    for (const pod of ["demo-0", "demo-1"]) life.replaceVolumes(pod);
+    await life.server.until(
+      "one is left that holds data",
+      () => life.condition("Available")?.message.includes("yet demo-2 holds data") === true,
+      WAIT_MS,
+    );
+    assert.equal(life.record(), undefined, "two empty ones are no new store");
+    life.replaceVolumes("demo-2");
+    await life.whole(3);
+    assert.notEqual(life.record()?.storeId, storeId);
+    await life.client(async (client) => assert.equal(await client.get("key-0"), null));
   });
 });

@@ -73,8 +73,9 @@ describe("Sidecar process", function () {
     await rm(directory, { recursive: true, force: true });
   });
 
-  function start(overrides: Readonly<Record<string, string>> = {}): Sidecar {
-    const settings = {
+  /** Without what is overridden by undefined. */
+  function start(overrides: Readonly<Record<string, string | undefined>> = {}): Sidecar {
+    const settings: Record<string, string | undefined> = {
       "--node": "n1",
       "--store-id": "s1",
       "--wal-dir": join(directory, "wal"),
@@ -84,7 +85,8 @@ describe("Sidecar process", function () {
       "--metrics-address": "127.0.0.1:0",
       ...overrides,
     };
-    const sidecar = new Sidecar(Object.entries(settings).flat());
+    const given = Object.entries(settings).filter(([, value]) => value !== undefined);
+    const sidecar = new Sidecar(given.flat() as string[]);
     running.push(sidecar);
     return sidecar;
   }
@@ -125,6 +127,29 @@ describe("Sidecar process", function () {
     };
     await Promise.all(Array.from({ length: shards }, (_, shard) => one(shard)));
   }
+
+  it("leaves another store's directories alone, and ends once its configuration names that store", async () => {
+    await formatted(1);
+    const file = join(directory, "sidecar.json");
+    const configure = (storeId: string): Promise<void> =>
+      writeFile(file, JSON.stringify({ storeId }));
+    await configure("s2");
+    const sidecar = start({ "--config": file, "--store-id": undefined });
+    const told = await sidecar.line("directories of another replica are left alone");
+    assert.match(String(told["reason"]), /default\/0\/cookie\.json: storeId is s1, allowed: s2;/u);
+    const serving = await sidecar.line("serving");
+    const ready = await fetch(`http://127.0.0.1:${serving["metrics"]}/readyz`);
+    assert.equal(ready.status, 503);
+    assert.match(await ready.text(), /^not ready: .*storeId is s1, allowed: s2;/u);
+    // As a kubelet never writes it, and whoever edits by hand may.
+    await writeFile(file, "{");
+    await configure("s1");
+    assert.equal(await sidecar.exit, 0);
+    const { from, to } = await sidecar.line("stopping, to be started for another store");
+    assert.deepEqual([from, to], ["s2", "s1"]);
+    const next = start({ "--config": file, "--store-id": undefined });
+    await next.line("replica opened");
+  });
 
   it("refuses a directory or a port that another process uses, and leaves that one alone", async () => {
     const first = start();

@@ -283,7 +283,10 @@ export class FakeCluster implements SidecarClient {
 
   openShard: SidecarClient["openShard"] = (to, request, call) =>
     this.#call("openShard", to, call, (_replica, node): ReplicaStatus => {
-      if (node.foreign) throw new ProtocolError("WRONG_STORE", "its volumes are of the store s2");
+      if (node.foreign) {
+        const found = { field: "storeId", value: "s2" };
+        throw new ProtocolError("WRONG_STORE", "its volumes are of the store s2", found);
+      }
       if (node.replica === null) {
         this.#uid += 1;
         node.replica = new FakeReplica(to.node, `${to.node}-u${this.#uid}`);

@@ -166,8 +166,8 @@ describe("Coordinator under faults", () => {
     const running = start(cluster);
     const stopped = () => running.coordinator.views()[0]?.stop ?? null;
     try {
-      await cluster.clock.until("it stops", 5_000, () => stopped()?.reason === "WrongStore");
-      assert.match(stopped()?.message ?? "", /: its volumes are of the store s2\. /u);
+      await cluster.clock.until("it stops", 5_000, () => stopped()?.reason === "RecordLost");
+      assert.match(stopped()?.message ?? "", /store s2 wrote \(its volumes are of the store s2\)/u);
       const faults = running.coordinator.views()[0]?.replicas.map(({ fault: told }) => told) ?? [];
       assert.ok(faults.includes("its volumes are of the store s2"), faults.join());
       await cluster.clock.pass(5_000);

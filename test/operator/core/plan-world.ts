@@ -354,11 +354,12 @@ function setMember(record: ShardRecord, node: string, args: Args): RecordMember 
 
 function emptyNode(node: string, args: Args): ObservedNode {
   const reason = args.get("refused");
+  const dataOf = args.get("dataOf") ?? null;
   return {
     node,
     reach: "up",
     replica: null,
-    openRefusal: reason === undefined ? null : { reason, message: "it belongs to store s2" },
+    openRefusal: reason === undefined ? null : { reason, message: "it belongs to s2", dataOf },
     volumeTerminating: false,
     claims: null,
   };

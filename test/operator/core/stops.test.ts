@@ -52,15 +52,27 @@ describe("stop: the record is lost (R11)", () => {
     assert.equal(lost({ replica: replicaOf("b") }, recordOf()), undefined);
   });
 
-  it("nor when a node holds another store's data, which has its own name", () => {
-    const openRefusal = { reason: "WRONG_STORE", message: "it belongs to store s2" };
-    assert.equal(lost({ ...none, openRefusal }), "WrongStore");
-    const { message = "" } =
-      lostRecord(unborn, observedOf({ a: none, b: { ...none, openRefusal }, c: none })) ?? {};
+  const message = (b: Partial<ObservedNode>): string =>
+    lostRecord(unborn, observedOf({ a: none, b: { ...none, ...b }, c: none }))?.message ?? "";
+
+  it("when a node's directories are of a store that has no record here", () => {
+    const openRefusal = { reason: "WRONG_STORE", message: "storeId is s2", dataOf: "s2" };
+    assert.equal(lost({ ...none, openRefusal }), "RecordLost");
     // What keeps the data comes first.
-    assert.match(message, /made again .* restore its record from a backup; .* empty one$/u);
-    assert.equal(lost({ ...none, openRefusal: { ...openRefusal, reason: "BUSY" } }), undefined);
+    assert.match(
+      message({ openRefusal }),
+      /yet b holds data of it that store s2 wrote \(storeId is s2\)\. If this store was made again, restore the records of store s2 from a backup; to start empty, /u,
+    );
     // Whoever is away may come back with another volume.
+    assert.equal(lost({ ...none, openRefusal, reach: "down" }), undefined);
+    assert.equal(lost({ ...none, openRefusal }, recordOf()), undefined);
+  });
+
+  it("nor when a node is another store's or shard's, which has its own name", () => {
+    const openRefusal = { reason: "WRONG_STORE", message: "it belongs to s2", dataOf: null };
+    assert.equal(lost({ ...none, openRefusal }), "WrongStore");
+    assert.match(message({ openRefusal }), /^b is not this shard's: it belongs to s2\. /u);
+    assert.equal(lost({ ...none, openRefusal: { ...openRefusal, reason: "BUSY" } }), undefined);
     assert.equal(lost({ ...none, openRefusal, reach: "down" }), undefined);
   });
 });

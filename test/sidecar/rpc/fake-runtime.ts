@@ -82,6 +82,8 @@ export class FakeRuntime implements NodeRuntime {
   readonly handles: ReplicaHandle[];
   readonly watchers = new Set<(statuses: readonly ReplicaStatus[]) => void>();
   readonly fatal = new Promise<Error>(() => {});
+  /** Why shards were not opened. */
+  foreign: string[] = [];
   closed = false;
 
   constructor(handles: ReplicaHandle[]) {
@@ -121,6 +123,10 @@ export class FakeRuntime implements NodeRuntime {
       full: true,
       replicas: this.handles.map((handle) => handle.status()),
     };
+  }
+
+  leftAlone(): readonly string[] {
+    return this.foreign;
   }
 
   watch(changed: (statuses: readonly ReplicaStatus[]) => void): () => void {

@@ -100,6 +100,13 @@ describe("Health and metrics", () => {
     assert.equal((await get("/readyz")).code, 200);
   });
 
+  it("is not ready where directories of another store keep a replica away", async () => {
+    runtime.foreign.push("/data/state/other/2: storeId is s9");
+    const { code, body } = await get("/readyz");
+    assert.deepEqual([code, body], [503, "not ready: /data/state/other/2: storeId is s9\n"]);
+    assert.equal((await get("/healthz")).code, 200);
+  });
+
   it("shows series of what is, and ends them with it", async () => {
     status = {
       ...status,
