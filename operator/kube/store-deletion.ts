@@ -1,32 +1,63 @@
 /** What becomes of a store's data when the store is deleted. */
-import type { ReplicatedStore } from "../api/v1alpha1/replicated-store.ts";
 import { OWN_PREFIX } from "../api/v1alpha1/pod-template.ts";
 import { parseReplicatedStore, ResourceInvalid } from "../api/v1alpha1/validation.ts";
+import type { StatusTrouble } from "../controller/store-status.ts";
 import { objectNames, selectorLabels, selectorText, STORE_LABEL } from "../specs/labels.ts";
 import type { ApiClient } from "./api-client.ts";
 import { isOwnedBy } from "./applied-objects.ts";
 import { PersonNeeded } from "./person-needed.ts";
 import { KINDS, type KubeObject, type ResourceKind } from "./resources.ts";
+import { apiTrouble } from "./store-objects.ts";
+import type { StoreSight } from "./store-view.ts";
 
 /** Keeps a store's object until its data is gone, where people want that. */
 export const DELETE_DATA_FINALIZER = `${OWN_PREFIX}delete-data`;
 
-/** Adds or removes the finalizer as the store's policy says. True when it had to. */
+/** What came of {@link settleFinalizer}. */
+export interface FinalizerReport {
+  /** The store's object is another one now, which is looked at in turn. */
+  readonly changed: boolean;
+  /** Why the finalizer is not as it should be; null: it is. */
+  readonly trouble: StatusTrouble | null;
+  /** Nothing may be made for the store yet that would outlive it against its policy. */
+  readonly holdsUp: boolean;
+}
+
+/**
+ * Adds or removes the finalizer as the store's policy says. A webhook that refuses this must not
+ * keep a store that runs from being looked after; one that has no pod and no volume yet (not
+ * `begun`) waits for it, or deleting it would leave data behind that it was told to delete. What is
+ * to be kept depends on no finalizer: the policy is read when the store ends.
+ */
 export async function settleFinalizer(
   client: ApiClient,
-  store: ReplicatedStore,
-  object: KubeObject,
+  { store, object, begun }: Pick<StoreSight, "store" | "object"> & { readonly begun: boolean },
   signal: AbortSignal,
-): Promise<boolean> {
+): Promise<FinalizerReport> {
   const finalizers = object.metadata.finalizers ?? [];
   const has = finalizers.includes(DELETE_DATA_FINALIZER);
   const wants = store.spec.storage.deletionPolicy === "Delete";
-  if (has === wants) return false;
+  if (has === wants) return { changed: false, trouble: null, holdsUp: false };
   const next = wants
     ? [...finalizers, DELETE_DATA_FINALIZER]
     : finalizers.filter((name) => name !== DELETE_DATA_FINALIZER);
-  await setFinalizers(client, object, next, signal);
-  return true;
+  try {
+    await setFinalizers(client, object, next, signal);
+    return { changed: true, trouble: null, holdsUp: false };
+  } catch (error) {
+    const refused = apiTrouble(error);
+    signal.throwIfAborted();
+    if (refused === null) throw error;
+    const holdsUp = wants && !begun;
+    const meaning = holdsUp
+      ? "no pod is made before, since its volumes would stay when the store is deleted"
+      : wants
+        ? "if the store is deleted now, its volumes stay"
+        : "its volumes are kept all the same when the store is deleted";
+    const what = `finalizer ${DELETE_DATA_FINALIZER} cannot be ${wants ? "added" : "removed"}`;
+    const message = `${what}: ${refused.message}; ${meaning}`;
+    return { changed: false, trouble: { reason: refused.reason, message }, holdsUp };
+  }
 }
 
 /**

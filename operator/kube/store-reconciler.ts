@@ -32,7 +32,7 @@ import { KINDS, type KubeObject } from "./resources.ts";
 import { StatusWriter } from "./status-writer.ts";
 import type { StoreCaches } from "./store-caches.ts";
 import { DELETE_DATA_FINALIZER, endStore, settleFinalizer } from "./store-deletion.ts";
-import { apiTrouble, bringAbout } from "./store-objects.ts";
+import { apiTrouble, bringAbout, type ObjectsReport } from "./store-objects.ts";
 import { rollOut } from "./store-rollout.ts";
 import {
   coordinatorSpec,
@@ -122,7 +122,7 @@ export class StoreReconciler {
   }
 
   async #look(key: string, object: KubeObject, signal: AbortSignal): Promise<ReconcileResult> {
-    const { client, caches } = this.#options;
+    const { caches } = this.#options;
     if (object.metadata.deletionTimestamp !== undefined)
       return await this.#end(key, object, signal);
     const store = parseReplicatedStore(object);
@@ -132,9 +132,8 @@ export class StoreReconciler {
     // Before anything that may be refused: whatever is wrong with a manifest, a leader that dies
     // needs an election, and a pod that was made again its readiness.
     const runtime = await this.#runtime(key, sight, replicas);
-    if (await settleFinalizer(client, store, object, signal)) return null;
-    const { image } = this.#options;
-    const objects = await bringAbout({ client, caches, sight, image, replicas }, signal);
+    const { changed, ...objects } = await this.#bringAbout(sight, replicas, signal);
+    if (changed) return null;
     this.#warn(sight, objects.trouble);
     // A new coordinator knows nothing for a moment; that is no news about the store, and must not
     // take its pods out of service.
@@ -165,6 +164,24 @@ export class StoreReconciler {
     if (!idle) return { requeueAfterMs: BUSY_MS };
     const restMs = trouble === null ? RESYNC_MS : TROUBLE_MS;
     return { requeueAfterMs: Math.min(restMs, dueMs) };
+  }
+
+  /** The store's finalizer, then its objects. `changed`: there is another version of the store. */
+  async #bringAbout(
+    sight: StoreSight,
+    replicas: number,
+    signal: AbortSignal,
+  ): Promise<ObjectsReport & { readonly changed: boolean }> {
+    const { client, caches, image } = this.#options;
+    const { store, object, pods, claims } = sight;
+    const { namespace, name } = store.metadata;
+    const set = caches.get(KINDS.statefulSet, namespace, objectNames(name).statefulSet);
+    const begun = set !== undefined || pods.length > 0 || claims.size > 0;
+    const finalizer = await settleFinalizer(client, { store, object, begun }, signal);
+    const { changed, trouble, holdsUp } = finalizer;
+    if (changed || holdsUp) return { changed, trouble, remade: false };
+    const objects = await bringAbout({ client, caches, sight, image, replicas }, signal);
+    return { changed, trouble: trouble ?? objects.trouble, remade: objects.remade };
   }
 
   /** Read again by its loop every few seconds; one that stays unread must be known of. */

@@ -19,7 +19,7 @@ const RECOVERIES = `/apis/resilver.io/v1alpha1${NS}/replicarecoveries`;
 /** Rights that the chart gives where it is asked to: without them the operator does without. */
 const OPTIONAL: ReadonlySet<string> = new Set(["/nodes get"]);
 /** Tests that have to run before all rights were needed. */
-const LIVES = 12;
+const LIVES = 13;
 
 describe("operator", () => {
   let life: OperatorLife;
@@ -308,6 +308,44 @@ describe("operator", () => {
       WAIT_MS,
     );
     await end(first);
+  });
+
+  it("a webhook that refuses the finalizer: a new store waits, one that runs is looked after", async () => {
+    let refusing = true;
+    server.fault = ({ method, path }) =>
+      refusing && method === "PATCH" && path === STORE
+        ? { kind: "status", status: 403 }
+        : undefined;
+    const told = (meaning: string): boolean => {
+      const { reason, message = "" } = life.condition("Progressing") ?? {};
+      return reason === "ApplyRejected" && message.includes(meaning);
+    };
+    start("one");
+    apply({ storage: { deletionPolicy: "Delete" } });
+    await server.until("it is told", () => told("no pod is made before"), WAIT_MS);
+    assert.equal(server.get(`/apis/apps/v1${NS}/statefulsets/demo`), undefined);
+    refusing = false;
+    await whole(3);
+    assert.deepEqual(store().metadata.finalizers, ["resilver.io/delete-data"]);
+    refusing = true;
+    apply({});
+    await server.until("it is told", () => told("cannot be removed"), WAIT_MS);
+    const victim = life.follower();
+    const uid = pod(victim)?.metadata.uid;
+    life.replaceVolumes(victim);
+    await server.until(
+      "the recovery succeeded",
+      () => recoveries().some(({ phase }) => phase === "Succeeded"),
+      WAIT_MS,
+    );
+    await server.until(
+      "the pod is ready",
+      () => pod(victim)?.metadata.uid !== uid && column("ready") === "3/3",
+      WAIT_MS,
+    );
+    refusing = false;
+    await server.until("it is removed", () => store().metadata.finalizers?.length === 0, WAIT_MS);
+    await whole(3);
   });
 
   it("deletion keeps data unless told otherwise", async () => {

@@ -1,5 +1,11 @@
 import assert from "node:assert/strict";
-import { DELETE_DATA_FINALIZER, endStore } from "../../../operator/kube/store-deletion.ts";
+import { parseReplicatedStore } from "../../../operator/api/v1alpha1/validation.ts";
+import {
+  DELETE_DATA_FINALIZER,
+  endStore,
+  type FinalizerReport,
+  settleFinalizer,
+} from "../../../operator/kube/store-deletion.ts";
 import { PersonNeeded } from "../../../operator/kube/person-needed.ts";
 import { KINDS, type KubeObject, resourcePath } from "../../../operator/kube/resources.ts";
 import { selectorLabels, STORE_LABEL } from "../../../operator/specs/labels.ts";
@@ -131,5 +137,71 @@ describe("the end of a store", () => {
     change({ replicas: 0, storage: { deletionPolicy: "Retain" } });
     assert.equal(await end(cached), true);
     assert.equal(left(), 5);
+  });
+});
+
+describe("the finalizer of a store", () => {
+  let server: FakeApiServer;
+  let close: () => void;
+  let settle: (begun: boolean) => Promise<FinalizerReport>;
+
+  beforeEach(async () => {
+    server = await FakeApiServer.start();
+    const { client, transport } = clientOf(server);
+    close = () => transport.close();
+    settle = async (begun) => {
+      const object = structuredClone(server.get(STORE)) as unknown as KubeObject;
+      const store = parseReplicatedStore(object);
+      return await settleFinalizer(client, { store, object, begun }, call().signal);
+    };
+  });
+  afterEach(async () => {
+    close();
+    await server.close();
+  });
+
+  function store(deletionPolicy: string, finalizers: readonly string[] = []): void {
+    const { apiVersion, kind } = KINDS.store;
+    const metadata = { finalizers: [...finalizers, "other/finalizer"] };
+    server.put(STORE, { apiVersion, kind, metadata, spec: { storage: { deletionPolicy } } });
+  }
+  const finalizers = () => server.get(STORE)?.metadata.finalizers;
+  const refuse = (status: number): void => {
+    server.fault = ({ method }) => (method === "PATCH" ? { kind: "status", status } : undefined);
+  };
+  const settled: FinalizerReport = { changed: false, trouble: null, holdsUp: false };
+
+  it("is there while the policy is Delete, and nobody else's is touched", async () => {
+    store("Delete");
+    assert.deepEqual(await settle(false), { ...settled, changed: true });
+    assert.deepEqual(finalizers(), ["other/finalizer", DELETE_DATA_FINALIZER]);
+    assert.deepEqual(await settle(false), settled);
+    store("Retain", [DELETE_DATA_FINALIZER]);
+    assert.deepEqual(await settle(true), { ...settled, changed: true });
+    assert.deepEqual(finalizers(), ["other/finalizer"]);
+    assert.deepEqual(await settle(true), settled);
+  });
+
+  const refused: readonly (readonly [string, boolean, boolean, RegExp])[] = [
+    ["Delete", false, true, /cannot be added: .*403.*; no pod is made before, since its volumes/u],
+    ["Delete", true, false, /cannot be added: .*403.*; if the store is deleted now, its volumes/u],
+    ["Retain", false, false, /cannot be removed: .*403.*; its volumes are kept all the same/u],
+  ];
+  for (const [policy, begun, holdsUp, message] of refused) {
+    const what = `${begun ? "a" : "no"} pod or volume`;
+    it(`that is refused holds up ${holdsUp ? "" : "no "}store of policy ${policy} with ${what}`, async () => {
+      store(policy, policy === "Retain" ? [DELETE_DATA_FINALIZER] : []);
+      refuse(403);
+      const report = await settle(begun);
+      assert.deepEqual([report.changed, report.holdsUp], [false, holdsUp]);
+      assert.equal(report.trouble?.reason, "ApplyRejected");
+      assert.match(report.trouble.message, message);
+    });
+  }
+
+  it("that somebody else changed at the same time is tried again at once", async () => {
+    store("Delete");
+    refuse(409);
+    await assert.rejects(settle(true), /: 409/u);
   });
 });
