@@ -25,6 +25,7 @@ const GOLDEN: Readonly<Record<string, readonly string[]>> = {
     "networkPolicy.enabled=true",
     "serviceMonitor.enabled=true",
     "podMonitor.enabled=true",
+    "nodeLoss.enabled=true",
     "image.pullSecrets[0].name=registry-login",
     "sidecarImage=registry.example/resilver:1.2.3",
   ],

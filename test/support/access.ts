@@ -72,13 +72,18 @@ export interface Role {
   readonly rules: readonly RoleRule[];
 }
 
+/** The operator's own roles: what it is given in any case. */
+const OWN_ROLES = /^resilver(-leader-election)?$/u;
+/** What `nodeLoss.enabled` adds. */
+export const NODE_LOSS_ROLE = /^resilver-node-loss$/u;
+
 /** The roles of the operator itself in a chart as rendered, by the name of the golden file. */
-export function operatorRoles(golden: string): readonly Role[] {
+export function operatorRoles(golden: string, names = OWN_ROLES): readonly Role[] {
   const text = readFileSync(new URL(`../golden/${golden}.yaml`, import.meta.url), "utf8");
   return parseAllDocuments(text)
     .map((document) => document.toJS() as Role | null)
     .filter((object): object is Role => object !== null && /^(Cluster)?Role$/u.test(object.kind))
-    .filter(({ metadata }) => /^resilver(-leader-election)?$/u.test(metadata.name));
+    .filter(({ metadata }) => names.test(metadata.name));
 }
 
 /** A rule of a Role or ClusterRole. */

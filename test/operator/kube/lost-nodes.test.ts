@@ -6,6 +6,7 @@ import { KINDS, type KubeObject, resourcePath } from "../../../operator/kube/res
 import type { StoreSight } from "../../../operator/kube/store-view.ts";
 import { IN_SYNC_GATE } from "../../../operator/specs/labels.ts";
 import { systemClock } from "../../../operator/local/system-clock.ts";
+import { NODE_LOSS_ROLE, operatorRoles, rightsIn, rightsOf } from "../../support/access.ts";
 import { FakeApiServer } from "../../support/fake-api-server.ts";
 import type { Clock } from "../../../sidecar/lib/ports/clock.ts";
 import { replicaView, shardViewOf } from "../local/status-fixture.ts";
@@ -252,6 +253,41 @@ describe("claims on lost machines", () => {
     world.onNodeLoss = "Retain";
     assert.equal(await world.look(), null);
     assert.ok(world.object(KINDS.claim, "data-demo-2"));
+  });
+
+  describe("by the rights that the chart gives for this", () => {
+    const roles = operatorRoles("chart-two-namespaces", NODE_LOSS_ROLE);
+    const given = rightsIn(roles.flatMap(({ rules }) => rules));
+
+    /** Of what belongs to no namespace nothing else is to be seen. */
+    const allow = (rights: readonly string[]): void => {
+      world.server.fault = (request) => {
+        const inNamespace = request.path.includes("/namespaces/");
+        if (inNamespace || rightsOf(request).every((right) => rights.includes(right)))
+          return undefined;
+        return { kind: "status", status: 403 };
+      };
+    };
+
+    it("are deleted, and no further right is needed", async () => {
+      assert.deepEqual(
+        roles.map(({ kind }) => kind),
+        ["ClusterRole"],
+      );
+      allow(given);
+      assert.equal((await world.look())?.deleted.length, 2);
+    });
+
+    for (const right of given) {
+      it(`are kept without "${right}": each is needed`, async () => {
+        allow(given.filter((other) => other !== right));
+        assert.match(
+          (await world.look())?.message ?? "",
+          /cannot be told: .*; install the chart with/u,
+        );
+        assert.ok(world.object(KINDS.claim, "data-demo-2"));
+      });
+    }
   });
 
   it("are not asked for again and again where the operator may not look", async () => {
