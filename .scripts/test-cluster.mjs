@@ -11,6 +11,10 @@ import { compile, installDependencies, root, tool } from "./bootstrap.mjs";
 import { clusterEnvironment, down, LACKING, loadImage, obstacle, running, up } from "./cluster.mjs";
 import { OWNER, RUN } from "./cluster-programs.mjs";
 import { closingLine, LANES, runLane } from "./lanes.mjs";
+import { leftBehind, machineState } from "./machine-state.mjs";
+
+/** Until what was ended is gone. */
+const GONE_MS = 10_000;
 
 /** Why the cluster of this machine is not for these tests to take, as a text; null: it may be. */
 export function occupied() {
@@ -42,8 +46,8 @@ function identity(pid) {
 
 /**
  * Runs `work` with KUBECONFIG set to a cluster, with this project's image in it unless `image` is
- * false. Returns what it returns; null when there is no cluster, which has been said. One that is
- * {@link occupied} must not be asked for.
+ * false. Returns what it returns; null when there is no cluster, or when ours has left something on
+ * this machine, which has been said. One that is {@link occupied} must not be asked for.
  */
 export function withCluster(work, { image = true } = {}) {
   if ((process.env.KUBECONFIG ?? "") !== "") return work();
@@ -51,16 +55,33 @@ export function withCluster(work, { image = true } = {}) {
   // Children get the signal from the terminal and end; what is taken down below must not.
   const ignore = () => undefined;
   for (const signal of signals) process.on(signal, ignore);
+  // What one left that was cut off (half-made releases and objects) would be found again.
+  if (!down()) return null;
+  const before = machineState();
+  let result = null;
   try {
-    // What one left that was cut off (half-made releases and objects) would be found again.
-    if (!down() || !claim() || !up() || (image && !loadImage())) return null;
-    Object.assign(process.env, clusterEnvironment());
-    return work();
+    if (claim() && up() && (!image || loadImage())) {
+      Object.assign(process.env, clusterEnvironment());
+      result = work();
+    }
   } finally {
     delete process.env.KUBECONFIG;
     down();
     for (const signal of signals) process.off(signal, ignore);
   }
+  return tookAllBack(before) ? result : null;
+}
+
+/** Whether the machine is as it was before the cluster came up; says how it is not. */
+function tookAllBack(before) {
+  const endMs = Date.now() + GONE_MS;
+  let left = leftBehind(before, machineState());
+  // The kernel ends what was killed, and its groups, in its own time.
+  while (left.length > 0 && Date.now() < endMs) left = leftBehind(before, machineState());
+  if (left.length === 0) return true;
+  process.stderr.write("test:cluster: the cluster is down, and this machine is not as before:\n");
+  for (const text of left) process.stderr.write(`  ${text}\n`);
+  return false;
 }
 
 function main(args) {

@@ -25,8 +25,16 @@ for f in "$RUN"/containerd-state/io.containerd.runtime.v2.task/k8s.io/*/init.pid
 grep " $RUN/" /proc/mounts | cut -d' ' -f2 | sort -r | xargs -r umount -l 2>/dev/null
 ip link del "$HOST_LINK" 2>/dev/null              # the two routes go with it
 [ -e "/run/netns/$NS" ] && ip netns del $NS     # and its bridge, veths and nft rules
-for c in /sys/fs/cgroup/*/kubepods /sys/fs/cgroup/*/k8s.io; do [ -d "$c" ] && find "$c" -depth -type d -exec rmdir {} \; 2>/dev/null; done
+for c in /sys/fs/cgroup/kubepods /sys/fs/cgroup/k8s.io /sys/fs/cgroup/*/kubepods /sys/fs/cgroup/*/k8s.io; do [ -d "$c" ] && find "$c" -depth -type d -exec rmdir {} \; 2>/dev/null; done
 [ -s "$RUN/sysctls" ] && sed 's/ = /=/' "$RUN/sysctls" | xargs sysctl -qw && rm -f "$RUN/sysctls"
-rm -rf "$RUN/cni-ipam" "$RUN/containerd-state"
+grep -ls "$RUN/" /var/lib/cni/results/* | xargs -r rm -f       # containerd cannot be told another place
+for folder in $(cat "$RUN/folders" 2>/dev/null); do
+  case $folder in
+    /run/netns) [ -z "$(ls -A $folder 2>/dev/null)" ] && umount $folder 2>/dev/null ;;   # ip mounted it on itself
+    /var/lib/kubelet) rm -f $folder/device-plugins/kubelet.sock ;;
+  esac
+  find "$folder" -depth -type d -empty -delete 2>/dev/null
+done
+rm -rf "$RUN/cni-ipam" "$RUN/containerd-state" "$RUN/folders"
 if [ "${1-}" = wipe ]; then rm -rf "$RUN" "$VOLUMES"; fi
 exit 0
