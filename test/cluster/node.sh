@@ -52,6 +52,7 @@ clusterDNS: [$NODE_IP]
 clusterDomain: cluster.local
 resolvConf: $RUN/resolv.conf
 maxPods: 110
+syncFrequency: 5s                 # until a pod has its ConfigMap's new content
 X
 start kubelet kubelet --config "$RUN/kubelet.yaml" --kubeconfig "$KUBECONFIG" --root-dir "$RUN/kubelet" \
   --hostname-override $NODE --node-ip $NODE_IP

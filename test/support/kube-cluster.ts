@@ -108,16 +108,23 @@ export class KubeCluster {
 
   /** Makes the like of the default storage class which binds a claim once its pod has a machine. */
   lateBindingClass(): string {
+    return this.classLike("resilver-test-late", { volumeBindingMode: "WaitForFirstConsumer" });
+  }
+
+  /** Makes the like of the default storage class whose claims may ask for more. */
+  growingClass(): string {
+    return this.classLike("resilver-test-growing", { allowVolumeExpansion: true });
+  }
+
+  private classLike(name: string, more: object): string {
     const listed: unknown = JSON.parse(this.kubectl(["get", "storageclass", "-o", "json"]));
     const { items } = listed as { items: readonly StorageClass[] };
     const usual = items.find(({ metadata }) => metadata.annotations?.[DEFAULT_CLASS] === "true");
     assert.ok(usual !== undefined, "the cluster has no default storage class");
     const { apiVersion, kind, provisioner, parameters } = usual;
-    const metadata = { name: "resilver-test-late" };
-    const volumeBindingMode = "WaitForFirstConsumer";
-    const late = { apiVersion, kind, metadata, provisioner, parameters, volumeBindingMode };
-    this.kubectl(["apply", "-f", "-"], JSON.stringify(late));
-    return metadata.name;
+    const made = { apiVersion, kind, metadata: { name }, provisioner, parameters, ...more };
+    this.kubectl(["apply", "-f", "-"], JSON.stringify(made));
+    return name;
   }
 
   /** A name for a namespace that is not there yet. */
