@@ -173,16 +173,22 @@ function obstacle(
       "node.kubernetes.io/out-of-service"
     );
   }
-  const others = othersObstacle(input, stranded, pod) ?? shardObstacle(input, pod.name);
+  const needed = othersObstacle(input, stranded, pod) ?? shardObstacle(input, pod.name);
+  if (needed !== null) {
+    // Where nothing happens by itself people act by hand: they have to know what is at stake.
+    const byItself = input.replace && input.mode === "Automatic";
+    return byItself ? needed : `keep its claims, they may be needed: ${needed}`;
+  }
+  const unstarted = unstartedShard(input.shards, pod.name);
+  if (unstarted !== undefined) {
+    return `${unstarted.name} was never started, which takes all pods; delete the claims and the pod by hand`;
+  }
   if (!input.replace) {
-    return others === null
-      ? "to have the claims replaced set recovery.onNodeLoss to Replace, or delete them and the pod"
-      : `keep its claims, they may be needed: ${others}`;
+    return "to have the claims replaced set recovery.onNodeLoss to Replace, or delete them and the pod";
   }
   if (input.mode !== "Automatic") {
     return `recovery.mode is ${input.mode}; set it to Automatic to have the claims replaced`;
   }
-  if (others !== null) return others;
   const leftMs = input.graceMs - (input.lostMs.get(pod.name) ?? 0);
   if (leftMs > 0) return `the claims are replaced when it is still so in ${wholeSeconds(leftMs)}`;
   return claims.some(({ uid }) => uid === "") ? "a claim has no uid yet; looks again" : null;
@@ -217,9 +223,9 @@ function shardObstacle({ shards, pods }: NodeLossInput, pod: string): string | n
   if (shards.length === 0) return "nothing is known of its shards yet; looks again";
   for (const shard of shards) {
     const { name, ensemble, holding } = shard;
-    const unknown = unknownObstacle(shard, pod);
+    const unknown = unknownObstacle(shard);
     if (unknown !== null) return unknown;
-    // It waits for the pod, and the pod for this.
+    // Nothing of it can be lost.
     if (!shard.initialized) continue;
     if (shard.answering.includes(pod)) {
       return `a process of ${pod} still answers, so that its machine runs; switch that off`;
@@ -238,13 +244,14 @@ function shardObstacle({ shards, pods }: NodeLossInput, pod: string): string | n
   return null;
 }
 
-function unknownObstacle(shard: VotesOfShard, pod: string): string | null {
-  const { name, known, initialized, stop, ensemble, changing } = shard;
+/** It waits for all pods, and this one waits for its machine: only a person gets them going. */
+function unstartedShard(shards: readonly VotesOfShard[], pod: string): VotesOfShard | undefined {
+  return shards.find(({ initialized, ensemble }) => !initialized && ensemble.includes(pod));
+}
+
+function unknownObstacle({ name, known, stop, changing }: VotesOfShard): string | null {
   if (!known) return `nothing is known of ${name}; looks again`;
   if (stop !== null) return `${name} is stopped: ${stop}`;
-  if (!initialized && ensemble.includes(pod)) {
-    return `${name} was never started, which takes all pods; delete the claims and the pod by hand`;
-  }
   return changing ? `the ensemble of ${name} is being changed; goes on after that` : null;
 }
 

@@ -237,9 +237,23 @@ describe("loss of a machine", () => {
     assert.equal(nodeLossStep(input({ shards: [shard(), other] })).kind, "replace");
   });
 
-  it("advises to keep the claims where they may be the last ones", () => {
-    const few = [shard({ holding: ["s-0"] })];
-    assert.match(waits(input({ replace: false, shards: few })), /; keep its claims, they may be/u);
+  it("advises to keep the claims where they may be the last ones, whatever else is set", () => {
+    const shards = [shard({ holding: ["s-0"] })];
+    const kept = /; keep its claims, they may be needed: without it 1 of 3 replicas of default\/0/u;
+    assert.match(waits(input({ replace: false, shards })), kept);
+    assert.match(waits(input({ mode: "Manual", shards })), kept);
+    assert.match(waits(input({ mode: "Paused", shards })), kept);
+  });
+
+  it("has the claims of a shard that was never started deleted only where no other needs them", () => {
+    const fresh = shard({ name: "a/1", initialized: false, serving: false, holding: [] });
+    for (const more of [{}, { replace: false }, { mode: "Manual" }] as const) {
+      const free = waits(input({ ...more, shards: [fresh, shard()] }));
+      assert.match(free, /; a\/1 was never started, .*; delete the claims and the pod by hand$/u);
+      const needed = waits(input({ ...more, shards: [fresh, shard({ holding: ["s-0"] })] }));
+      assert.match(needed, /1 of 3 replicas of default\/0 vote/u);
+      assert.doesNotMatch(needed, /by hand/u);
+    }
   });
 
   describe("of several lost machines", () => {
