@@ -164,7 +164,7 @@ function obstacle(
   if (pod.stuckOn !== null && isLost(pod.stuckOn)) {
     return (
       "the cluster removes the pod by itself; if it stays, and the machine is switched off, " +
-      `\`kubectl delete pod ${pod.name} --force\``
+      `\`kubectl delete pod ${pod.name} --force\` in its namespace`
     );
   }
   if (!lost) {

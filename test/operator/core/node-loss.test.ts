@@ -119,7 +119,7 @@ describe("loss of a machine", () => {
       const pods = [whole("s-0"), whole("s-1"), stuck("s-2", state)];
       const said = waits(input({ pods }));
       assert.match(said, /^s-2: it is on m2 \([a-z ]+\); the cluster removes the pod by itself; /u);
-      assert.match(said, /`kubectl delete pod s-2 --force`$/u);
+      assert.match(said, /`kubectl delete pod s-2 --force` in its namespace$/u);
     }
   });
 

@@ -1,0 +1,45 @@
+/** What the pages under charts/resilver/runbooks have people type. */
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const RUNBOOKS = fileURLToPath(new URL("../../charts/resilver/runbooks", import.meta.url));
+
+/** Verbs that change something. */
+const CHANGES = new Set(
+  "annotate apply create delete edit evict label patch replace rollout scale set".split(" "),
+);
+/** What belongs to no namespace. */
+const CLUSTER_WIDE = /^kubectl (delete node|apply --server-side -f crds\/)/u;
+
+interface Command {
+  readonly page: string;
+  readonly text: string;
+}
+
+/** Every `kubectl` between backquotes, over line ends too, or at the beginning of a block's line. */
+function commandsOf(page: string): readonly Command[] {
+  const text = readFileSync(join(RUNBOOKS, page), "utf8");
+  const spans = [...text.matchAll(/`([^`]+)`/gu)].map(([, span = ""]) => span);
+  const lines = [...text.matchAll(/^ {4,}(kubectl .*)$/gmu)].map(([, line = ""]) => line);
+  return [...spans, ...lines]
+    .flatMap((code) => code.split(";"))
+    .map((code) => code.replaceAll(/\s+/gu, " ").trim())
+    .filter((code) => code.startsWith("kubectl "))
+    .map((code) => ({ page, text: code }));
+}
+
+describe("runbooks", () => {
+  const pages = readdirSync(RUNBOOKS, { recursive: true, encoding: "utf8" });
+  const commands = pages.filter((name) => name.endsWith(".md")).flatMap(commandsOf);
+  const changing = commands.filter(({ text }) => CHANGES.has(text.split(" ")[1] ?? ""));
+
+  it("name the namespace wherever something is changed: pods of other stores have such names", () => {
+    assert.ok(changing.length >= 10, `only ${changing.length} commands are seen`);
+    const lost = changing.filter(
+      ({ text }) => !CLUSTER_WIDE.test(text) && !/ --namespace NS( |$)/u.test(text),
+    );
+    assert.deepEqual(lost, []);
+  });
+});
