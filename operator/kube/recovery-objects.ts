@@ -211,7 +211,8 @@ export class RecoveryObjects {
     }
     const what = shard === undefined ? pod : `${shard.namespace}/${shard.shard} on ${pod}`;
     const message =
-      `${what}: nothing of it waits to be rebuilt. To have it rebuilt though it votes, delete the ` +
+      `${what}: nothing of it waits to be rebuilt. To have it rebuilt though it votes: only while ` +
+      "`kubectl get rshard` shows VOTERS n/n of at least 3 in each shard of the store, delete the " +
       "pod's claims, then the pod";
     const next = this.#ended(recovery.status, "Rejected", message);
     await this.#statuses.write(KINDS.recovery, object, next, signal);

@@ -42,4 +42,11 @@ describe("runbooks", () => {
     );
     assert.deepEqual(lost, []);
   });
+
+  for (const page of ["ResilverRepeatedWipes.md", join("gates", "VolumeTerminating.md")]) {
+    it(`${page} has a pod's data given up only where all others vote`, () => {
+      const text = readFileSync(join(RUNBOOKS, page), "utf8");
+      assert.match(text, /`kubectl get rshard --namespace NS`: VOTERS .*delete/su);
+    });
+  }
 });

@@ -353,7 +353,10 @@ describe("ReplicaRecovery objects", () => {
     put("mend", {});
     const [refused] = await look.reconcile();
     assert.equal(statusOf(refused).phase, "Rejected");
-    assert.match(statusOf(refused).message ?? "", /delete the pod's claims, then the pod/u);
+    assert.match(
+      statusOf(refused).message ?? "",
+      /only while `kubectl get rshard` shows VOTERS n\/n .*, delete the pod's claims, then the pod$/u,
+    );
     assert.deepEqual(look.ordered, []);
   });
 
