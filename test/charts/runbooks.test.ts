@@ -43,6 +43,17 @@ describe("runbooks", () => {
     assert.deepEqual(lost, []);
   });
 
+  it("make orders under names that nobody used: a finished one is kept, and cannot be changed", () => {
+    const orders = pages
+      .filter((name) => name.endsWith(".md"))
+      .map((page) => ({ page, text: readFileSync(join(RUNBOOKS, page), "utf8") }))
+      .filter(({ text }) => /^ +kind: ReplicaRecovery$/mu.test(text));
+    assert.ok(orders.length >= 3, `only ${orders.length} pages are seen`);
+    for (const { page, text } of orders) {
+      assert.match(text, /kubectl create .*\n.*\n.*\n +metadata: \{ generateName: /u, page);
+    }
+  });
+
   for (const page of ["ResilverRepeatedWipes.md", join("gates", "VolumeTerminating.md")]) {
     it(`${page} has a pod's data given up only where all others vote`, () => {
       const text = readFileSync(join(RUNBOOKS, page), "utf8");
