@@ -54,6 +54,18 @@ describe("runbooks", () => {
     }
   });
 
+  it("let pods start again only on machines that were not closed to them before", () => {
+    const cordons = commands
+      .filter(({ page }) => page === join("conditions", "QuorumLost.md"))
+      .filter(({ text }) => /nodes.txt|uncordon -/u.test(text))
+      .map(({ text }) => text);
+    assert.deepEqual(cordons.toSorted(), [
+      "kubectl cordon $(cat nodes.txt)",
+      "kubectl get nodes --field-selector spec.unschedulable=false --output name | tee nodes.txt",
+      "kubectl uncordon $(cat nodes.txt)",
+    ]);
+  });
+
   for (const page of ["ResilverRepeatedWipes.md", join("gates", "VolumeTerminating.md")]) {
     it(`${page} has a pod's data given up only where all others vote`, () => {
       const text = readFileSync(join(RUNBOOKS, page), "utf8");
