@@ -3,7 +3,7 @@ import type { NewCondition } from "../api/v1alpha1/conditions.ts";
 import type { StoreShardStatus } from "../api/v1alpha1/store-shard.ts";
 import { INVALID_TERM } from "../../sidecar/protocol/entry.ts";
 import type { ReplicaView, ShardView } from "../core/status.ts";
-import { stopPage } from "../core/stops.ts";
+import { distrustsRecord, stopPage } from "../core/stops.ts";
 import { shardKeyText } from "../core/record.ts";
 
 /** A pod, as far as the status cares. */
@@ -50,17 +50,20 @@ export function isRebuilding({ role, phase }: ReplicaView): boolean {
 /**
  * True when all of a pod's replicas vote; false while no shard ever served. A namespace that is
  * added to a store that serves does not take its pods away, from its bootstrap to its first leader
- * neither: nothing was ever written to it.
+ * neither: nothing was ever written to it. Null while a record is not to be believed: sidecars
+ * serve on by what they were told, and nothing else says which pods those are.
  */
-export function isInSync(views: readonly ShardView[], pod: string): boolean {
-  const started = views.filter(({ initialized, commitFloor }) => {
+export function isInSync(views: readonly ShardView[], pod: string): boolean | null {
+  const believed = views.filter(({ stop }) => !distrustsRecord(stop));
+  const started = believed.filter(({ initialized, commitFloor }) => {
     return initialized && commitFloor.term !== INVALID_TERM;
   });
-  if (started.length === 0) return false;
-  return started.every(({ ensemble, replicas }) => {
+  const vote = started.every(({ ensemble, replicas }) => {
     if (!ensemble.includes(pod)) return true;
     return replicas.some(({ node, voting }) => node === pod && voting);
   });
+  if (vote && believed.length < views.length) return null;
+  return vote && started.length > 0;
 }
 
 /** Pods that have a replica to be rebuilt. */

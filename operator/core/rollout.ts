@@ -5,6 +5,7 @@
 import { majority } from "./quorum.ts";
 import { shardKeyText } from "./record.ts";
 import type { ShardView } from "./status.ts";
+import { distrustsRecord } from "./stops.ts";
 
 /** A pod, as far as a rollout cares. */
 export interface RolloutPod {
@@ -30,6 +31,8 @@ export interface RolloutShard {
   readonly lacks?: ReadonlyMap<string, number | null>;
   /** False: nothing was ever written to it, so that it holds nobody back. */
   readonly initialized?: boolean;
+  /** Why its record, and so all of the above, is not to be believed; absent: it is. */
+  readonly distrusted?: string;
 }
 
 /**
@@ -40,6 +43,7 @@ const LACKS_ENTRIES_MAX = 10_000;
 /** A shard as a rollout looks at it. */
 export function rolloutShard(view: ShardView): RolloutShard {
   const voting = view.replicas.filter((replica) => replica.voting);
+  const { stop } = view;
   return {
     name: shardKeyText(view),
     ensemble: view.ensemble,
@@ -47,6 +51,7 @@ export function rolloutShard(view: ShardView): RolloutShard {
     leader: view.leader,
     lacks: new Map(voting.map(({ node, lacksEntries }) => [node, lacksEntries])),
     initialized: view.initialized,
+    ...(stop !== null && distrustsRecord(stop) ? { distrusted: stop.reason } : {}),
   };
 }
 
@@ -71,6 +76,11 @@ export function rolloutStep(
 ): RolloutStep {
   const outdated = pods.filter(({ updated }) => !updated);
   if (outdated.length === 0) return { kind: "done" };
+  // Who votes, and whether anything was ever written, is told by the records alone.
+  const doubtful = shards.find(({ distrusted }) => distrusted !== undefined);
+  if (doubtful !== undefined) {
+    return wait(`nothing is made anew under ${doubtful.distrusted} of ${doubtful.name}`);
+  }
   const leaving = pods.find(({ terminating }) => terminating);
   if (leaving !== undefined) return wait(`${leaving.name} is being made anew`);
   if (pods.length < expected) return wait(`${pods.length} of ${expected} pods are there`);
@@ -125,7 +135,12 @@ function mustStay(
 ): string | null {
   for (const shard of shards) {
     const { name, ensemble, voting } = shard;
-    if (!ensemble.includes(pod.name) || shard.initialized === false) continue;
+    if (!ensemble.includes(pod.name)) continue;
+    if (shard.initialized === false) {
+      // It is new, or its record is lost and nobody has said so yet.
+      if (pod.claimTerminating) return `${pod.name} would lose what it may hold of ${name}`;
+      continue;
+    }
     if (ensemble.length === 1) {
       if (pod.claimTerminating) return `${pod.name} would lose the only copy of ${name}`;
       // There is no other way than to do without it for a while.

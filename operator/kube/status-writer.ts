@@ -129,11 +129,14 @@ export class StatusWriter {
     }
   }
 
-  /** The readiness gate of each pod: true when all its replicas vote. */
+  /**
+   * The readiness gate of each pod: true when all its replicas vote. It stays as it is while nobody
+   * can say.
+   */
   async gates(sight: GatedPods, views: readonly ShardView[], signal: AbortSignal): Promise<void> {
     for (const pod of sight.pods) {
       const inSync = podInSync(views, pod);
-      if (pod.inSync === inSync || pod.terminating) continue;
+      if (inSync === null || pod.inSync === inSync || pod.terminating) continue;
       const condition = {
         type: IN_SYNC_GATE,
         status: inSync ? "True" : "False",
@@ -167,10 +170,11 @@ function isOfAnother(error: unknown): boolean {
 
 /**
  * Both the coordinator and the pod itself say so: a pod that was just made again must not be taken
- * for the one that the coordinator heard of last.
+ * for the one that the coordinator heard of last. Null: it cannot be said now.
  */
-function podInSync(views: readonly ShardView[], pod: PodFacts): boolean {
-  return pod.sidecarReady && isInSync(views, pod.name);
+function podInSync(views: readonly ShardView[], pod: PodFacts): boolean | null {
+  const inSync = isInSync(views, pod.name);
+  return inSync === null ? null : pod.sidecarReady && inSync;
 }
 
 /** A pod that is being made again: what its claims were is wanted when it comes back. */
@@ -202,11 +206,11 @@ function podStatus(
 ): NonNullable<ReplicatedStoreStatus["pods"]>[number] {
   const inSync = podInSync(views, pod);
   const known = before.pods?.find(({ name }) => name === pod.name)?.claimUids;
-  const uids = inSync ? { ...known, ...claimUids(sight, pod) } : known;
+  const uids = inSync === true ? { ...known, ...claimUids(sight, pod) } : known;
   return {
     name: pod.name,
     ready: pod.ready,
-    inSync,
+    inSync: inSync ?? pod.inSync === true,
     ...(pod.nodeName === "" ? {} : { nodeName: pod.nodeName }),
     ...(uids === undefined ? {} : { claimUids: uids }),
   };

@@ -6,6 +6,7 @@ import {
   type StatusTrouble,
   storeSummary,
 } from "../../../operator/controller/store-status.ts";
+import { STOP_REASONS } from "../../../operator/core/stops.ts";
 import type { ShardView } from "../../../operator/core/status.ts";
 import { replicaView, shardViewOf, wholeShard } from "../local/status-fixture.ts";
 
@@ -157,6 +158,23 @@ describe("status of a store", () => {
     assert.equal(isInSync([electing], "resilver-0"), false);
     assert.equal(isInSync([wholeShard()], "resilver-3"), true, "it holds no replica");
   });
+
+  for (const reason of STOP_REASONS) {
+    const distrusted = /^(Record|WrongStore)/u.test(reason);
+    it(`in sync under ${reason}: ${distrusted ? "nobody can say" : "who votes, of the others"}`, () => {
+      const stop = { reason, message: "x" };
+      // What an operator that starts makes of a record that it cannot read.
+      const floor = { term: -1, offset: -1 };
+      const fresh = shardViewOf([], { shard: 1, initialized: false, commitFloor: floor, stop });
+      const stale = { ...rebuilding(1), stop };
+      for (const stopped of [fresh, stale]) {
+        const said = isInSync([wholeShard(), stopped], "resilver-2");
+        assert.equal(said, distrusted ? null : stopped === fresh);
+        assert.equal(isInSync([rebuilding(), stopped], "resilver-2"), false, "another shard says");
+      }
+      assert.equal(isInSync([fresh], "resilver-0"), distrusted ? null : false);
+    });
+  }
 
   it("to be rebuilt: wiped, learning, or held back", () => {
     const views = [

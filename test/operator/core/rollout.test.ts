@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { rolloutShard, rolloutStep, type RolloutPod } from "../../../operator/core/rollout.ts";
+import { STOP_REASONS } from "../../../operator/core/stops.ts";
 import { wantedEnsemble } from "../../../operator/core/scale.ts";
 import { replicaView, shardViewOf } from "../local/status-fixture.ts";
 
@@ -198,8 +199,49 @@ describe("rollout", () => {
     const going = pods({ "s-0": { claimTerminating: true } }).slice(0, 1);
     const why = "s-0 would lose the only copy of a/0";
     assert.deepEqual(rolloutStep(going, alone, 1), { kind: "wait", why });
-    const empty = alone.map((shard) => ({ ...shard, initialized: false }));
-    assert.deepEqual(rolloutStep(going, empty, 1), { kind: "evict", pod: "s-0" });
+  });
+
+  it("a pod whose claim is being deleted stays where nothing was written as far as is known", () => {
+    const fresh = shardViewOf([], { ensemble: NAMES, leader: null, initialized: false });
+    const going = pods({ "s-2": { claimTerminating: true, ready: false } });
+    const shards = [rolloutShard(fresh)];
+    assert.deepEqual(rolloutStep(going, shards, 3), { kind: "evict", pod: "s-1" });
+    const why = "s-2 would lose what it may hold of default/0";
+    assert.deepEqual(rolloutStep(going.slice(2), shards, 1), { kind: "wait", why });
+  });
+
+  for (const reason of STOP_REASONS) {
+    const distrusted = /^(Record|WrongStore)/u.test(reason);
+    it(`under ${reason} ${distrusted ? "none is made anew" : "only those that hold nothing up"}`, () => {
+      const stop = { reason, message: "x" };
+      const down = { ready: false, running: false };
+      for (const initialized of [false, true]) {
+        const view = shardViewOf([], { ensemble: NAMES, leader: null, initialized, stop });
+        const running = rolloutStep(pods({}), [rolloutShard(view)], 3);
+        const ended = rolloutStep(pods({ "s-1": down }), [rolloutShard(view)], 3);
+        const why = `nothing is made anew under ${reason} of default/0`;
+        if (distrusted) {
+          assert.deepEqual(
+            [running, ended],
+            [
+              { kind: "wait", why },
+              { kind: "wait", why },
+            ],
+          );
+        } else {
+          assert.deepEqual(ended, { kind: "evict", pod: "s-1" });
+          if (initialized) assert.equal(running.kind, "wait");
+        }
+      }
+    });
+  }
+
+  it("under a stop that believes the record none goes with its data", () => {
+    const stop = { reason: "QuorumLost", message: "x" } as const;
+    const view = shardViewOf([], { ensemble: NAMES, leader: null, stop });
+    const going = pods({ "s-2": { ready: false, running: false, claimTerminating: true } });
+    const why = "s-2 would lose its data while another replica of default/0 does not vote";
+    assert.deepEqual(rolloutStep(going.slice(2), [rolloutShard(view)], 1), { kind: "wait", why });
   });
 });
 

@@ -2,9 +2,11 @@ import assert from "node:assert/strict";
 import type { PodFacts } from "../../../operator/kube/pods.ts";
 import { KINDS, resourcePath } from "../../../operator/kube/resources.ts";
 import { StatusWriter } from "../../../operator/kube/status-writer.ts";
+import type { ShardView } from "../../../operator/core/status.ts";
 import { systemClock } from "../../../operator/local/system-clock.ts";
 import type { Fault } from "../../support/fake-answers.ts";
 import { FakeApiServer } from "../../support/fake-api-server.ts";
+import { shardViewOf } from "../local/status-fixture.ts";
 import { call, clientOf } from "./kube-fixture.ts";
 
 const pod = (name: string): PodFacts => ({
@@ -24,7 +26,7 @@ const pod = (name: string): PodFacts => ({
 describe("the readiness gates of a store's pods", () => {
   let server: FakeApiServer;
   let close: () => void;
-  let gates: () => Promise<void>;
+  let gates: (views?: readonly ShardView[]) => Promise<void>;
 
   beforeEach(async () => {
     server = await FakeApiServer.start();
@@ -34,7 +36,8 @@ describe("the readiness gates of a store's pods", () => {
       store: { metadata: { name: "demo", namespace: "ns" } },
       pods: [pod("demo-0"), pod("demo-1")],
     };
-    gates = () => new StatusWriter(client, systemClock).gates(sight, [], call().signal);
+    gates = (views = []) =>
+      new StatusWriter(client, systemClock).gates(sight, views, call().signal);
     for (const { name } of sight.pods) {
       server.put(resourcePath(KINDS.pod, "ns", name), { metadata: { name } });
     }
@@ -64,6 +67,12 @@ describe("the readiness gates of a store's pods", () => {
       assert.deepEqual(told(), ["demo-0", "demo-1"]);
     });
   }
+
+  it("stay as they are while a record is not to be believed", async () => {
+    const stop = { reason: "RecordLost", message: "x" } as const;
+    await gates([shardViewOf([], { initialized: false, stop })]);
+    assert.deepEqual(told(), []);
+  });
 
   it("fails when the server refuses for another reason", async () => {
     answerFirst({ kind: "status", status: 422 });

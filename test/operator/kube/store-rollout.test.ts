@@ -1,5 +1,6 @@
 /** Which pods a rollout takes away, and how, where a disruption budget has its say. */
 import assert from "node:assert/strict";
+import type { ShardView } from "../../../operator/core/status.ts";
 import { parseReplicatedStore } from "../../../operator/api/v1alpha1/validation.ts";
 import { podFacts } from "../../../operator/kube/pods.ts";
 import { KINDS, type KubeObject, resourcePath } from "../../../operator/kube/resources.ts";
@@ -31,6 +32,7 @@ class World {
   /** As the coordinator has it. */
   voting: readonly string[];
   led = "demo-0";
+  record: Partial<ShardView> = {};
 
   constructor(server: FakeApiServer, replicas: number) {
     this.server = server;
@@ -85,12 +87,17 @@ class World {
     const replicas = this.#names.map((node) =>
       replicaView(node, { voting: this.voting.includes(node) }),
     );
-    const view = shardViewOf(replicas, { ensemble: this.#names, leader: this.led });
+    const view = () =>
+      shardViewOf(replicas, {
+        ensemble: this.#names,
+        leader: this.led,
+        ...this.record,
+      });
     const parts = {
       client: this.#client,
       sight,
       statefulSet: objectOf(server.get(SET) as Stored),
-      views: () => [view],
+      views: () => [view()],
       expectedPods: this.#names.length,
       preferLeader: () => undefined,
     };
@@ -191,6 +198,21 @@ describe("a rollout and the disruption budget", () => {
     const told = (await world.roll()) ?? "";
     assert.match(told, /^demo-0 is to be made anew: .*500 This pod has more than one PodDisrup/u);
     assert.equal(world.left(), "demo-0");
+  });
+
+  it("none goes, by eviction or otherwise, while the record is not to be believed", async () => {
+    await start(3);
+    const stop = { reason: "RecordLost", message: "there is no record" } as const;
+    world.record = { initialized: false, stop };
+    assert.equal(await world.roll(), "nothing is made anew under RecordLost of default/0");
+    // Only the look that is taken right before the deed shows it.
+    world.record = {};
+    world.server.fault = ({ path, method }) => {
+      if (method === "GET" && path.endsWith("/pods")) world.record = { initialized: false, stop };
+      return undefined;
+    };
+    assert.equal(await world.roll(), "demo-2 is to be made anew: looks again");
+    assert.equal(world.left(), "demo-0,demo-1,demo-2");
   });
 
   it("none goes without which a majority would not vote", async () => {
