@@ -5,6 +5,7 @@
 import { compareEntryIds, type EntryId } from "../../sidecar/protocol/entry.ts";
 import type { NewTermResponse } from "../../sidecar/protocol/gen/resilver.ts";
 import {
+  entryText,
   hasQuorum,
   raiseTerm,
   standingOf,
@@ -64,7 +65,11 @@ export type ElectionOutcome =
       readonly confirmedSets: ConfirmedSets;
     }
   | { readonly kind: "failed"; readonly message: string }
-  | { readonly kind: "belowFloor"; readonly best: EntryId };
+  | {
+      readonly kind: "belowFloor";
+      readonly message: string;
+      readonly best: Pick<FenceReply, "node" | "head">;
+    };
 
 /** Runs one election to its end. Throws what a save threw; failed calls are a failed election. */
 export async function runElection(
@@ -78,7 +83,11 @@ export async function runElection(
   signal.throwIfAborted();
   const result = tally(raised, replies, request.choice);
   if (result.kind !== "elected") await noteRegressed(context, result.regressed, signal);
-  if (result.kind === "belowFloor") return { kind: "belowFloor", best: result.best.head };
+  if (result.kind === "belowFloor") {
+    const { node, head } = result.best;
+    const message = `nobody holds what was committed; ${node} holds most, up to ${entryText(head)}`;
+    return { kind: "belowFloor", message, best: { node, head } };
+  }
   if (result.kind === "noQuorum") {
     const regressed =
       result.regressed.length === 0 ? "" : `; went back: ${result.regressed.join(", ")}`;

@@ -364,12 +364,11 @@ export class ShardLoop {
     try {
       const request = this.#electionRequest(exclude, prefer);
       const outcome = await runElection(this.context, request, controller.signal);
-      if (outcome.kind === "failed") return failed(outcome.message);
       if (outcome.kind === "belowFloor") {
-        const best = `(${outcome.best.term}, ${outcome.best.offset})`;
-        this.#belowFloor = { evidence: voterEvidence(this.record, this.#observe()), best };
-        return failed(`nobody holds what was committed; best head ${best}`);
+        const evidence = voterEvidence(this.record, this.#observe());
+        this.#belowFloor = { evidence, best: outcome.best };
       }
+      if (outcome.kind !== "elected") return failed(outcome.message);
       this.#electionWon(outcome, term, beganMs);
       return true;
     } catch (error) {

@@ -167,17 +167,16 @@ export function shardStatus(view: ShardView): Omit<StoreShardStatus, "conditions
     learners: replicas.filter(isRebuilding).length,
     ...(leader === undefined ? {} : { commitOffset: leader.commitOffset }),
     state: view.serving ? "Available" : (why?.reason ?? "NoLeader"),
-    replicas: replicas.map(({ node, uid, role, voting: votes, status, phase, reason, fault }) => ({
-      node,
-      uid,
-      role,
-      voting: votes,
-      status,
-      phase,
-      reason,
-      fault,
-    })),
+    replicas: replicas.map(replicaStatus),
   };
+}
+
+function replicaStatus(replica: ReplicaView): NonNullable<StoreShardStatus["replicas"]>[number] {
+  const { node, uid, role, voting, status, phase, reason, fault, headTerm, headOffset } = replica;
+  const told = { node, uid, role, voting, status, phase, reason, fault };
+  // By this people choose who survives: what is not known must not look like an empty log.
+  if (headTerm === INVALID_TERM) return told;
+  return { ...told, head: { term: headTerm, offset: headOffset } };
 }
 
 /** Reasons of conditions begin with a capital. */

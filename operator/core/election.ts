@@ -104,7 +104,9 @@ export function tally(
         choice.exclude.has(node) && compareEntryIds(head, record.commitFloor) >= 0,
     );
     if (held) return { kind: "noQuorum", counted: nodesOf(counted), regressed };
-    return { kind: "belowFloor", best, regressed };
+    // Who was to lead is not who holds most: a person goes by the latter.
+    const [newestReply = best] = counted.toSorted((a, b) => compareEntryIds(b.head, a.head));
+    return { kind: "belowFloor", best: newestReply, regressed };
   }
   return { kind: "elected", leader, counted, regressed };
 }
@@ -168,6 +170,11 @@ export function raiseTerm(record: ShardRecord, committed: readonly EntryId[]): S
 export function withFloor(record: ShardRecord, committed: EntryId | null): ShardRecord {
   if (committed === null) return record;
   return { ...record, commitFloor: newest(record.commitFloor, committed) };
+}
+
+/** An entry as people read it: its term, then its offset. */
+export function entryText({ term, offset }: EntryId): string {
+  return `(${term}, ${offset})`;
 }
 
 /** The newest of several log positions. */

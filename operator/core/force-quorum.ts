@@ -2,7 +2,8 @@
  * The forced quorum: the one way on after a majority is lost, and only at a person's order, since
  * whatever the survivor lacks is lost for good.
  */
-import type { EntryId } from "../../sidecar/protocol/entry.ts";
+import { compareEntryIds, type EntryId, LOG_START } from "../../sidecar/protocol/entry.ts";
+import { entryText } from "./election.ts";
 import { currentReplica, isSuspect, isWiped, type Observed } from "./observed.ts";
 import { memberOn, type RecordMember, type ShardRecord } from "./record.ts";
 
@@ -18,9 +19,13 @@ export type ForceQuorumVerdict =
   | { readonly kind: "accepted"; readonly record: ShardRecord }
   | { readonly kind: "rejected"; readonly message: string };
 
-/** The phrase that shows that the person knows up to where data is kept. */
-export function acknowledgement(head: EntryId): string {
-  return `lose everything after offset ${head.offset}`;
+/**
+ * The phrase that shows that the person knows up to where data is kept, and whose newer entries are
+ * given up (null: nobody is known to have any).
+ */
+export function acknowledgement(head: EntryId, newer: string | null = null): string {
+  const lost = `lose everything after offset ${head.offset}`;
+  return newer === null ? lost : `${lost}, although ${newer} has newer entries`;
 }
 
 /**
@@ -58,10 +63,16 @@ export function judgeForceQuorum(
   if (running.length > 0) {
     return rejected(`stop first, so that nothing is acknowledged meanwhile: ${running.join(", ")}`);
   }
-  const head = replica.head ?? { term: -1, offset: -1 };
-  const phrase = acknowledgement(head);
+  const head = replica.head ?? LOG_START;
+  const newer = newerSurvivor(record, observed, member, head);
+  const phrase = acknowledgement(head, newer?.node);
   if (order.acknowledgeDataLoss !== phrase) {
-    return rejected(`acknowledgeDataLoss: must be exactly "${phrase}"`);
+    const must = `acknowledgeDataLoss: must be exactly "${phrase}"`;
+    if (newer === null) return rejected(must);
+    return rejected(
+      `survivor: ${order.survivor} ends at ${entryText(head)}, ${newer.node} last reported ` +
+        `${entryText(newer.head)}: choose that; only if its data cannot be had, ${must}`,
+    );
   }
   return { kind: "accepted", record: forced(record, order.survivor, head) };
 }
@@ -81,11 +92,38 @@ function betterSurvivors(
   observed: Observed,
   survivor: RecordMember,
 ): readonly string[] {
-  if (survivor.role === "voter" && !isSuspect(record, observed, survivor)) return [];
+  if (!isSetBack(record, observed, survivor)) return [];
   return record.members
-    .filter((other) => other.role === "voter")
-    .filter((other) => !isWiped(observed, other) && !isSuspect(record, observed, other))
+    .filter((other) => !isWiped(observed, other) && !isSetBack(record, observed, other))
     .map((other) => other.node);
+}
+
+/**
+ * The other one whose newest entry, by its last report, comes after the survivor's, there or away:
+ * it may have been acknowledged. Of those that could survive themselves; null: there is none.
+ */
+function newerSurvivor(
+  record: ShardRecord,
+  observed: Observed,
+  survivor: RecordMember,
+  head: EntryId,
+): { readonly node: string; readonly head: EntryId } | null {
+  const isBack = isSetBack(record, observed, survivor);
+  let best = { node: survivor.node, head };
+  for (const other of record.members) {
+    const replica = observed.nodes.get(other.node)?.replica ?? null;
+    if (!maySurvive(other) || replica?.replicaUid !== other.replicaUid) continue;
+    // What is older by more than its head is better than none only.
+    if (!isBack && isSetBack(record, observed, other)) continue;
+    const theirs = replica.head ?? LOG_START;
+    if (compareEntryIds(theirs, best.head) > 0) best = { node: other.node, head: theirs };
+  }
+  return best.node === survivor.node ? null : best;
+}
+
+/** Its disk went back, or is suspected to have. */
+function isSetBack(record: ShardRecord, observed: Observed, member: RecordMember): boolean {
+  return member.role !== "voter" || isSuspect(record, observed, member);
 }
 
 /**

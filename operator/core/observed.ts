@@ -57,6 +57,14 @@ export interface ConfirmedSets {
   readonly committed: EntryId | null;
 }
 
+/** An election that found nobody at or above the floor. */
+export interface BelowFloor {
+  /** What was seen of the voters, see {@link voterEvidence}. */
+  readonly evidence: string;
+  /** Whose log is the newest of those that answered. */
+  readonly best: { readonly node: string; readonly head: EntryId };
+}
+
 /** Everything the plan may look at besides the record. */
 export interface Observed {
   /** Wall clock, milliseconds. */
@@ -76,7 +84,7 @@ export interface Observed {
    * The last election found nobody at or above the floor; holds until some voter's evidence
    * changes.
    */
-  readonly belowFloor: { readonly evidence: string; readonly best: string } | null;
+  readonly belowFloor: BelowFloor | null;
   /** Nodes with a recovery going on in any shard, for the RecoveryLimit gate. */
   readonly recoveringNodes: ReadonlySet<string>;
   /** Uids of replicas whose rebuild a person ordered. */

@@ -4,6 +4,7 @@ import {
   RecoveryProgress,
   type ReplicaStatus,
 } from "../../sidecar/protocol/gen/resilver.ts";
+import { LOG_START } from "../../sidecar/protocol/entry.ts";
 import { ServingStatus, statusName } from "../../sidecar/protocol/status.ts";
 import {
   currentReplica,
@@ -57,6 +58,8 @@ export interface ReplicaView {
   /** NOT_MEMBER, FENCED, FOLLOWER, LEADER, or "unknown". */
   readonly status: string;
   readonly term: number;
+  /** Term of its last entry. */
+  readonly headTerm: number;
   readonly headOffset: number;
   readonly commitOffset: number;
   /** Entries behind the leader's head; null when either is unknown. */
@@ -160,15 +163,16 @@ function replicaView(
 function positionOf(
   leader: ReplicaStatus | null,
   replica: ReplicaStatus | null,
-): Pick<ReplicaView, "term" | "headOffset" | "commitOffset" | "lagEntries" | "fault"> {
+): Pick<ReplicaView, "term" | "headTerm" | "headOffset" | "commitOffset" | "lagEntries" | "fault"> {
   if (replica === null) {
-    return { term: -1, headOffset: -1, commitOffset: -1, lagEntries: null, fault: "" };
+    const nothing = { term: -1, headTerm: -1, headOffset: -1, commitOffset: -1 };
+    return { ...nothing, lagEntries: null, fault: "" };
   }
   const { term, commitOffset, fault } = replica;
-  const headOffset = replica.head?.offset ?? -1;
+  const { term: headTerm, offset: headOffset } = replica.head ?? LOG_START;
   const leaderHead = leader?.head?.offset ?? null;
   const lagEntries = leaderHead === null ? null : Math.max(0, leaderHead - headOffset);
-  return { term, headOffset, commitOffset, lagEntries, fault };
+  return { term, headTerm, headOffset, commitOffset, lagEntries, fault };
 }
 
 /** A sidecar reports all it has at once: a node that is here without the replica has lost it. */

@@ -3,7 +3,9 @@
  * can do; each is concluded anew from the record and from what is seen, so it ends when the
  * evidence does.
  */
+import { compareEntryIds, LOG_START } from "../../sidecar/protocol/entry.ts";
 import { ServingStatus } from "../../sidecar/protocol/status.ts";
+import { entryText } from "./election.ts";
 import {
   currentReplica,
   type Observed,
@@ -118,11 +120,11 @@ function lostToAnother(node: string, { message, dataOf }: OpenRefusal): Stop {
 export function belowFloor(record: ShardRecord, observed: Observed): Stop | null {
   const found = observed.belowFloor;
   if (found === null || found.evidence !== voterEvidence(record, observed)) return null;
-  const { term, offset } = record.commitFloor;
   return {
     reason: "DataLossSuspected",
     message:
-      `entry (${term}, ${offset}) was committed, the newest log found ends at ${found.best}. ` +
+      `entry ${entryText(record.commitFloor)} was committed, the newest log found is on ` +
+      `${found.best.node} and ends at ${entryText(found.best.head)}. ` +
       "Bring the missing replicas back, or order a forced quorum and accept the loss",
   };
 }
@@ -131,13 +133,28 @@ export function belowFloor(record: ShardRecord, observed: Observed): Stop | null
 export function lostQuorum(record: ShardRecord, observed: Observed): Stop | null {
   const { intact } = voterReach(record, observed);
   if (isQuorum(voterSets(record), intact)) return null;
-  const survivors = [...intact].join(", ");
+  const left =
+    intact.size === 0
+      ? "No voter holds data"
+      : `Left with data, the newest first: ${survivorsText(intact, observed)}`;
   return {
     reason: "QuorumLost",
     message:
-      `a majority of the voters has lost its data, and no leader is left that held everything. ${
-        survivors === "" ? "No voter holds data" : `Left with data: ${survivors}`
-      }. ` +
+      `a majority of the voters has lost its data, and no leader is left that held everything. ${left}. ` +
       "Bring back a lost disk if there is one; otherwise order a forced quorum of one survivor",
   };
+}
+
+/** By what each said last, wherever it is now. */
+function survivorsText(nodes: ReadonlySet<string>, observed: Observed): string {
+  const survivors = [...nodes].map((node) => {
+    return { node, head: observed.nodes.get(node)?.replica?.head ?? LOG_START };
+  });
+  return survivors
+    .toSorted((a, b) => compareEntryIds(b.head, a.head))
+    .map(({ node, head }) => {
+      const held = head === LOG_START ? "not known" : `up to ${entryText(head)}`;
+      return `${node} (${held})`;
+    })
+    .join(", ");
 }

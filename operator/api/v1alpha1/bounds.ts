@@ -37,7 +37,7 @@ export const BOUNDS = Object.freeze({
   reasonLengthMax: 1_024,
   errorsMax: 5,
   uidLengthMax: 128,
-  acknowledgementLengthMax: 128,
+  acknowledgementLengthMax: 384,
   /** Thirty days. */
   ttlSecondsMax: 2_592_000,
 });

@@ -57,11 +57,13 @@ const specSchema = ruled(
         survivor: nodeName("The pod whose data is kept."),
         acknowledgeDataLoss: text({
           description:
-            'Exactly "lose everything after offset N", where N is the survivor\'s last entry.',
-          allowed: 'exactly "lose everything after offset N"',
+            'Exactly "lose everything after offset N", where N is the survivor\'s last entry. Where another voter had newer ones, with ", although POD has newer entries" behind it.',
+          allowed:
+            'exactly "lose everything after offset N", or that and ", although POD has newer entries"',
           lengthMin: 1,
           lengthMax: BOUNDS.acknowledgementLengthMax,
-          pattern: /^lose everything after offset (-1|0|[1-9][0-9]*)$/u,
+          pattern:
+            /^lose everything after offset (-1|0|[1-9][0-9]*)(, although [-a-z0-9.]+ has newer entries)?$/u,
         }),
       },
     ).optional(),

@@ -88,6 +88,7 @@ const replicaItem = fields("One replica as it is seen now.", {
   status: note("What it says of itself.", BOUNDS.labelLengthMax).optional(),
   phase: note("Where its recovery stands; empty: none.", BOUNDS.labelLengthMax).optional(),
   reason: note("Why it is rebuilt.", BOUNDS.labelLengthMax).optional(),
+  head: entryId("Its last entry, as it said last; absent: none, or not known.").optional(),
   fault: note("What is wrong with it; empty: nothing.", BOUNDS.reasonLengthMax).optional(),
 });
 

@@ -192,6 +192,10 @@ describe("status of a store", () => {
     const { voters, learners, commitOffset, state, replicas } = shardStatus(rebuilding());
     assert.deepEqual([voters, learners, commitOffset, state], ["2/3", 1, 1_000, "Available"]);
     assert.equal(replicas?.length, 3);
+    assert.deepEqual(replicas?.[1]?.head, { term: 3, offset: 1_000 });
+    const unheard = replicaView("resilver-2", { headTerm: -1, headOffset: -1 });
+    const [told] = shardStatus(shardViewOf([unheard])).replicas ?? [];
+    assert.equal(told?.head, undefined, "what is not known looks like no empty log");
     const headless = shardStatus({ ...rebuilding(), leader: null, serving: false });
     assert.deepEqual([headless.commitOffset, headless.state], [undefined, "NoLeader"]);
   });

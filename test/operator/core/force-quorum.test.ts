@@ -120,8 +120,62 @@ describe("forced quorum: the order", () => {
     }
   });
 
+  describe("where another voter has newer entries", () => {
+    const head = (term: number, offset: number) => ({ head: { term, offset, crc: 0 } });
+    const although = acknowledgement(HEAD, "c");
+
+    it("names it, and takes the survivor at the person's word alone", () => {
+      for (const newer of [head(5, 11), head(6, 2)]) {
+        for (const reach of ["down", "up", "unknown"] as const) {
+          const observed = observedOf({ c: { reach, replica: replicaOf("c", newer) } });
+          const message = answer({ observed });
+          assert.match(
+            message,
+            /^survivor: b ends at \(5, 10\), c last reported \(\d, \d+\): choose/u,
+          );
+          assert.ok(message.endsWith(`must be exactly "${although}"`), message);
+          assert.equal(answer({ observed, acknowledge: although }), "accepted");
+        }
+      }
+      assert.equal(although, "lose everything after offset 10, although c has newer entries");
+      assert.match(
+        answer({ acknowledge: although }),
+        /exactly "lose everything after offset 10"$/u,
+      );
+    });
+
+    it("goes by the term before the offset, and names the newest", () => {
+      const older = observedOf({ c: { replica: replicaOf("c", head(4, 99)) } });
+      assert.equal(answer({ observed: older }), "accepted");
+      const two = observedOf({
+        a: { replica: replicaOf("a", head(5, 12)) },
+        c: { replica: replicaOf("c", head(6, 1)) },
+      });
+      assert.match(answer({ observed: two }), /, c last reported \(6, 1\)/u);
+    });
+
+    it("not of what was wiped, only learns, or was set back while the survivor was not", () => {
+      const newer = head(6, 20);
+      const wiped = observedOf({ c: { replica: replicaOf("c", { ...newer, replicaUid: "c2" }) } });
+      assert.equal(answer({ observed: wiped }), "accepted");
+      const observed = observedOf({ c: { replica: replicaOf("c", newer) } });
+      const learner = withVoter("c", { role: "learner", reason: "VolumeEmpty" });
+      assert.equal(answer({ observed, record: learner }), "accepted");
+      const back = withVoter("c", { role: "learner", reason: "RolledBack" });
+      assert.equal(answer({ observed, record: back }), "accepted");
+    });
+
+    it("where all were set back, counts what these hold", () => {
+      const change = { role: "learner", reason: "RolledBack" } as const;
+      const record = recordOf({ members: NODES.map((node) => voter(node, change)) });
+      const observed = observedOf({ c: { replica: replicaOf("c", head(6, 20)) } });
+      assert.match(answer({ observed, record }), /, c last reported \(6, 20\)/u);
+    });
+  });
+
   it("of a survivor that holds nothing at all says so", () => {
-    const observed = observedOf({ b: { replica: replicaOf("b", { head: undefined }) } });
+    const [a, c] = [{ replica: null }, { replica: null }];
+    const observed = observedOf({ a, b: { replica: replicaOf("b", { head: undefined }) }, c });
     const verdict = judgeForceQuorum(recordOf(), observed, new Set(["a", "c"]), {
       survivor: "b",
       acknowledgeDataLoss: "lose everything after offset -1",

@@ -10,6 +10,7 @@ import {
   raiseTerm,
   tally,
   withAckedTerm,
+  entryText,
   withLeader,
   withRegressed,
   type FenceReply,
@@ -261,9 +262,9 @@ export class PlanWorld {
       return `no quorum: counted [${result.counted.join(",")}] regressed [${result.regressed.join(",")}]\n${this.#printRecord()}`;
     }
     if (result.kind === "belowFloor") {
-      const best = `(${result.best.head.term}, ${result.best.head.offset})`;
+      const { best } = result;
       this.#belowFloor = { evidence: voterEvidence(this.#record, this.#observed()), best };
-      return `below the floor: ${result.best.node} at ${best}\n${this.#printRecord()}`;
+      return `below the floor: ${best.node} at ${entryText(best.head)}\n${this.#printRecord()}`;
     }
     this.#record = parseRecord(withLeader(raised, result));
     return this.#printRecord();

@@ -124,6 +124,10 @@ describe("record: an election", () => {
     ];
     const result = tally(record(), replies, CHOICE);
     assert.equal(result.kind === "belowFloor" && result.best.node, "a");
+    // Whoever was to lead, and covers a majority as well, may hold less.
+    const three = [...replies, reply("c", { head: { term: 4, offset: 7 } })];
+    const preferred = tally(record(), three, { ...CHOICE, prefer: "b" });
+    assert.equal(preferred.kind === "belowFloor" && preferred.best.node, "a");
   });
 
   it("does not call lost what only the one that is left out holds", () => {

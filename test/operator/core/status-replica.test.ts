@@ -40,6 +40,7 @@ describe("the view of a replica", () => {
       lacksEntries: 0,
       status: "FOLLOWER",
       term: 5,
+      headTerm: 5,
       headOffset: 10,
       commitOffset: 10,
       lagEntries: 0,

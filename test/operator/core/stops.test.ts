@@ -4,7 +4,7 @@ import type { ObservedNode } from "../../../operator/core/observed.ts";
 import { voterEvidence } from "../../../operator/core/observed.ts";
 import { belowFloor, lostQuorum, lostRecord, staleRecord } from "../../../operator/core/stops.ts";
 import { ServingStatus } from "../../../sidecar/protocol/gen/resilver.ts";
-import { observedOf, recordOf, replicaOf, withVoter } from "./shard-fixture.ts";
+import { observedOf, recordOf, replicaOf, voter, withVoter } from "./shard-fixture.ts";
 
 type Change = Parameters<typeof replicaOf>[1];
 
@@ -81,10 +81,16 @@ describe("stop: data loss is suspected (R6)", () => {
   it("for as long as what the election saw has not changed", () => {
     const before = observedOf();
     const evidence = voterEvidence(recordOf(), before);
-    const found = { ...before, belowFloor: { evidence, best: "(4, 2)" } };
+    const found = {
+      ...before,
+      belowFloor: { evidence, best: { node: "c", head: { term: 4, offset: 2 } } },
+    };
     const stop = belowFloor(recordOf(), found);
     assert.equal(stop?.reason, "DataLossSuspected");
-    assert.match(stop?.message ?? "", /entry \(5, 0\) was committed.*ends at \(4, 2\)/u);
+    assert.match(
+      stop?.message ?? "",
+      /entry \(5, 0\) was committed.* found is on c and ends at \(4, 2\)\. /u,
+    );
     assert.equal(belowFloor(recordOf(), before), null);
     for (const b of [
       { reach: "down" },
@@ -109,7 +115,26 @@ describe("stop: the quorum is lost", () => {
     assert.equal(lostQuorum(recordOf(), away), null);
     const stop = lostQuorum(recordOf(), observedOf({ b: other("b"), c: other("c") }));
     assert.equal(stop?.reason, "QuorumLost");
-    assert.match(stop?.message ?? "", /Left with data: a\./u);
+    assert.match(
+      stop?.message ?? "",
+      /Left with data, the newest first: a \(up to \(5, 10\)\)\. /u,
+    );
+  });
+
+  it("names what each survivor holds, by what it said last, so that people can choose", () => {
+    const five = ["a", "b", "c", "d", "e"];
+    const members = five.map((node) => voter(node));
+    const record = recordOf({ ensemble: five, members });
+    const lost = Object.fromEntries(["c", "d", "e"].map((node) => [node, other(node)]));
+    const head = { term: 6, offset: 2, crc: 0 };
+    const b = { reach: "down", replica: replicaOf("b", { head }) } as const;
+    const told = (change: Partial<ObservedNode>): string =>
+      lostQuorum(record, observedOf({ ...lost, b: change }))?.message ?? "";
+    assert.match(told(b), /the newest first: b \(up to \(6, 2\)\), a \(up to \(5, 10\)\)\. /u);
+    assert.match(
+      told({ reach: "unknown", replica: null }),
+      /: a \(up to \(5, 10\)\), b \(not known\)\. /u,
+    );
   });
 
   it("says so when nobody is left", () => {

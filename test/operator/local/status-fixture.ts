@@ -15,6 +15,7 @@ export function replicaView(node: string, change: Partial<ReplicaView> = {}): Re
     lacksEntries: (change.voting ?? true) ? 0 : null,
     status: "FOLLOWER",
     term: 3,
+    headTerm: 3,
     headOffset: 1_000,
     commitOffset: 1_000,
     lagEntries: 0,

@@ -9,6 +9,7 @@ import {
   parseStoreShard,
   ResourceInvalid,
 } from "../../../../operator/api/v1alpha1/validation.ts";
+import { acknowledgement } from "../../../../operator/core/force-quorum.ts";
 import { admit, readCrd } from "../../../support/crd-validator.ts";
 import { RECORD, resource } from "./resources.ts";
 
@@ -316,6 +317,16 @@ describe("ReplicaRecovery", () => {
       spec: { ...rebuild, rebuild: { pod: "demo-1", shard: { namespace: "a", shard: 3 } } },
     },
     { what: "a forced quorum", spec: { storeName: "demo", forceQuorum } },
+    {
+      what: "a forced quorum though another holds more",
+      spec: {
+        storeName: "demo",
+        forceQuorum: {
+          ...forceQuorum,
+          acknowledgeDataLoss: acknowledgement({ term: 1, offset: Number.MAX_SAFE_INTEGER }, "d-9"),
+        },
+      },
+    },
     {
       what: "no verb",
       spec: { storeName: "demo" },
