@@ -40,7 +40,7 @@ import {
   runtimeSignature,
   StoreRuntime,
 } from "./store-runtime.ts";
-import { podsNeeded, storeParts, storeSight, type StoreSight } from "./store-view.ts";
+import { podsToBe, storeParts, storeSight, type StoreSight } from "./store-view.ts";
 
 /** What the reconciler is made of. */
 export interface StoreReconcilerOptions {
@@ -128,7 +128,7 @@ export class StoreReconciler {
     const store = parseReplicatedStore(object);
     const storeId = await this.#storeId(store, signal);
     const sight = storeSight(caches, store, object, storeId);
-    const replicas = podsNeeded(sight);
+    const replicas = this.#pods(key, sight);
     // Before anything that may be refused: whatever is wrong with a manifest, a leader that dies
     // needs an election, and a pod that was made again its readiness.
     const runtime = await this.#runtime(key, sight, replicas);
@@ -236,6 +236,20 @@ export class StoreReconciler {
     const kept = records.flatMap((record) => (record === null ? [] : storeIdOf(record)))[0] ?? uid;
     if (kept === undefined) throw new Error(`ReplicatedStore ${name} has no uid`);
     return kept;
+  }
+
+  #pods(key: string, sight: StoreSight): number {
+    const { namespace, name } = sight.store.metadata;
+    const runtime = this.#runtimes.get(key);
+    // A process that starts finds what the one before it made.
+    const made = this.#options.caches.get(
+      KINDS.statefulSet,
+      namespace,
+      objectNames(name).statefulSet,
+    );
+    if (runtime?.storeId !== sight.storeId) return podsToBe(sight, replicasOf(made), null);
+    const views = runtime.coordinator.hasLooked ? runtime.views() : null;
+    return podsToBe(sight, runtime.pods, views);
   }
 
   async #runtime(key: string, sight: StoreSight, replicas: number): Promise<StoreRuntime> {
@@ -418,6 +432,13 @@ async function firstFailure(
     }
   }
   return first;
+}
+
+function replicasOf(statefulSet: KubeObject | undefined): number {
+  const spec: unknown = statefulSet?.["spec"];
+  const replicas: unknown =
+    typeof spec === "object" && spec !== null ? Reflect.get(spec, "replicas") : 0;
+  return typeof replicas === "number" ? replicas : 0;
 }
 
 function storeIdOf({ spec }: KubeObject): readonly string[] {

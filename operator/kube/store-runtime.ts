@@ -54,6 +54,8 @@ export class StoreRuntime {
   readonly storeId: string;
   /** What it was made for; another one needs another runtime. */
   readonly signature: string;
+  /** How many pods it looks after. */
+  readonly pods: number;
   /** How fast its recoveries go, by pod. */
   readonly rates = new TransferRates();
   /** Uids of voters, by node and shard, kept while another replica is there. */
@@ -82,6 +84,7 @@ export class StoreRuntime {
   constructor(options: StoreRuntimeOptions) {
     this.storeId = options.spec.storeId;
     this.signature = runtimeSignature(options.spec, options.policy);
+    this.pods = options.spec.nodes.length;
     this.#clock = options.clock;
     this.#madeAtMs = options.clock.monotonicMs();
     this.coordinator = new Coordinator({

@@ -2,6 +2,8 @@
 import { podOrdinal } from "../specs/labels.ts";
 import type { ReplicatedStore } from "../api/v1alpha1/replicated-store.ts";
 import type { ShardRecord } from "../core/record.ts";
+import type { ShardView } from "../core/status.ts";
+import { distrustsRecord } from "../core/stops.ts";
 import { DATA_VOLUMES } from "../api/v1alpha1/pod-template.ts";
 import { IN_SYNC_GATE } from "../specs/labels.ts";
 import { claimName } from "../specs/stateful-set.ts";
@@ -88,8 +90,33 @@ export function podsNeeded({ store, records }: Pick<StoreSight, "store" | "recor
     ...(record.next?.ensemble ?? []),
     ...record.members.map(({ node }) => node),
   ]);
-  const ordinals = holders.map((node) => podOrdinal(store.metadata.name, node) ?? -1);
-  return Math.max(store.spec.replicas, ...ordinals.map((ordinal) => ordinal + 1));
+  return Math.max(store.spec.replicas, podsUpTo(store, holders));
+}
+
+/** As many pods as it takes for these to be among them. */
+function podsUpTo({ metadata }: ReplicatedStore, nodes: readonly string[]): number {
+  return Math.max(0, ...nodes.map((node) => (podOrdinal(metadata.name, node) ?? -1) + 1));
+}
+
+/**
+ * Pods there are to be. Fewer than `now` only by the word of a coordinator that has looked (`views`
+ * null: it has not): while a record is lost, cannot be read or is an old one, nothing tells which
+ * pods hold replicas.
+ */
+export function podsToBe(
+  sight: Pick<StoreSight, "store" | "records" | "shards">,
+  now: number,
+  views: readonly ShardView[] | null,
+): number {
+  const needed = podsNeeded(sight);
+  const unread = sight.shards.length > sight.records.length;
+  if (needed >= now || views === null || unread) return Math.max(needed, now);
+  if (views.some(({ stop }) => distrustsRecord(stop))) return now;
+  // What the coordinator has is at times newer than the caches, at times older.
+  const nodes = views
+    .filter(({ initialized }) => initialized)
+    .flatMap(({ replicas }) => replicas.map(({ node }) => node));
+  return Math.max(needed, podsUpTo(sight.store, nodes));
 }
 
 /** Uids of the claims under a pod, where they can be said. */

@@ -61,7 +61,7 @@ export class OperatorLife {
 
   /** Ends everything. */
   async close(): Promise<void> {
-    await Promise.all(this.#operators.map((running) => this.end(running)));
+    await this.endAll();
     await this.kubelet.close();
     await this.#sidecars.close();
     await this.server.close();
@@ -91,6 +91,11 @@ export class OperatorLife {
     const running = { operator, stop, ended: operator.run(stop.signal) };
     this.#operators.push(running);
     return running;
+  }
+
+  /** Ends all operators; what they made goes on. */
+  async endAll(): Promise<void> {
+    await Promise.all(this.#operators.map((running) => this.end(running)));
   }
 
   async end({ stop, ended }: RunningOperator): Promise<void> {
