@@ -16,7 +16,7 @@ export interface RolloutPod {
   /** Its process may run: what it holds may count. */
   readonly running: boolean;
   readonly terminating: boolean;
-  /** A claim of it is being deleted: its data goes with the pod. */
+  /** A claim of it is being deleted, or gone: its data goes with the pod. */
   readonly claimTerminating: boolean;
 }
 

@@ -20,6 +20,7 @@ import { podHost } from "../specs/services.ts";
 import { distrustsRecord } from "../core/stops.ts";
 import { addressedSidecars } from "./addressed-sidecars.ts";
 import type { ApiClient } from "./api-client.ts";
+import { ClaimLabels } from "./claim-labels.ts";
 import { eventNote } from "./event-notes.ts";
 import type { EventRecorder } from "./event-recorder.ts";
 import { KubePlatform, podAddressResolver, type ResolveAddress } from "./kube-platform.ts";
@@ -76,6 +77,7 @@ export class StoreReconciler {
   readonly #statuses: StatusWriter;
   readonly #recoveries: RecoveryObjects;
   readonly #lostNodes: LostNodes;
+  readonly #claimLabels: ClaimLabels;
   readonly #runtimes = new Map<string, StoreRuntime>();
 
   constructor(options: StoreReconcilerOptions) {
@@ -83,6 +85,7 @@ export class StoreReconciler {
     this.#statuses = new StatusWriter(options.client, options.clock);
     this.#recoveries = new RecoveryObjects(options.client, options.clock);
     this.#lostNodes = new LostNodes(options.client, options.clock);
+    this.#claimLabels = new ClaimLabels(options.client, options.clock);
   }
 
   /** One look at the store `namespace/name`. */
@@ -131,6 +134,7 @@ export class StoreReconciler {
     const replicas = this.#pods(key, sight);
     // Before anything that may be refused: whatever is wrong with a manifest, a leader that dies
     // needs an election, and a pod that was made again its readiness.
+    const unlabelled = await this.#claimLabels.reconcile(sight, signal);
     const runtime = await this.#runtime(key, sight, replicas);
     const { changed, ...objects } = await this.#bringAbout(sight, replicas, signal);
     if (changed) return null;
@@ -155,7 +159,7 @@ export class StoreReconciler {
         ? await this.#roll(sight, runtime, replicas, signal)
         : null;
     await this.#statuses.shards(sight, runtime.views(), signal);
-    const trouble = objects.trouble ?? apiTrouble(failure);
+    const trouble = objects.trouble ?? unlabelled ?? apiTrouble(failure);
     const under = { rollout, nodeLoss, trouble };
     await this.#statuses.store(sight, runtime.views(), replicas, under, signal);
     if (failure !== null) throw failure;

@@ -10,7 +10,7 @@ import { ApiError, isStatus } from "./api-error.ts";
 import type { PodFacts } from "./pods.ts";
 import type { KubeObject } from "./resources.ts";
 import { KINDS } from "./resources.ts";
-import { claimsByName, isClaimTerminating, podsInOrder, type StoreSight } from "./store-view.ts";
+import { claimsByName, isClaimGoing, podsInOrder, type StoreSight } from "./store-view.ts";
 
 /** What a rollout acts through. */
 export interface RolloutParts {
@@ -111,7 +111,7 @@ function stepOver(
 ): RolloutStep {
   const rolling = pods.map((pod): RolloutPod => {
     const { name, ready, terminating } = pod;
-    const claimTerminating = isClaimTerminating({ claims }, name);
+    const claimTerminating = isClaimGoing({ claims }, name);
     const running = pod.sidecar === "running" || pod.sidecar === "unknown";
     const updated = pod.revision === revision;
     return { name, ready, running, terminating, claimTerminating, updated };

@@ -132,9 +132,17 @@ export function claimUids(
   return uids;
 }
 
-/** True when a claim of the pod is being deleted. */
-export function isClaimTerminating({ claims }: Pick<StoreSight, "claims">, pod: string): boolean {
-  return (Object.keys(DATA_VOLUMES) as (keyof typeof DATA_VOLUMES)[]).some(
-    (volume) => claims.get(claimName(volume, pod))?.terminating === true,
+/**
+ * True when a claim of the pod is being deleted, or is not there as far as is known: what the pod
+ * holds goes with it.
+ */
+export function isClaimGoing({ claims }: Pick<StoreSight, "claims">, pod: string): boolean {
+  return claimNames(pod).some((name) => claims.get(name)?.terminating !== false);
+}
+
+/** Names of a pod's claims. */
+export function claimNames(pod: string): readonly string[] {
+  return (Object.keys(DATA_VOLUMES) as (keyof typeof DATA_VOLUMES)[]).map((volume) =>
+    claimName(volume, pod),
   );
 }

@@ -93,7 +93,7 @@ describe("recovery on a cluster", function () {
     const copy = await store.copyVolumes(victim);
     await store.whole();
     await store.written(100);
-    await store.replaceClaimsUnder(victim, copy);
+    await store.replaceClaimsUnder(victim, copy, "person");
     const { status } = await store.until("the recovery succeeded", () =>
       store.recoveries(victim).find((one) => one.status?.phase === "Succeeded"),
     );

@@ -85,6 +85,27 @@ describe("operator", () => {
     assert.ok(metrics.includes(`resilver_replica_voter{${shard},pod="${follower}"} 1`), metrics);
   });
 
+  it("a volume copied under claims that a person made learns before it votes", async () => {
+    start("one");
+    apply({});
+    await whole(3);
+    await write(20);
+    const follower = life.follower();
+    await life.copyVolumes(follower);
+    const done = await server.until(
+      "the recovery succeeded",
+      () => recoveries().find(({ phase }) => phase === "Succeeded"),
+      WAIT_MS,
+    );
+    assert.ok(done.name.startsWith(`${follower}-`));
+    assert.equal(done.reason, "PVCReplaced", JSON.stringify(done));
+    await whole(3);
+    for (const volume of ["data", "wal"]) {
+      const claim = server.get(`/api/v1${NS}/persistentvolumeclaims/${volume}-${follower}`);
+      assert.equal(claim?.metadata.labels?.["resilver.io/store"], "demo");
+    }
+  });
+
   it("a killed operator's successor goes on", async () => {
     const first = start("one");
     apply({});

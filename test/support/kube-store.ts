@@ -15,6 +15,7 @@ import { replicaChecksum } from "../../operator/sidecar-client/checksum-client.t
 import { StoreClient } from "../../operator/sidecar-client/store-client.ts";
 import type { KubeCluster } from "./kube-cluster.ts";
 import { KubeView } from "./kube-view.ts";
+import { claimsByHand, lostVolume } from "./volume-manifests.ts";
 import { NOT_SEEN, recoveryTimeLine } from "./recovery-time-line.ts";
 
 const WAIT_MS = 120_000;
@@ -261,9 +262,13 @@ export class KubeStore {
 
   /**
    * Replaces a pod's claims by new ones whose volumes hold something already: the copy, or what the
-   * old volumes held.
+   * old volumes held. A person's have no labels; the StatefulSet makes the others.
    */
-  async replaceClaimsUnder(pod: string, copy: VolumesCopy | null): Promise<void> {
+  async replaceClaimsUnder(
+    pod: string,
+    copy: VolumesCopy | null,
+    by: "StatefulSet" | "person" = "StatefulSet",
+  ): Promise<void> {
     const old = this.volumeFolders(pod);
     const kept = mkdtempSync(join(tmpdir(), "resilver-volumes-"));
     await this.withoutPods(async () => {
@@ -273,7 +278,11 @@ export class KubeStore {
       for (const [index, folder] of old.entries()) {
         copyFolder(folder, join(kept, String(index)));
       }
-      this.deleteVolumes(pod);
+      if (by === "StatefulSet") this.deleteVolumes(pod);
+      else {
+        const found = claims.flatMap((name) => this.view.find("claim", name) ?? []);
+        this.cluster.kubectl(["replace", "--force", "-f", "-"], claimsByHand(found));
+      }
       await this.until("the new claims are bound", () =>
         claims.every((claim, index) => {
           const found = this.view.find("claim", claim) as Claim | undefined;
@@ -398,8 +407,11 @@ export class KubeStore {
     return this.kubectl("get", "events", selector, "-o", "jsonpath={.items[*].reason}").split(" ");
   }
 
-  /** Stops writing; nothing acknowledged is lost, and all replicas hold the same. */
-  async proveNothingLost(): Promise<void> {
+  /**
+   * Stops writing; nothing acknowledged is lost, and all replicas hold the same. Resolves with the
+   * offset up to which they do.
+   */
+  async proveNothingLost(): Promise<number> {
     await this.writers.stop();
     if (this.writeFailure !== null) throw this.writeFailure;
     await this.whole(this.store?.spec.replicas);
@@ -420,6 +432,7 @@ export class KubeStore {
     const states = new Set(all.map(({ records, checksum }) => `${records} ${checksum}`));
     assert.equal(states.size, 1, `replicas differ: ${[...states].join(", ")}`);
     process.stdout.write(`      ${this.ledger.acknowledged} writes acknowledged, lost ${lost}\n`);
+    return appliedOffset;
   }
 
   /** Resolves when `count` further writes were acknowledged. */
@@ -450,29 +463,6 @@ export class KubeStore {
     const gone = ip === undefined || pod?.metadata.deletionTimestamp !== undefined;
     return gone ? address : `${ip}:${port}`;
   }
-}
-
-/** A volume for one claim, on a machine that does not exist. */
-function lostVolume(
-  name: string,
-  of: { readonly claim: string; readonly namespace: string; readonly storageClassName: string },
-): object {
-  const key = "kubernetes.io/hostname";
-  const matchExpressions = [{ key, operator: "In", values: ["lost-machine"] }];
-  return {
-    apiVersion: "v1",
-    kind: "PersistentVolume",
-    metadata: { name },
-    spec: {
-      capacity: { storage: "100Gi" },
-      accessModes: ["ReadWriteOnce"],
-      persistentVolumeReclaimPolicy: "Retain",
-      storageClassName: of.storageClassName,
-      claimRef: { namespace: of.namespace, name: of.claim },
-      local: { path: "/lost" },
-      nodeAffinity: { required: { nodeSelectorTerms: [{ matchExpressions }] } },
-    },
-  };
 }
 
 /** With owners and modes: the pod's process is not root. */

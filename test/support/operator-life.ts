@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ReplicaRecoveryStatus } from "../../operator/api/v1alpha1/replica-recovery.ts";
@@ -175,6 +175,30 @@ export class OperatorLife {
       this.server.remove(this.path("v1", "persistentvolumeclaims", `${volume}-${pod}`));
     }
     this.server.remove(this.path("v1", "pods", pod));
+  }
+
+  /**
+   * As from a backup: the pod comes back on claims that a person made, without a label, whose
+   * volumes hold what its own held.
+   */
+  async copyVolumes(pod: string): Promise<void> {
+    this.kubelet.hold(pod);
+    this.server.remove(this.path("v1", "pods", pod));
+    await this.server.until(
+      "its process has ended",
+      () => JSON.stringify(this.pod(pod)?.["status"] ?? {}).includes("waiting"),
+      WAIT_MS,
+    );
+    for (const volume of ["data", "wal"]) {
+      const path = this.path("v1", "persistentvolumeclaims", `${volume}-${pod}`);
+      const old = this.server.get(path);
+      if (old === undefined) throw new Error(`there is no claim ${path}`);
+      this.server.remove(path);
+      const { creationTimestamp, uid } = old.metadata;
+      const made = this.server.put(path, { metadata: { creationTimestamp }, spec: old["spec"] });
+      cpSync(join(this.folder, uid), join(this.folder, made.metadata.uid), { recursive: true });
+    }
+    this.kubelet.release(pod);
   }
 
   /** The store goes, and what it owns with it, as the garbage collector has it. */

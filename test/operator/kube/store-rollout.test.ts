@@ -48,7 +48,9 @@ class World {
     server.put(SET, { ...server.get(SET), status: { observedGeneration: 1, updateRevision: "b" } });
     for (const name of this.#names) {
       this.pod(name, { ready: false });
-      server.put(resourcePath(KINDS.claim, "ns", `data-${name}`), { metadata: { labels: LABELS } });
+      for (const claim of [`data-${name}`, `wal-${name}`]) {
+        server.put(resourcePath(KINDS.claim, "ns", claim), { metadata: { labels: LABELS } });
+      }
     }
   }
 
@@ -170,8 +172,9 @@ describe("a rollout and the disruption budget", () => {
     world.server.fault = ({ path }) => {
       // It becomes ready while the eviction is refused.
       if (path.endsWith("/eviction")) world.pod("demo-0", { ready: true });
-      return path.endsWith("/eviction") ? { kind: "status", status: 429 } : undefined;
+      return undefined;
     };
+    world.server.allowEviction = () => false;
     assert.equal(await world.roll(), "demo-0 is to be made anew: looks again");
     assert.equal(world.left(), "demo-0");
   });
@@ -197,6 +200,14 @@ describe("a rollout and the disruption budget", () => {
     world.server.put(resourcePath(KINDS.disruptionBudget, "ns", "a-person's"), { ...budget });
     const told = (await world.roll()) ?? "";
     assert.match(told, /^demo-0 is to be made anew: .*500 This pod has more than one PodDisrup/u);
+    assert.equal(world.left(), "demo-0");
+  });
+
+  it("a server that is full has asked no budget: nothing is deleted", async () => {
+    await start(1);
+    world.server.fault = ({ path }) =>
+      path.endsWith("/eviction") ? { kind: "status", status: 429 } : undefined;
+    assert.match((await world.roll()) ?? "", /^demo-0 is to be made anew: .*: 429 as told$/u);
     assert.equal(world.left(), "demo-0");
   });
 
@@ -233,6 +244,13 @@ describe("a rollout and the disruption budget", () => {
     world.pod("demo-1", { ready: true, sidecar: "waiting", revision: "b" });
     assert.equal(await world.roll(), "demo-0 is needed for a majority of default/0");
     assert.equal(world.left(), "demo-0,demo-1,demo-2");
+  });
+
+  it("none goes whose claims are not known, and hold the only copy for all that", async () => {
+    await start(1);
+    world.server.remove(resourcePath(KINDS.claim, "ns", "wal-demo-0"));
+    assert.equal(await world.roll(), "demo-0 would lose the only copy of default/0");
+    assert.equal(world.left(), "demo-0");
   });
 
   it("none goes with whose claim the only copy would go, though caches do not know yet", async () => {
