@@ -210,7 +210,7 @@ export class ApiClient {
 
   /**
    * Asks for a pod to be deleted as a drain would: `refused` while a disruption budget forbids it,
-   * `gone` when there is no such pod any more.
+   * and by nothing else, `gone` when there is no such pod any more.
    */
   async evict(
     pod: { readonly namespace: string; readonly name: string; readonly uid: string },
@@ -229,7 +229,8 @@ export class ApiClient {
       return "evicted";
     } catch (error) {
       if (isStatus(error, 404) || isStatus(error, 409)) return "gone";
-      if (isStatus(error, 429)) return "refused";
+      // A server that is full answers 429 as well, and has asked no budget.
+      if (isStatus(error, 429) && error.causes.includes("DisruptionBudget")) return "refused";
       throw error;
     }
   }

@@ -1,5 +1,13 @@
 /** What can go wrong with a call to the API server. */
 
+/** What an object of kind Status says. */
+interface Answer {
+  readonly code: number;
+  readonly reason: string;
+  readonly message: string;
+  readonly causes: readonly string[];
+}
+
 /** The API server answered that it will not, or cannot. */
 export class ApiError extends Error {
   override readonly name = "ApiError";
@@ -9,11 +17,14 @@ export class ApiError extends Error {
   readonly reason: string;
   /** How long it asks to be left alone; null when it does not. */
   readonly retryAfterMs: number | null;
-  constructor(status: number, reason: string, message: string, retryAfterMs: number | null) {
-    super(message);
-    this.status = status;
-    this.reason = reason;
+  /** Why, in more words of one: `DisruptionBudget` tells a budget's no from that of a full server. */
+  readonly causes: readonly string[];
+  constructor(answer: Answer, what: string, retryAfterMs: number | null) {
+    super(`${what}: ${answer.code} ${answer.message}`);
+    this.status = answer.code;
+    this.reason = answer.reason;
     this.retryAfterMs = retryAfterMs;
+    this.causes = answer.causes;
   }
 }
 
@@ -37,7 +48,7 @@ export class WatchSilent extends ApiUnreachable {
 }
 
 /** True for an ApiError with this status. */
-export function isStatus(error: unknown, status: number): boolean {
+export function isStatus(error: unknown, status: number): error is ApiError {
   return error instanceof ApiError && error.status === status;
 }
 
@@ -53,34 +64,35 @@ export function errorFromAnswer(
   retryAfter: string | undefined,
   what: string,
 ): ApiError {
-  const { reason, message } = statusFields(body);
+  const { message, ...fields } = statusFields(body);
   const text = message === "" ? body.slice(0, 300).trim() : message;
   const seconds = Number(retryAfter);
   const retryAfterMs =
     retryAfter !== undefined && Number.isFinite(seconds) && seconds >= 0 ? seconds * 1_000 : null;
-  return new ApiError(status, reason, `${what}: ${status} ${text}`, retryAfterMs);
+  return new ApiError({ ...fields, code: status, message: text }, what, retryAfterMs);
 }
 
 /** The error in an object of kind Status. */
 export function errorFromStatus(object: unknown, what: string): ApiError {
-  const { code, reason, message } = fieldsOf(object);
-  return new ApiError(code, reason, `${what}: ${code} ${message}`, null);
+  return new ApiError(fieldsOf(object), what, null);
 }
 
-function statusFields(body: string) {
+function statusFields(body: string): Answer {
   try {
     return fieldsOf(JSON.parse(body));
   } catch {
     // A proxy or a broken server: not JSON.
-    return { code: 0, reason: "", message: "" };
+    return { code: 0, reason: "", message: "", causes: [] };
   }
 }
 
-function fieldsOf(object: unknown) {
-  const at = (key: string): unknown =>
-    typeof object === "object" && object !== null ? Reflect.get(object, key) : undefined;
+function fieldsOf(object: unknown): Answer {
+  const at = (key: string, of: unknown = object): unknown =>
+    typeof of === "object" && of !== null ? Reflect.get(of, key) : undefined;
   const [code, reason, message] = [at("code"), at("reason"), at("message")];
+  const causes: unknown = at("causes", at("details") ?? null);
   return {
+    causes: (Array.isArray(causes) ? causes : []).map((cause) => String(at("reason", cause))),
     code: typeof code === "number" ? code : 0,
     reason: typeof reason === "string" ? reason : "",
     message: typeof message === "string" ? message : "",

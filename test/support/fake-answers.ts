@@ -11,6 +11,34 @@ export type Fault =
   | { readonly kind: "late"; readonly afterMs: number }
   | { readonly kind: "drop" | "stall" | "afterwards" };
 
+/** What the API server will not do. */
+export class Refusal extends Error {
+  readonly status: number;
+  readonly reason: string;
+  readonly #details: object | undefined;
+  constructor(status: number, reason: string, message: string, details?: object) {
+    super(message);
+    this.status = status;
+    this.reason = reason;
+    this.#details = details;
+  }
+
+  /** As createTooManyRequestsError of the real one has it. */
+  static byBudget(message: string): Refusal {
+    const causes = [{ reason: "DisruptionBudget", message }];
+    return new Refusal(429, "TooManyRequests", message, { causes });
+  }
+
+  /** Its object of kind Status. */
+  get answer(): object {
+    const { status: code, reason, message } = this;
+    return {
+      ...{ kind: "Status", status: "Failure", code, reason, message },
+      ...(this.#details === undefined ? {} : { details: this.#details }),
+    };
+  }
+}
+
 /** Does what the fault says. */
 export function misbehave(fault: Fault, response: ServerResponse): void {
   switch (fault.kind) {

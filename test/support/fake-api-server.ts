@@ -6,7 +6,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { KubeConfig } from "@kubernetes/client-node";
-import { type Fault, misbehave, reply } from "./fake-answers.ts";
+import { type Fault, misbehave, Refusal, reply } from "./fake-answers.ts";
 import { evictionRefusal } from "./fake-budget.ts";
 import { merge } from "./fake-merge.ts";
 
@@ -60,16 +60,6 @@ interface OpenWatch {
 
 /** Kinds whose statuses only the operator writes. */
 const OURS = "/apis/resilver.io/";
-
-class Refusal extends Error {
-  readonly status: number;
-  readonly reason: string;
-  constructor(status: number, reason: string, message: string) {
-    super(message);
-    this.status = status;
-    this.reason = reason;
-  }
-}
 
 export class FakeApiServer {
   readonly requests: Seen[] = [];
@@ -252,8 +242,7 @@ export class FakeApiServer {
       else reply(response, seen.method === "POST" ? 201 : 200, value);
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
-      const { status, reason, message } = error;
-      reply(response, status, { kind: "Status", status: "Failure", code: status, reason, message });
+      reply(response, error.status, error.answer);
     }
   }
 
@@ -347,11 +336,12 @@ export class FakeApiServer {
       statefulSets: this.#inNamespace("/apis/apps/v1/statefulsets", place),
     });
     if (refusal !== null) {
-      const reason = refusal.status === 429 ? "TooManyRequests" : "InternalError";
-      throw new Refusal(refusal.status, reason, refusal.message);
+      throw refusal.status === 429
+        ? Refusal.byBudget(refusal.message)
+        : new Refusal(refusal.status, "InternalError", refusal.message);
     }
     if (!this.allowEviction(place.name ?? "")) {
-      throw new Refusal(429, "TooManyRequests", "the disruption budget forbids it");
+      throw Refusal.byBudget("the disruption budget forbids it");
     }
     this.#remove(pod, known);
     return { kind: "Status", status: "Success" };

@@ -110,6 +110,9 @@ describe("api client", () => {
     assert.equal(await client.evict({ ...pod, uid: "another" }, call()), "gone");
     assert.ok(server.get(`${PODS}/p`));
     assert.equal(await client.evict(pod, call()), "evicted");
+    server.fault = () => ({ kind: "status", status: 429 });
+    await assert.rejects(client.evict(pod, call()), { name: "ApiError", status: 429 });
+    server.fault = () => undefined;
     assert.equal(await client.evict(pod, call()), "gone");
   });
 
