@@ -18,15 +18,12 @@ const RECOVERIES = `/apis/resilver.io/v1alpha1${NS}/replicarecoveries`;
 
 /** Rights that the chart gives where it is asked to: without them the operator does without. */
 const OPTIONAL: ReadonlySet<string> = new Set(["/nodes get"]);
-/** Tests that have to run before all rights were needed. */
-const LIVES = 13;
 
 describe("operator", () => {
   let life: OperatorLife;
   let server: FakeApiServer;
   /** Rights that all the tests before needed together. */
   const used = new Set<string>();
-  let lives = 0;
 
   beforeEach(async () => {
     life = await OperatorLife.begin();
@@ -34,7 +31,6 @@ describe("operator", () => {
   });
   afterEach(async () => {
     for (const request of server.requests) for (const right of rightsOf(request)) used.add(right);
-    lives += 1;
     await life.close();
   });
 
@@ -437,7 +433,11 @@ describe("operator", () => {
   });
 
   it("needs each right that the chart gives it, and no other", function () {
-    if (lives < LIVES) skip(this, "some of the lives above were left out");
+    const all = this.test?.parent?.tests ?? [];
+    assert.ok(all.length > 1, "the tests above are not seen");
+    // Whatever else keeps one from running, a right that only it needs must not go unseen.
+    const wasAsked = (test: Mocha.Test): boolean => test === this.test || test.state !== undefined;
+    if (!all.every(wasAsked)) skip(this, "not all tests of the file were asked for");
     const given = rightsIn(operatorRoles("chart-default").flatMap(({ rules }) => rules));
     const missing = [...used].filter((right) => !given.includes(right) && !OPTIONAL.has(right));
     assert.deepEqual(missing, [], "needed, and not given");
