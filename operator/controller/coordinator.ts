@@ -87,6 +87,8 @@ export class Coordinator {
   #assignments = "";
   /** Clients of some shard are sent to a node that neither leads nor led it. */
   #standsIn = false;
+  /** Clients are told nothing yet: a shard without a record is new, or its nodes know better. */
+  #unheard = false;
   #running: Promise<void> | null = null;
 
   /** Throws a RangeError for a spec that cannot be right; it names the field. */
@@ -233,7 +235,7 @@ export class Coordinator {
       feed.reachable(watch.reach === "up" || watch.reach === "silent");
       for (const loop of this.#loops.values()) loop.notify();
       // Who stands in for a leader is chosen by what is seen of the nodes.
-      if (this.#standsIn) this.#pushAssignments();
+      if (this.#standsIn || this.#unheard) this.#pushAssignments();
       this.#tellListeners();
     };
     const timings = this.#timings;
@@ -382,6 +384,10 @@ export class Coordinator {
   #pushAssignments(): void {
     // A namespace that is only not known of yet must not be taken from clients.
     if (this.#recordsAsked.size < this.#placed.length) return;
+    this.#unheard =
+      [...this.#watches.values()].some(({ reach }) => reach === "unknown") &&
+      [...this.#loops.values()].some(({ record }) => !record.initialized);
+    if (this.#unheard) return;
     const assignments = this.#currentAssignments();
     const text = JSON.stringify(assignments);
     if (text === this.#assignments) return;
@@ -402,11 +408,13 @@ export class Coordinator {
   /** Where clients of a shard are sent: to who leads or led, else to who can tell or refuse. */
   #clientAddress(start: NewRecord): string | null {
     const name = shardKeyText(start);
-    const record = this.#loops.get(name)?.record ?? newRecord(start);
+    const loop = this.#loops.get(name);
+    const record = loop?.record ?? newRecord(start);
     const leader = record.leader?.node ?? this.#lastLeaders.get(name);
     if (leader !== undefined) this.#lastLeaders.set(name, leader);
-    // A record that cannot be read is one: its shard was placed as a new one would be.
-    const exists = record.initialized || this.#recordsAsked.get(name)?.read === false;
+    // A record that cannot be read, or is lost, is one: its shard was placed as a new one would be.
+    const unread = this.#recordsAsked.get(name)?.read === false || loop?.distrustsRecord === true;
+    const exists = record.initialized || unread;
     const others = standIns({ ...record, initialized: exists }, (node) =>
       this.#standIn(node, start),
     );

@@ -111,6 +111,11 @@ export class ShardLoop {
     return this.context.keeper.record;
   }
 
+  /** It has been told that the record is not to be believed. */
+  get distrustsRecord(): boolean {
+    return this.#stop !== null && distrustsRecord({ reason: this.#stop });
+  }
+
   /** The platform saw the record in this version: one that is not believed is read. */
   sawRecord(version: string): void {
     if (!this.#known || version === this.context.keeper.version) return;
@@ -420,6 +425,7 @@ export class ShardLoop {
       events.emit({ kind: "resumed", ...key, reason: this.#stop });
     }
     this.#stop = reason;
+    this.#surroundings.recordKnown();
     return false;
   }
 

@@ -80,6 +80,23 @@ describe("Coordinator: assignments", () => {
     }
   });
 
+  it("keeps a shard whose record is lost in what clients are told, after a restart too", async () => {
+    const cluster = await leftAlone();
+    cluster.records.text = null;
+    cluster.records.version += 1;
+    const coordinator = cluster.coordinator();
+    const running = coordinator.run();
+    try {
+      await cluster.clock.until("it is told of", 5_000, () => told(cluster, "c") !== undefined);
+      const [view] = coordinator.views();
+      assert.equal(view?.stop?.reason, "RecordLost");
+    } finally {
+      await coordinator.close();
+      await cluster.close();
+      await running;
+    }
+  });
+
   it("sends nobody to a replica that stopped while another may come back", async () => {
     const cluster = await leftAlone();
     loseLeader(cluster);
