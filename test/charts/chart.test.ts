@@ -23,6 +23,7 @@ const GOLDEN: Readonly<Record<string, readonly string[]>> = {
   "chart-two-namespaces": [
     "watchNamespaces={team-a,team-b}",
     "networkPolicy.enabled=true",
+    "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.team=monitoring",
     "serviceMonitor.enabled=true",
     "podMonitor.enabled=true",
     "nodeLoss.enabled=true",

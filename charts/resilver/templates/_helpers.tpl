@@ -15,6 +15,12 @@ app.kubernetes.io/name: resilver-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* Of the pod of `helm test`. */}}
+{{- define "resilver.testSelectorLabels" -}}
+app.kubernetes.io/name: resilver-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
 {{- define "resilver.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ include "resilver.selectorLabels" . }}
