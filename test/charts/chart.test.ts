@@ -38,6 +38,11 @@ const REFUSED: readonly (readonly [value: string, message: RegExp])[] = [
   ["watchNamespaces={Not_A_Name}", /watchNamespaces\/0.*does not match/],
   ["serviceAccount.create=false", /serviceAccount\/name/],
   ["image.digest=sha256:short", /image\/digest.*does not match/],
+  [
+    `watchNamespaces={${Array.from({ length: 51 }, (_, n) => `team-${n}`).join()}}`,
+    /watchNamespaces.*maxItems: got 51, want 50/,
+  ],
+  ["ports.health=8080", /ports\.metrics is 8080, as ports\.health is; allowed: another port/],
   ["operator.logLevel=loud", /operator\/logLevel.*must be one of/],
 ];
 
@@ -98,7 +103,7 @@ describe("chart", function () {
   }
 
   for (const [value, message] of REFUSED) {
-    it(`refuses ${value}`, () => {
+    it(`refuses ${value.slice(0, 60)}`, () => {
       const { status, text } = template([value]);
       assert.notEqual(status, 0);
       assert.match(text, message);

@@ -1,5 +1,8 @@
 {{/* All that the chart knows of the operator's command line and environment. */}}
 {{- define "resilver.operatorArgs" -}}
+{{- if eq (int .Values.ports.health) (int .Values.ports.metrics) }}
+{{- fail (printf "ports.metrics is %v, as ports.health is; allowed: another port" .Values.ports.metrics) }}
+{{- end -}}
 - operator
 - --health-port={{ .Values.ports.health }}
 - --metrics-port={{ .Values.ports.metrics }}
