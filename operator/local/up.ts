@@ -107,7 +107,7 @@ async function refusing(work: () => Promise<unknown>): Promise<unknown> {
     if (error instanceof UnknownReplica) throw new ControlRefusal(error.message, true);
     if (error instanceof RangeError || error instanceof LocalStoreError) {
       // The order's field has another name on the command line.
-      throw new ControlRefusal(error.message.replace(/^acknowledgeDataLoss:/, "--acknowledge:"));
+      throw new ControlRefusal(error.message.replace(/\backnowledgeDataLoss:/u, "--acknowledge:"));
     }
     throw error;
   }

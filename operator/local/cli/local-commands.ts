@@ -123,8 +123,8 @@ function addForceQuorum(local: Command, terminal: Terminal): void {
     .argument("<survivor>", "the replica to go on with; all others must be stopped (kill)")
     .option(
       "--acknowledge <phrase>",
-      'exactly "lose everything after offset N", N being the survivor\'s last offset; left out: ' +
-        "says what would be needed, and does nothing",
+      'exactly "lose everything after offset N", N being the survivor\'s last offset, and more where ' +
+        "another replica has newer entries; left out: says what would be needed, and does nothing",
     )
     .option("--namespace <name>", "namespace", "default")
     .option("--shard <id>", "shard", integer(0, 2 ** 31), 0)
