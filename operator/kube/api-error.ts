@@ -17,7 +17,7 @@ export class ApiError extends Error {
   readonly reason: string;
   /** How long it asks to be left alone; null when it does not. */
   readonly retryAfterMs: number | null;
-  /** Why, in more words of one: `DisruptionBudget` tells a budget's no from that of a full server. */
+  /** Words for why: `DisruptionBudget` tells a budget's no from that of a full server. */
   readonly causes: readonly string[];
   constructor(answer: Answer, what: string, retryAfterMs: number | null) {
     super(`${what}: ${answer.code} ${answer.message}`);

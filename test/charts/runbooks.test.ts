@@ -18,7 +18,7 @@ interface Command {
   readonly text: string;
 }
 
-/** Every `kubectl` between backquotes, over line ends too, or at the beginning of a block's line. */
+/** Every `kubectl` between backquotes, over line ends too, or at the beginning of a line. */
 function commandsOf(page: string): readonly Command[] {
   const text = readFileSync(join(RUNBOOKS, page), "utf8");
   const spans = [...text.matchAll(/`([^`]+)`/gu)].map(([, span = ""]) => span);
