@@ -26,7 +26,7 @@ describe("a store whose StoreShard was deleted by mistake", () => {
     });
   const podsAsked = (): unknown => {
     const set = life.server.get(life.path("apps/v1", "statefulsets", "demo"));
-    return (set?.["spec"] as { readonly replicas: number }).replicas;
+    return (set?.["spec"] as { readonly replicas: number } | undefined)?.replicas;
   };
 
   interface Seen {
