@@ -93,6 +93,7 @@ describe("a store whose StoreShard was deleted by mistake", () => {
     life.start("two");
     await waits();
     assert.deepEqual([gates(), uids(), podsAsked()], [[true, true, true], before, 3]);
+    await life.write(5);
     restore();
     await life.server.until("the others are gone", () => podsAsked() === 1, WAIT_MS);
     await madeAnew(["demo-0"], before);
