@@ -111,13 +111,16 @@ export class Person {
     isAnswer: (refusal: string | null) => boolean,
   ): Promise<boolean> {
     let done = false;
+    // Who held more has lost it, whether a coordinator has seen that or not.
+    let newer: string | null = null;
     const order = (): void => {
       const { offset } = survivor.replica?.status().head ?? { offset: -1 };
-      const acknowledgeDataLoss = acknowledgement({ term: -1, offset });
+      const acknowledgeDataLoss = acknowledgement({ term: -1, offset }, newer);
       const [asked] = this.#cluster.coordinators;
       const answered = (refusal: string | null): void => {
         this.#cluster.note("-", `a forced quorum of ${survivor.name}: ${refusal ?? "done"}`);
         done = isAnswer(refusal);
+        newer = /although (\S+) has newer entries/u.exec(refusal ?? "")?.[1] ?? null;
         if (!done) this.#cluster.time.after(AWAY_MS, null, "a person asks again", order);
       };
       asked?.coordinator.forceQuorum(KEY, { survivor: survivor.name, acknowledgeDataLoss }).then(

@@ -282,6 +282,8 @@ export class KubeStore {
       else {
         const found = claims.flatMap((name) => this.view.find("claim", name) ?? []);
         this.cluster.kubectl(["replace", "--force", "-f", "-"], claimsByHand(found));
+        // A pod that is older than its claim may be on the one before.
+        await this.holdBack([pod]);
       }
       await this.until("the new claims are bound", () =>
         claims.every((claim, index) => {
