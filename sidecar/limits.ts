@@ -68,11 +68,11 @@ export const LIMITS = Object.freeze({
   pageWritesAtOnce: 4,
   /** A snapshot is of the last checkpoint, unless more than this was applied since. */
   pinAppliedBytesMax: 1024 * 1024,
-  /** Of a bulk stream: what is read ahead of its consumer, and written ahead of the network. */
-  bulkReadBytesMax: 4 * 1024 * 1024,
-  bulkWriteBytesMax: 2 * 1024 * 1024,
-  /** Largest message of a bulk stream without its content. */
-  bulkHeadBytesMax: 64 * 1024,
+  /** Of a framed stream: what is read ahead of its consumer, and written ahead of the network. */
+  framedReadBytesMax: 4 * 1024 * 1024,
+  framedWriteBytesMax: 2 * 1024 * 1024,
+  /** Largest message of a framed stream without its content. */
+  frameHeadBytesMax: 64 * 1024,
   /** Whoever connects and says nothing for so long is disconnected. */
   greetingMs: 10_000,
   snapshotSendersMax: 2,

@@ -21,7 +21,7 @@ import { createNodeDisk } from "./os/node-disk.ts";
 import { NodeRandom } from "./os/node-random.ts";
 import { anonymousMemoryBytes } from "./os/process-memory.ts";
 import { stopSignal } from "./os/signals.ts";
-import { GrpcPeerTransport } from "./rpc/peer-client.ts";
+import { NetworkPeerTransport } from "./rpc/peer-client.ts";
 import { SidecarServers } from "./rpc/sidecar-servers.ts";
 import { openNode } from "./runtime/node.ts";
 import type { NodeRuntime } from "./runtime/ports.ts";
@@ -79,7 +79,7 @@ async function serve(config: SidecarConfig, logger: Logger): Promise<number> {
   await prepareDataDirectory("walDir", config.walDir);
   await prepareDataDirectory("stateDir", config.stateDir);
   const disk = createNodeDisk();
-  const transport = new GrpcPeerTransport(clock);
+  const transport = new NetworkPeerTransport(clock);
   const replicas: { runtime: NodeRuntime | null } = { runtime: null };
   const metrics = openMetrics({
     node: config.node,

@@ -1,5 +1,5 @@
 /**
- * Bidirectional streams, gRPC's or of bulk-stream.ts, as {@link DuplexCall}. What it guarantees
+ * Bidirectional streams, gRPC's or of framed-stream.ts, as {@link DuplexCall}. What it guarantees
  * (part five of the seed): the receiving side always ends: by the other side's end, by its error,
  * or by cancel(), whatever the sending side is doing; the error that the other side answered with
  * wins over one of writing to it; a cancellation is no error. Messages are pulled one by one, so

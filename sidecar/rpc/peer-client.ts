@@ -1,7 +1,8 @@
 /**
  * Streams to other sidecars. A connection that failed is thrown away, not waited for: the next call
  * resolves the name and connects at once, so that how often to try is the caller's decision alone.
- * Bulk streams have connections of their own, or appends would queue behind snapshot chunks.
+ * Each stream has a connection of its own, in frames; a peer that takes none gets it over gRPC,
+ * where snapshots have their own connection, or appends would queue behind their chunks.
  */
 import { Client, connectivityState, type ChannelOptions } from "@grpc/grpc-js";
 import type { Clock, Timer } from "../lib/ports/clock.ts";
@@ -16,9 +17,9 @@ import type {
 } from "../protocol/gen/resilver.ts";
 import { LogReplicationService, type MethodDefinition } from "../protocol/service.ts";
 import type { PeerTransport } from "../runtime/ports.ts";
-import { openBulkSender } from "./bulk-snapshot.ts";
 import { peerCredentials } from "./credentials.ts";
 import { clientDuplexCall } from "./duplex-call.ts";
+import { type FramedCall, openFramedCall, REPLICATE_CALL, SNAPSHOT_CALL } from "./framed-calls.ts";
 import { peerToMetadata } from "./peer-metadata.ts";
 
 const CHANNEL_OPTIONS: ChannelOptions = {
@@ -51,13 +52,13 @@ interface Connection {
   connecting: Timer | null;
 }
 
-/** PeerTransport over gRPC. */
-export class GrpcPeerTransport implements PeerTransport {
+/** PeerTransport over framed streams, and over gRPC towards peers that know no others. */
+export class NetworkPeerTransport implements PeerTransport {
   readonly #clock: Clock;
   readonly #connections = new Map<string, Connection>();
   /** Calls with a connection of their own. */
-  readonly #bulk = new Set<DuplexCall<never, unknown>>();
-  /** Peers that answered a bulk stream in another protocol, and until when that is remembered. */
+  readonly #framed = new Set<DuplexCall<never, unknown>>();
+  /** Which call in frames which peer does not take, and until when that is remembered. */
   readonly #onlyGrpc = new Map<string, number>();
   #closed = false;
 
@@ -66,34 +67,43 @@ export class GrpcPeerTransport implements PeerTransport {
   }
 
   replicate(address: string, peer: Peer): DuplexCall<Append, Ack> {
-    return this.#open("append", address, peer, LogReplicationService.replicate);
+    return (
+      this.#openFramed(REPLICATE_CALL, address, peer) ??
+      this.#open("append", address, peer, LogReplicationService.replicate)
+    );
   }
 
   sendSnapshot(address: string, peer: Peer): DuplexCall<SnapshotChunk, SnapshotResponse> {
-    if ((this.#onlyGrpc.get(address) ?? 0) > this.#clock.monotonicMs()) {
-      return this.#open("bulk", address, peer, LogReplicationService.sendSnapshot);
-    }
-    return this.#openBulk(address, peer);
+    return (
+      this.#openFramed(SNAPSHOT_CALL, address, peer) ??
+      this.#open("bulk", address, peer, LogReplicationService.sendSnapshot)
+    );
   }
 
   /** Ends all calls and connections; a later call throws TransportError. */
   async close(): Promise<void> {
     this.#closed = true;
     for (const key of [...this.#connections.keys()]) this.#drop(key);
-    for (const call of this.#bulk) call.cancel();
+    for (const call of this.#framed) call.cancel();
   }
 
-  /** A peer of a build without bulk streams ends the first one; the next transfer uses gRPC. */
-  #openBulk(address: string, peer: Peer): DuplexCall<SnapshotChunk, SnapshotResponse> {
+  /** Null for a peer of a build that takes none: it ended the first one, the next is gRPC's. */
+  #openFramed<Out, In>(
+    framed: FramedCall<Out, In>,
+    address: string,
+    peer: Peer,
+  ): DuplexCall<Out, In> | null {
     if (this.#closed) throw new TransportError("the transport to peers is closed");
-    const stream = openBulkSender(splitAddress(address), peer, this.#clock);
-    const call = clientDuplexCall<SnapshotChunk, SnapshotResponse>(stream);
-    this.#bulk.add(call);
+    const key = `${framed.caller.preface.toString("latin1")} ${address}`;
+    if ((this.#onlyGrpc.get(key) ?? 0) > this.#clock.monotonicMs()) return null;
+    const stream = openFramedCall(framed, splitAddress(address), peer, this.#clock);
+    const call = clientDuplexCall<Out, In>(stream);
+    this.#framed.add(call);
     stream.once("status", () => {
-      this.#bulk.delete(call);
+      this.#framed.delete(call);
       if (!stream.foreign) return;
       if (this.#onlyGrpc.size >= LIMITS.peerConnectionsMax) this.#onlyGrpc.clear();
-      this.#onlyGrpc.set(address, this.#clock.monotonicMs() + ONLY_GRPC_MS);
+      this.#onlyGrpc.set(key, this.#clock.monotonicMs() + ONLY_GRPC_MS);
     });
     return call;
   }

@@ -11,8 +11,8 @@ import type {
   TruncateResponse,
 } from "../protocol/gen/resilver.ts";
 import type { NodeRuntime, ReplicaHandle } from "../runtime/ports.ts";
-import type { BulkReceiver } from "./bulk-snapshot.ts";
 import { serverDuplexCall } from "./duplex-call.ts";
+import type { FramedHandlers } from "./framed-calls.ts";
 import { type HandlerContext, measure, unary } from "./handlers.ts";
 import { peerFromMetadata } from "./peer-metadata.ts";
 
@@ -37,15 +37,19 @@ export function replicationService(
   };
 }
 
-/** Takes the snapshots that come as bulk streams; otherwise as the rpc of the same name. */
-export function bulkSnapshots(
-  runtime: NodeRuntime,
-  context: HandlerContext,
-): (peer: Peer, stream: BulkReceiver) => void {
-  return (peer, stream) =>
-    serveDuplex(context, "SendSnapshot", stream, (call) =>
-      runtime.replica(peer.namespace, peer.shard).serveSnapshot(peer, call),
-    );
+/** Takes the streams that come in frames; otherwise as the rpcs of the same names. */
+export function framedHandlers(runtime: NodeRuntime, context: HandlerContext): FramedHandlers {
+  const replica = ({ namespace, shard }: Peer): ReplicaHandle => runtime.replica(namespace, shard);
+  return {
+    sendSnapshot: (peer, stream) =>
+      serveDuplex<SnapshotChunk, SnapshotResponse>(context, "SendSnapshot", stream, (call) =>
+        replica(peer).serveSnapshot(peer, call),
+      ),
+    replicate: (peer, stream) =>
+      serveDuplex<Append, Ack>(context, "Replicate", stream, (call) =>
+        replica(peer).serveReplicate(peer, call),
+      ),
+  };
 }
 
 function duplex<In, Out>(

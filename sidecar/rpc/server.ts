@@ -11,9 +11,8 @@ import {
 } from "@grpc/grpc-js";
 import type { Clock } from "../lib/ports/clock.ts";
 import { LIMITS } from "../limits.ts";
-import type { Peer } from "../protocol/gen/resilver.ts";
-import { type BulkReceiver, serveBulkStreams } from "./bulk-snapshot.ts";
 import { type Port, serverCredentials } from "./credentials.ts";
+import { type FramedHandlers, serveFramedCalls } from "./framed-calls.ts";
 
 /** A service's definition with the handlers of each of its methods. */
 export interface ServedService {
@@ -28,8 +27,8 @@ export interface RpcServerOptions {
   readonly address: string;
   readonly services: readonly ServedService[];
   readonly clock: Clock;
-  /** Takes bulk streams, which then are served on the same port. */
-  readonly serveBulk?: (peer: Peer, stream: BulkReceiver) => void;
+  /** Take framed calls, which then are served on the same port. */
+  readonly framed?: FramedHandlers;
 }
 
 /** The address cannot be listened on. The message names it, and what to do. */
@@ -48,13 +47,13 @@ export class RpcServer {
   readonly #clock: Clock;
   /** The port that is listened on. */
   readonly portNumber: number;
-  readonly #endBulk: () => void;
+  readonly #endFramed: () => void;
 
-  private constructor(server: Server, portNumber: number, clock: Clock, endBulk: () => void) {
+  private constructor(server: Server, portNumber: number, clock: Clock, endFramed: () => void) {
     this.#server = server;
     this.portNumber = portNumber;
     this.#clock = clock;
-    this.#endBulk = endBulk;
+    this.#endFramed = endFramed;
   }
 
   /** Rejects with {@link ListenError}. */
@@ -81,15 +80,15 @@ export class RpcServer {
     }
     const portNumber = await bind(server, options);
     widenSessionWindows(server);
-    const endBulk = serveBulk(server, options);
-    return new RpcServer(server, portNumber, options.clock, endBulk);
+    const endFramed = serveFramed(server, options);
+    return new RpcServer(server, portNumber, options.clock, endFramed);
   }
 
   /** Accepts nothing more, waits for calls in flight up to `graceMs`, then ends them. */
   async close(graceMs: number): Promise<void> {
     await new Promise<void>((resolve) => {
       const timer = this.#clock.timer(graceMs, () => {
-        this.#endBulk();
+        this.#endFramed();
         this.#server.forceShutdown();
       });
       this.#server.tryShutdown(() => {
@@ -140,10 +139,10 @@ function widenSessionWindows(server: Server): void {
   }
 }
 
-/** Without a taker, or where the library keeps its servers elsewhere, bulk goes by gRPC too. */
-function serveBulk(server: Server, { serveBulk: serve, clock }: RpcServerOptions): () => void {
-  if (serve === undefined) return () => undefined;
-  const ends = listeningServers(server).map((one) => serveBulkStreams(one, clock, serve));
+/** Without handlers, or where the library keeps its servers elsewhere, all goes by gRPC. */
+function serveFramed(server: Server, { framed, clock }: RpcServerOptions): () => void {
+  if (framed === undefined) return () => undefined;
+  const ends = listeningServers(server).map((one) => serveFramedCalls(one, clock, framed));
   return () => ends.forEach((end) => end());
 }
 

@@ -18,7 +18,7 @@ import { GrpcHealth } from "./grpc-health.ts";
 import type { HandlerContext } from "./handlers.ts";
 import { type HealthServer, openHealthServer } from "./health-server.ts";
 import { publicService, PublicServiceDefinition } from "./public-service.ts";
-import { bulkSnapshots, replicationService } from "./replication-service.ts";
+import { framedHandlers, replicationService } from "./replication-service.ts";
 import { ReadMemory } from "./read-memory.ts";
 import { RpcServer, type ServedService } from "./server.ts";
 import type { Audience } from "./status-map.ts";
@@ -79,7 +79,7 @@ export class SidecarServers {
       address: options.internalAddress,
       clock,
       services: [...internalServices(shared), health.service],
-      serveBulk: bulkSnapshots(runtime, contextFor(shared, "peer")),
+      framed: framedHandlers(runtime, contextFor(shared, "peer")),
     });
     let publicServer: RpcServer | null = null;
     try {

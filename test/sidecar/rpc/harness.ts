@@ -10,7 +10,9 @@ import type { Clock } from "../../../sidecar/lib/ports/clock.ts";
 import { SILENT_LOGGER } from "../../../sidecar/lib/ports/logger.ts";
 import { NO_METRICS } from "../../../sidecar/lib/ports/metrics.ts";
 import { NodeClock } from "../../../sidecar/os/node-clock.ts";
-import type { MethodDefinition } from "../../../sidecar/protocol/service.ts";
+import { LogReplicationService, type MethodDefinition } from "../../../sidecar/protocol/service.ts";
+import { replicationService } from "../../../sidecar/rpc/replication-service.ts";
+import { RpcServer } from "../../../sidecar/rpc/server.ts";
 import { SidecarServers } from "../../../sidecar/rpc/sidecar-servers.ts";
 import type { NodeRuntime } from "../../../sidecar/runtime/ports.ts";
 
@@ -56,6 +58,23 @@ export async function openHarness(
       await servers.close(() => runtime.close());
     },
   };
+}
+
+/** A sidecar's internal port as builds served it that knew no framed calls. */
+export async function openOlderServer(
+  runtime: NodeRuntime,
+  clock: Clock = new NodeClock(),
+): Promise<{ readonly address: string; close(): Promise<void> }> {
+  const context = { audience: "peer", clock, logger: SILENT_LOGGER, metrics: NO_METRICS } as const;
+  const server = await RpcServer.listen({
+    port: "internal",
+    address: "127.0.0.1:0",
+    clock,
+    services: [
+      { definition: LogReplicationService, handlers: replicationService(runtime, context) },
+    ],
+  });
+  return { address: `127.0.0.1:${server.portNumber}`, close: () => server.close(100) };
 }
 
 function client(address: string): Client {

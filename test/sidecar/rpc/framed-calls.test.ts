@@ -3,30 +3,24 @@ import { join } from "node:path";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import type { DuplexCall } from "../../../sidecar/lib/ports/duplex-call.ts";
 import { TransportError } from "../../../sidecar/lib/ports/duplex-call.ts";
-import { SILENT_LOGGER } from "../../../sidecar/lib/ports/logger.ts";
-import { NO_METRICS } from "../../../sidecar/lib/ports/metrics.ts";
 import { LIMITS } from "../../../sidecar/limits.ts";
 import { NodeClock } from "../../../sidecar/os/node-clock.ts";
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
 import {
+  Ack,
+  Append,
   type Peer,
   SnapshotChunk,
   SnapshotResponse,
 } from "../../../sidecar/protocol/gen/resilver.ts";
-import { LogReplicationService } from "../../../sidecar/protocol/service.ts";
-import {
-  BULK_PREFACE,
-  FRAME,
-  FrameError,
-  FrameReader,
-  frameHeader,
-} from "../../../sidecar/rpc/bulk-frame.ts";
-import { GrpcPeerTransport } from "../../../sidecar/rpc/peer-client.ts";
-import { replicationService } from "../../../sidecar/rpc/replication-service.ts";
-import { RpcServer } from "../../../sidecar/rpc/server.ts";
+import { FRAME, FrameError, FrameReader, frameHeader } from "../../../sidecar/rpc/frame.ts";
+import { REPLICATE_CALL, SNAPSHOT_CALL } from "../../../sidecar/rpc/framed-calls.ts";
+import { NetworkPeerTransport } from "../../../sidecar/rpc/peer-client.ts";
 import { engines, NEVER, openState, put, TestLog, withDir } from "../state/state-fixture.ts";
 import { FakeRuntime, fakeReplica } from "./fake-runtime.ts";
-import { type Harness, openHarness, within } from "./harness.ts";
+import { type Harness, openHarness, openOlderServer, within } from "./harness.ts";
+
+const PREFACE = SNAPSHOT_CALL.caller.preface;
 
 const PEER: Peer = {
   namespace: "default",
@@ -41,6 +35,7 @@ const PEER: Peer = {
 
 type Receiving = DuplexCall<SnapshotResponse, SnapshotChunk>;
 type ServeSnapshot = (peer: Peer, call: Receiving) => Promise<void>;
+type ServeReplicate = (peer: Peer, call: DuplexCall<Ack, Append>) => Promise<void>;
 
 async function drain<T>(messages: AsyncIterable<T>): Promise<T[]> {
   const all: T[] = [];
@@ -52,15 +47,17 @@ function chunk(chunkIndex: number, bytes: number): SnapshotChunk {
   return SnapshotChunk.create({ chunkIndex, content: new Uint8Array(bytes).fill(chunkIndex + 1) });
 }
 
-describe("bulk stream", () => {
+describe("framed calls", () => {
   let harness: Harness;
-  let transport: GrpcPeerTransport;
+  let transport: NetworkPeerTransport;
   let serve: ServeSnapshot;
+  let serveReplicate: ServeReplicate;
 
   beforeEach(async () => {
-    transport = new GrpcPeerTransport(new NodeClock());
+    transport = new NetworkPeerTransport(new NodeClock());
     const handle = fakeReplica("default", 0, {
       serveSnapshot: (peer, call) => serve(peer, call),
+      serveReplicate: (peer, call) => serveReplicate(peer, call),
     });
     harness = await openHarness(new FakeRuntime([handle]));
   });
@@ -99,6 +96,74 @@ describe("bulk stream", () => {
       sizes,
     );
     assert.deepEqual(seen, PEER);
+  });
+
+  it("carries entries of any size, heartbeats and answers, whole and to be kept", async () => {
+    const frame = {
+      term: 4,
+      commitOffset: 8,
+      cumulativeAcksSupported: true,
+      leaderUid: "leader-uid",
+      targetUid: "target-uid",
+      previous: { term: 3, offset: 9, crc: 77 },
+      round: 5,
+      targetVotes: true,
+    };
+    const sizes = [0, 1, 127, 1_000, 1_024, 1_025, 8_191, 65_536, 1_048_576];
+    const appends = sizes.map((bytes, at) =>
+      Append.create({
+        ...frame,
+        entry: { term: 4, offset: 10 + at, timestamp: 12_345, value: Buffer.alloc(bytes, at + 1) },
+        previousEntryCrc: 77,
+        entryCrc: 4_000_000_000,
+      }),
+    );
+    appends.push(Append.create(frame));
+    const ack = Ack.create({
+      offset: 9,
+      round: 5,
+      synced: true,
+      observedUid: "target-uid",
+      mismatch: { term: 3, offset: 2, crc: 1 },
+      noSpace: true,
+    });
+    const got: Append[] = [];
+    serveReplicate = async (_peer, call) => {
+      for await (const append of call.messages) {
+        got.push(append);
+        call.write(ack);
+      }
+    };
+    const call = transport.replicate(harness.internalAddress, PEER);
+    for (const append of appends) if (!call.write(append)) await call.drained();
+    call.end();
+    assert.deepEqual(
+      await within(drain(call.messages)),
+      appends.map(() => ack),
+    );
+    // Looked at after all came: their bytes are nobody else's.
+    const plain = (append: Append): unknown => JSON.parse(JSON.stringify(append));
+    assert.deepEqual(got.map(plain), appends.map(plain));
+  });
+
+  it("tells the two calls apart however late the first bytes come", async () => {
+    serveReplicate = async (_peer, call) => {
+      call.write(Ack.create({ offset: 7 }));
+    };
+    const port = Number(harness.internalAddress.split(":")[1]);
+    const socket = connect(port, "127.0.0.1");
+    const hello = Buffer.concat([
+      REPLICATE_CALL.caller.preface,
+      frameHeader(FRAME.OPEN, 0, 0),
+      Buffer.from([]),
+    ]);
+    const answer = new Promise<Buffer>((resolve) => socket.once("data", resolve));
+    for (const byte of hello) {
+      await new Promise((resolve) => socket.write(Buffer.from([byte]), resolve));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    assert.equal((await within(answer)).toString("latin1", 0, 8), "RSLVREP1");
+    socket.destroy();
   });
 
   it("carries records that a chunk ends within, when the next one comes late", () =>
@@ -224,32 +289,15 @@ describe("bulk stream", () => {
     await within(assert.rejects(drain(open(`127.0.0.1:${address.port}`).messages), TransportError));
   }).timeout(20_000);
 
-  it("falls back to gRPC for a peer that serves no bulk streams", async () => {
+  it("falls back to gRPC for a peer that serves no framed calls", async () => {
     let chunks = 0;
     const handle = fakeReplica("default", 0, {
       serveSnapshot: async (_peer, call) => {
         for await (const message of call.messages) chunks += message.content.length > 0 ? 1 : 0;
       },
     });
-    const clock = new NodeClock();
-    const context = {
-      audience: "peer",
-      clock,
-      logger: SILENT_LOGGER,
-      metrics: NO_METRICS,
-    } as const;
-    const older = await RpcServer.listen({
-      port: "internal",
-      address: "127.0.0.1:0",
-      clock,
-      services: [
-        {
-          definition: LogReplicationService,
-          handlers: replicationService(new FakeRuntime([handle]), context),
-        },
-      ],
-    });
-    const address = `127.0.0.1:${older.portNumber}`;
+    const older = await openOlderServer(new FakeRuntime([handle]));
+    const { address } = older;
     await within(assert.rejects(drain(open(address).messages), TransportError));
     const call = open(address);
     call.write(chunk(0, 100));
@@ -257,7 +305,7 @@ describe("bulk stream", () => {
     assert.deepEqual(await within(drain(call.messages)), []);
     assert.equal(chunks, 1);
     await transport.close();
-    await older.close(100);
+    await older.close();
   });
 
   for (const [how, next, end] of [
@@ -288,10 +336,10 @@ describe("bulk stream", () => {
 
   for (const [name, bytes] of [
     ["another protocol", Buffer.from("RSLVBLK9 and more of it")],
-    ["a frame of an unknown kind", Buffer.concat([BULK_PREFACE, frameHeader(77, 0, 0)])],
-    ["a frame that is too large", Buffer.concat([BULK_PREFACE, frameHeader(2, 0, 2 ** 31)])],
-    ["an answer from a caller", Buffer.concat([BULK_PREFACE, frameHeader(FRAME.STATUS, 0, 0)])],
-    ["half a frame", Buffer.concat([BULK_PREFACE, frameHeader(1, 10, 0)])],
+    ["a frame of an unknown kind", Buffer.concat([PREFACE, frameHeader(77, 0, 0)])],
+    ["a frame that is too large", Buffer.concat([PREFACE, frameHeader(2, 0, 2 ** 31)])],
+    ["an answer from a caller", Buffer.concat([PREFACE, frameHeader(FRAME.STATUS, 0, 0)])],
+    ["half a frame", Buffer.concat([PREFACE, frameHeader(1, 10, 0)])],
     ["nothing but noise", Buffer.from("GET / HTTP/1.1\r\n\r\n")],
   ] as const) {
     it(`disconnects who sends ${name}, and serves on`, async () => {
@@ -313,7 +361,7 @@ describe("bulk stream", () => {
   it("puts frames together wherever the bytes were cut", () => {
     const content = Buffer.from("content");
     const stream = Buffer.concat([
-      BULK_PREFACE,
+      PREFACE,
       frameHeader(FRAME.OPEN, 4, 0),
       Buffer.from("head"),
       frameHeader(FRAME.PING, 0, 0),
@@ -322,7 +370,7 @@ describe("bulk stream", () => {
       content,
     ]);
     for (let cut = 0; cut <= stream.length; cut++) {
-      const reader = new FrameReader();
+      const reader = new FrameReader(PREFACE);
       const frames = [stream.subarray(0, cut), stream.subarray(cut)].flatMap((part) => [
         ...reader.push(part),
       ]);
@@ -339,6 +387,9 @@ describe("bulk stream", () => {
         ],
       );
     }
-    assert.throws(() => [...new FrameReader().push(Buffer.from("PRI * HTTP/2.0"))], FrameError);
+    assert.throws(
+      () => [...new FrameReader(PREFACE).push(Buffer.from("PRI * HTTP/2.0"))],
+      FrameError,
+    );
   });
 });

@@ -1,6 +1,6 @@
 /**
- * One call over a connection of its own, in frames: what gRPC's streams do for a bulk transfer, at
- * a fraction of their cost (ARCHITECTURE.md, D10). It has the events and methods of gRPC's streams
+ * One call over a connection of its own, in frames: what gRPC's streams do between sidecars, at a
+ * fraction of their cost (ARCHITECTURE.md, D10). It has the events and methods of gRPC's streams
  * that `duplex-call.ts` uses, so that what that file guarantees holds here too.
  */
 import { EventEmitter } from "node:events";
@@ -10,15 +10,8 @@ import type { Clock, Timer } from "../lib/ports/clock.ts";
 import { LIMITS } from "../limits.ts";
 import { DETAILS_KEY } from "../protocol/error-detail.ts";
 import { bufferView } from "../protocol/service.ts";
-import {
-  BULK_PREFACE,
-  FRAME,
-  type Frame,
-  FrameError,
-  FrameReader,
-  frameHeader,
-} from "./bulk-frame.ts";
 import { readingInto } from "./direct-reading.ts";
+import { FRAME, type Frame, FrameError, FrameReader, frameHeader } from "./frame.ts";
 
 /** A message as a frame's two parts. */
 export interface FrameParts {
@@ -26,19 +19,33 @@ export interface FrameParts {
   readonly content: Uint8Array;
 }
 
-/** How messages become frames and back. Decoded content is valid until the next `read`. */
-export interface FrameCodec<Out, In> {
-  encode(message: Out): FrameParts;
-  decode(head: Uint8Array, content: Uint8Array): In;
+/** One end of a framed protocol: how its messages become frames and back. */
+export interface FramedEnd<Out, In> {
+  /** What both sides begin with: says protocol and version. PREFACE_BYTES long. */
+  readonly preface: Buffer;
+  /** Silence of the other side after which the connection counts as broken. */
+  readonly silenceMs: number;
+  /**
+   * What is received is bulk: it is read straight to its place, and a message's content is valid
+   * until the next `read`, when its buffer is used again.
+   */
+  readonly receivesBulk: boolean;
+  readonly encode: (message: Out) => FrameParts;
+  /** May throw: the connection is given up. */
+  readonly decode: (head: Uint8Array, content: Uint8Array) => In;
 }
 
 const NOTHING = new Uint8Array(0);
-/** The connection counts as broken when nothing came in so many intervals between two pings. */
-const SILENT_PINGS_MAX = 3;
+/** How often silence is looked at, and broken by a ping. */
+const PING_MS = LIMITS.peerTimeoutMs / 4;
+/** A frame up to this size is one piece: to copy it costs less than to hand over three. */
+const ONE_PIECE_BYTES_MAX = 8 * 1024;
 
 interface Received<In> {
   readonly message: In;
   readonly content: Uint8Array;
+  /** Of the whole frame. */
+  readonly bytes: number;
 }
 
 /**
@@ -46,11 +53,11 @@ interface Received<In> {
  * callee's `open` with the head of the first frame, and `cancelled` when the connection ends before
  * the call does. The callee answers with an error by emitting `error` with a ServiceError.
  */
-export class BulkStream<Out, In> extends EventEmitter {
+export class FramedStream<Out, In> extends EventEmitter {
   readonly #socket: Socket;
-  readonly #codec: FrameCodec<Out, In>;
+  readonly #protocol: FramedEnd<Out, In>;
   readonly #caller: boolean;
-  readonly #reader = new FrameReader();
+  readonly #reader: FrameReader;
   readonly #received: Received<In>[] = [];
   readonly #pings: Timer;
   #receivedBytes = 0;
@@ -59,6 +66,9 @@ export class BulkStream<Out, In> extends EventEmitter {
   #pendingBytes = 0;
   #full = false;
   #silentPings = 0;
+  /** Something was sent since the last ping. */
+  #spoke = false;
+  #corked = false;
   #sendingEnded = false;
   #receivingEnded = false;
   #over = false;
@@ -67,18 +77,18 @@ export class BulkStream<Out, In> extends EventEmitter {
   /** `openHead`: the caller's first frame; null at the callee's end. */
   constructor(
     socket: Socket,
-    codec: FrameCodec<Out, In>,
+    protocol: FramedEnd<Out, In>,
     openHead: Uint8Array | null,
     clock: Clock,
   ) {
     super();
-    // What the callee receives is bulk: straight to its place. The caller gets a few answers.
-    const direct = openHead === null ? this.#readDirectly(socket) : null;
+    this.#protocol = protocol;
+    this.#reader = new FrameReader(protocol.preface);
+    const direct = protocol.receivesBulk ? this.#readDirectly(socket) : null;
     this.#socket = direct ?? socket;
-    this.#codec = codec;
     this.#caller = openHead !== null;
     this.#listen(this.#socket, direct === null);
-    this.#socket.write(BULK_PREFACE);
+    this.#socket.write(protocol.preface);
     if (openHead !== null) this.#send(FRAME.OPEN, openHead, NOTHING);
     this.#pings = pingTimer(clock, () => this.#ping());
   }
@@ -119,9 +129,9 @@ export class BulkStream<Out, In> extends EventEmitter {
     this.#lent = NOTHING;
     const next = this.#received.shift();
     if (next === undefined) return null;
-    this.#lent = next.content;
-    this.#receivedBytes -= next.content.length;
-    if (this.#socket.isPaused() && this.#receivedBytes <= LIMITS.bulkReadBytesMax / 2) {
+    if (this.#protocol.receivesBulk) this.#lent = next.content;
+    this.#receivedBytes -= next.bytes;
+    if (this.#socket.isPaused() && this.#receivedBytes <= LIMITS.framedReadBytesMax / 2) {
       this.#socket.resume();
     }
     return next.message;
@@ -129,9 +139,9 @@ export class BulkStream<Out, In> extends EventEmitter {
 
   /** False: wait for `drain` before the next one. `sent`: the kernel has the message's bytes. */
   write(message: Out, sent?: () => void): boolean {
-    const { head, content } = this.#codec.encode(message);
+    const { head, content } = this.#protocol.encode(message);
     this.#send(FRAME.MESSAGE, head, content, sent);
-    this.#full = this.#pendingBytes >= LIMITS.bulkWriteBytesMax;
+    this.#full = this.#pendingBytes >= LIMITS.framedWriteBytesMax;
     return !this.#full;
   }
 
@@ -160,13 +170,14 @@ export class BulkStream<Out, In> extends EventEmitter {
       this.#socket.destroy();
       return;
     }
-    if (this.#receivedBytes >= LIMITS.bulkReadBytesMax) this.#socket.pause();
+    if (this.#receivedBytes >= LIMITS.framedReadBytesMax) this.#socket.pause();
   }
 
   #frame({ kind, head, content }: Frame): void {
     if (kind === FRAME.MESSAGE) {
-      this.#received.push({ message: this.#codec.decode(head, content), content });
-      this.#receivedBytes += content.length;
+      const bytes = head.length + content.length;
+      this.#received.push({ message: this.#protocol.decode(head, content), content, bytes });
+      this.#receivedBytes += bytes;
       this.emit("readable");
     } else if (kind === FRAME.OPEN && !this.#caller) {
       this.emit("open", head);
@@ -177,7 +188,7 @@ export class BulkStream<Out, In> extends EventEmitter {
     } else if (kind === FRAME.STATUS && this.#caller) {
       this.#end(statusFrom(head, content));
     } else if (kind !== FRAME.PING) {
-      throw new FrameError(`bulk frame: kind is ${kind}, allowed: another one here`);
+      throw new FrameError(`frame: kind is ${kind}, allowed: another one here`);
     }
   }
 
@@ -206,7 +217,7 @@ export class BulkStream<Out, In> extends EventEmitter {
   #broken(error: Error): void {
     if (this.#over) return;
     if (this.#caller) {
-      const details = `bulk stream: ${error.message}`;
+      const details = `framed stream: ${error.message}`;
       this.#end({ code: Code.UNAVAILABLE, details, metadata: new Metadata() });
       return;
     }
@@ -227,25 +238,37 @@ export class BulkStream<Out, In> extends EventEmitter {
 
   #send(kind: number, head: Uint8Array, content: Uint8Array, sent?: () => void): void {
     if (this.#over || this.#socket.destroyed) return;
+    this.#spoke = true;
     const bytes = head.length + content.length;
     this.#pendingBytes += bytes;
-    this.#socket.cork();
-    this.#socket.write(frameHeader(kind, head.length, content.length));
-    if (head.length > 0) this.#socket.write(head);
-    if (content.length > 0) {
-      this.#socket.write(bufferView(content), (error) => {
-        this.#written(bytes);
-        if (!error) sent?.();
-      });
-    } else {
-      this.#pendingBytes -= bytes;
+    this.#cork();
+    const written = (error?: Error | null): void => {
+      this.#written(bytes);
+      if (!error) sent?.();
+    };
+    const header = frameHeader(kind, head.length, content.length);
+    if (bytes <= ONE_PIECE_BYTES_MAX) {
+      this.#socket.write(Buffer.concat([header, head, content]), written);
+      return;
     }
-    this.#socket.uncork();
+    this.#socket.write(Buffer.concat([header, head]));
+    this.#socket.write(bufferView(content), written);
+  }
+
+  /** What is sent in one turn leaves together. */
+  #cork(): void {
+    if (this.#corked) return;
+    this.#corked = true;
+    this.#socket.cork();
+    process.nextTick(() => {
+      this.#corked = false;
+      this.#socket.uncork();
+    });
   }
 
   #written(bytes: number): void {
     this.#pendingBytes -= bytes;
-    if (!this.#full || this.#pendingBytes > LIMITS.bulkWriteBytesMax / 2) return;
+    if (!this.#full || this.#pendingBytes > LIMITS.framedWriteBytesMax / 2) return;
     this.#full = false;
     this.emit("drain");
   }
@@ -253,19 +276,20 @@ export class BulkStream<Out, In> extends EventEmitter {
   #ping(): void {
     // While this side does not read, silence says nothing of the other one.
     if (!this.#socket.isPaused()) this.#silentPings++;
-    if (this.#silentPings > SILENT_PINGS_MAX) {
+    if (this.#silentPings * PING_MS > this.#protocol.silenceMs) {
       this.#broken(new Error("the other side is silent"));
       this.#socket.destroy();
       return;
     }
-    this.#send(FRAME.PING, NOTHING, NOTHING);
+    if (!this.#spoke) this.#send(FRAME.PING, NOTHING, NOTHING);
+    this.#spoke = false;
   }
 }
 
 function pingTimer(clock: Clock, ping: () => void): Timer {
   let timer: Timer | null = null;
   const arm = (): void => {
-    timer = clock.timer(LIMITS.peerTimeoutMs / 2, () => {
+    timer = clock.timer(PING_MS, () => {
       timer = null;
       arm();
       ping();
@@ -279,6 +303,6 @@ function statusFrom(head: Uint8Array, detail: Uint8Array): StatusObject {
   const bytes = bufferView(head);
   const metadata = new Metadata();
   if (detail.length > 0) metadata.set(DETAILS_KEY, Buffer.from(detail));
-  if (bytes.length < 4) throw new FrameError("bulk frame: a status without a code");
+  if (bytes.length < 4) throw new FrameError("frame: a status without a code");
   return { code: bytes.readInt32BE(0) as Code, details: bytes.toString("utf8", 4), metadata };
 }

@@ -1,12 +1,12 @@
 /**
- * Frames of a bulk stream: a header of 12 bytes (kind, three zero bytes, lengths of head and
- * content, big-endian), a head (an encoded message without its bulk bytes), the content. Content
- * is read into buffers of its own, which are used again once the reader gives them back.
+ * Frames of a framed stream: a header of 12 bytes (kind, three zero bytes, lengths of head and
+ * content, big-endian), a head (an encoded message without its bulk bytes), the content. Bulk
+ * content is read into buffers of its own, which are used again once the reader gives them back.
  */
 import { LIMITS } from "../limits.ts";
 
-/** The first bytes of a connection in both directions: says protocol and version. */
-export const BULK_PREFACE: Buffer = Buffer.from("RSLVBLK1", "latin1");
+/** Bytes of a preface, which a connection begins with in both directions. */
+export const PREFACE_BYTES = 8;
 
 /** What a frame is. STATUS ends a call with an error, END ends one direction normally. */
 export const FRAME = Object.freeze({ OPEN: 1, MESSAGE: 2, END: 3, STATUS: 4, PING: 5 });
@@ -15,6 +15,8 @@ const KIND_MAX = FRAME.PING;
 const HEADER_BYTES = 12;
 /** Buffers kept for further content; as many as a full read queue and the one in use. */
 const SPARE_MAX = 8;
+/** A slice of the shared pool keeps all of it: worth it where a content is read and let go. */
+const POOLED_BYTES_MAX = 1024;
 
 /** The other side does not speak this protocol, or broke it. */
 export class FrameError extends Error {
@@ -42,7 +44,8 @@ type Part = "preface" | "header" | "head" | "content";
 /** Puts frames together from whatever pieces the connection gives. */
 export class FrameReader {
   readonly #spare: Buffer[] = [];
-  readonly #preface = Buffer.alloc(BULK_PREFACE.length);
+  readonly #expected: Buffer;
+  readonly #preface = Buffer.alloc(PREFACE_BYTES);
   readonly #header = Buffer.alloc(HEADER_BYTES);
   /** What is being filled, how far, and what comes after it. */
   #part: Part = "preface";
@@ -51,6 +54,11 @@ export class FrameReader {
   #kind = 0;
   #contentBytes = 0;
   #head: Buffer = Buffer.alloc(0);
+
+  /** `preface`: what the other side has to begin with. */
+  constructor(preface: Buffer) {
+    this.#expected = preface;
+  }
 
   /** True once the other side has shown that it speaks this protocol. */
   get greeted(): boolean {
@@ -85,15 +93,17 @@ export class FrameReader {
 
   /** Gives a frame's content back: its buffer will hold another one. */
   recycle(content: Uint8Array): void {
-    if (content.length === 0 || this.#spare.length >= SPARE_MAX) return;
+    if (content.length <= POOLED_BYTES_MAX || this.#spare.length >= SPARE_MAX) return;
     this.#spare.push(Buffer.from(content.buffer, content.byteOffset, content.length));
   }
 
   #complete(): Frame | null {
     switch (this.#part) {
       case "preface":
-        if (!this.#preface.equals(BULK_PREFACE)) {
-          throw new FrameError("the other side does not speak the bulk protocol");
+        if (!this.#preface.equals(this.#expected)) {
+          throw new FrameError(
+            `the other side does not speak ${this.#expected.toString("latin1")}`,
+          );
         }
         this.#begin("header", this.#header);
         return null;
@@ -116,7 +126,7 @@ export class FrameReader {
     const headBytes = this.#header.readUInt32BE(4);
     this.#contentBytes = this.#header.readUInt32BE(8);
     check("kind", this.#kind, KIND_MAX);
-    check("head bytes", headBytes, LIMITS.bulkHeadBytesMax);
+    check("head bytes", headBytes, LIMITS.frameHeadBytesMax);
     check("content bytes", this.#contentBytes, LIMITS.messageBytesMax);
     this.#head = Buffer.allocUnsafe(headBytes);
     this.#begin("head", this.#head);
@@ -129,6 +139,7 @@ export class FrameReader {
   }
 
   #buffer(bytes: number): Buffer {
+    if (bytes <= POOLED_BYTES_MAX) return Buffer.allocUnsafe(bytes);
     const at = this.#spare.findLastIndex((spare) => spare.length === bytes);
     // Not from the shared pool: a slice of it would keep the whole pool alive.
     return this.#spare.splice(at, at < 0 ? 0 : 1)[0] ?? Buffer.allocUnsafeSlow(bytes);
@@ -137,5 +148,5 @@ export class FrameReader {
 
 function check(field: string, value: number, max: number): void {
   if (value <= max) return;
-  throw new FrameError(`bulk frame: ${field} is ${value}, allowed: at most ${max}`);
+  throw new FrameError(`frame: ${field} is ${value}, allowed: at most ${max}`);
 }
