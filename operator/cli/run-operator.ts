@@ -76,7 +76,7 @@ async function operate(
   terminal: Terminal,
 ): Promise<"stopped" | "lost"> {
   const { watchNamespaces, leaseName, image, healthPort, metricsPort, workers } = settings;
-  const sidecars = new CoordinationClient();
+  const sidecars = new CoordinationClient({ clock: systemClock });
   try {
     const operator = new Operator({
       config,

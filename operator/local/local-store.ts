@@ -81,7 +81,7 @@ export class LocalStore {
   private readonly rates = new TransferRates();
   private readonly listeners = new Set<() => void>();
   private readonly eventListeners = new Set<(event: CoordinatorEvent) => void>();
-  private readonly sidecars = new CoordinationClient();
+  private readonly sidecars = new CoordinationClient({ clock: systemClock });
   private readonly records: FileRecordStore;
   private readonly recordsUsed: RecordStore;
   private readonly sidecarsUsed: SidecarClient;

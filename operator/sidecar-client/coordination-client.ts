@@ -1,8 +1,11 @@
 /**
- * Calls to sidecars over gRPC: the only place of the operator that knows it. One channel per node;
- * an AbortSignal becomes a cancelled call, a refusal becomes a ProtocolError, all else a
- * CallFailed.
+ * Calls to sidecars. What is asked once goes over gRPC, one channel per node, closed when it was
+ * not used for a while. The two streams that stay open for as long as a pod lives go in frames,
+ * over a connection each, at a twentieth of the memory (the sidecar's ARCHITECTURE.md, D10); over
+ * gRPC to a sidecar that takes no frames. An AbortSignal becomes a cancelled call, a refusal
+ * becomes a ProtocolError, all else a CallFailed.
  */
+import { connect } from "node:net";
 import {
   Client,
   Metadata,
@@ -11,13 +14,25 @@ import {
   type ClientReadableStream,
   type ServiceError,
 } from "@grpc/grpc-js";
+import type { Clock, Timer } from "../../sidecar/lib/ports/clock.ts";
+import type { DuplexCall } from "../../sidecar/lib/ports/duplex-call.ts";
+import { splitAddress } from "../../sidecar/protocol/address.ts";
 import { DETAILS_KEY, refusalOf } from "../../sidecar/protocol/error-detail.ts";
+import { ProtocolError } from "../../sidecar/protocol/errors.ts";
+import {
+  ASSIGNMENTS_CALL,
+  type FramedCall,
+  openFramedCall,
+  WATCH_CALL,
+} from "../../sidecar/protocol/framed-calls.ts";
+import { errorOfFramedStatus } from "../../sidecar/protocol/framed-stream.ts";
 import type { ShardAssignments } from "../../sidecar/protocol/gen/oxia-client.ts";
-import type { NodeStatus, WatchStatusRequest } from "../../sidecar/protocol/gen/resilver.ts";
+import { type NodeStatus, WatchStatusRequest } from "../../sidecar/protocol/gen/resilver.ts";
 import {
   CoordinationService as Service,
   type MethodDefinition,
 } from "../../sidecar/protocol/service.ts";
+import { callerStreamCall } from "../../sidecar/protocol/stream-call.ts";
 import {
   CallFailed,
   type CallOptions,
@@ -50,22 +65,31 @@ const CHANNEL_OPTIONS = {
   "grpc.service_config_disable_resolution": 1,
 };
 
-/** A pod that came back has another address: what nobody has called for so long is not kept. */
-const UNUSED_MS = 60_000;
+/** A channel costs memory, and a pod that came back has another address. */
+const UNUSED_MS = 10_000;
+/** After that a sidecar may have been upgraded. */
+const ONLY_GRPC_MS = 60_000;
+const NOTHING = new Uint8Array(0);
 
 /** How to reach sidecars. */
 export interface CoordinationClientOptions {
-  /** A channel without a call for so long is closed when another one is opened (60,000). */
+  readonly clock: Clock;
+  /** A channel without a call for so long is closed (10,000). */
   readonly unusedMs?: number;
 }
 
-/** The gRPC {@link SidecarClient}. */
+/** {@link SidecarClient} over connections. */
 export class CoordinationClient implements SidecarClient {
   readonly #channels = new Map<string, Channel>();
+  readonly #framed = new Set<DuplexCall<never, unknown>>();
+  /** Sidecars that answered frames in another protocol, and since when that is known. */
+  readonly #onlyGrpc = new Map<string, number>();
+  readonly #clock: Clock;
   readonly #unusedMs: number;
 
-  constructor(options: CoordinationClientOptions = {}) {
-    this.#unusedMs = options.unusedMs ?? UNUSED_MS;
+  constructor({ clock, unusedMs = UNUSED_MS }: CoordinationClientOptions) {
+    this.#clock = clock;
+    this.#unusedMs = unusedMs;
   }
 
   openShard: SidecarClient["openShard"] = (to, request, call) =>
@@ -107,6 +131,80 @@ export class CoordinationClient implements SidecarClient {
     signal: AbortSignal,
   ): AsyncGenerator<NodeStatus, void> {
     signal.throwIfAborted();
+    const head = WatchStatusRequest.encode(request).finish();
+    const call = this.#openFramed(to, WATCH_CALL, head, signal);
+    try {
+      for await (const status of call?.messages ?? []) yield status;
+      if (!this.#takesNoFrames(to)) {
+        throw new CallFailed(to.node, `${to.node}: WatchStatus ended`, false);
+      }
+    } catch (error) {
+      if (signal.aborted || !this.#takesNoFrames(to)) throw failureOf(to, signal, error);
+    } finally {
+      call?.cancel();
+    }
+    yield* this.#watchOverGrpc(to, request, signal);
+  }
+
+  async pushAssignments(
+    to: NodeEndpoint,
+    updates: AsyncIterable<ShardAssignments>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    signal.throwIfAborted();
+    const call = this.#openFramed(to, ASSIGNMENTS_CALL, NOTHING, signal);
+    if (call === null) {
+      await this.#pushOverGrpc(to, updates, signal);
+      return;
+    }
+    const ended = new AbortController();
+    try {
+      await Promise.all([untilAnswered(call, ended), writeAll(call, updates, ended.signal)]);
+    } catch (error) {
+      throw failureOf(to, signal, error);
+    } finally {
+      call.cancel();
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const address of [...this.#channels.keys()]) this.#close(address);
+    for (const call of this.#framed) call.cancel();
+    await Promise.resolve();
+  }
+
+  /** Null for a sidecar that is known to take no frames. */
+  #openFramed<Out, In>(
+    to: NodeEndpoint,
+    framed: FramedCall<Out, In>,
+    head: Uint8Array,
+    signal: AbortSignal,
+  ): DuplexCall<Out, In> | null {
+    if (this.#takesNoFrames(to)) return null;
+    const socket = connect({ ...splitAddress(to.internalAddress), noDelay: true });
+    const stream = openFramedCall(framed, socket, head, this.#clock);
+    stream.once("status", () => {
+      if (stream.foreign) this.#onlyGrpc.set(to.internalAddress, this.#clock.monotonicMs());
+    });
+    const call = callerStreamCall(stream, errorOfFramedStatus, signal);
+    this.#framed.add(call);
+    stream.once("status", () => this.#framed.delete(call));
+    return call;
+  }
+
+  #takesNoFrames({ internalAddress }: NodeEndpoint): boolean {
+    const sinceMs = this.#onlyGrpc.get(internalAddress);
+    if (sinceMs === undefined) return false;
+    if (this.#clock.monotonicMs() - sinceMs < ONLY_GRPC_MS) return true;
+    this.#onlyGrpc.delete(internalAddress);
+    return false;
+  }
+
+  async *#watchOverGrpc(
+    to: NodeEndpoint,
+    request: WatchStatusRequest,
+    signal: AbortSignal,
+  ): AsyncGenerator<NodeStatus, void> {
     const method = Service.watchStatus;
     const channel = this.#channel(to);
     const stream: ClientReadableStream<NodeStatus> = channel.client.makeServerStreamRequest(
@@ -132,12 +230,11 @@ export class CoordinationClient implements SidecarClient {
     }
   }
 
-  async pushAssignments(
+  async #pushOverGrpc(
     to: NodeEndpoint,
     updates: AsyncIterable<ShardAssignments>,
     signal: AbortSignal,
   ): Promise<void> {
-    signal.throwIfAborted();
     const method = Service.pushShardAssignments;
     // Stops waiting for the next update when the call ends for another reason.
     const ended = new AbortController();
@@ -146,20 +243,19 @@ export class CoordinationClient implements SidecarClient {
       stream.cancel();
     };
     signal.addEventListener("abort", cancel, { once: true });
+    const out = {
+      write: (message: ShardAssignments) => stream.write(message),
+      drained: () => new Promise<void>((go) => void stream.once("drain", go)),
+      end: () => stream.end(),
+    };
     try {
-      await Promise.all([done, writeAll(stream, updates, ended.signal)]);
+      await Promise.all([done, writeAll(out, updates, ended.signal)]);
     } catch (error) {
       throw failureOf(to, signal, error);
     } finally {
       signal.removeEventListener("abort", cancel);
       stream.cancel();
     }
-  }
-
-  async close(): Promise<void> {
-    for (const { client } of this.#channels.values()) client.close();
-    this.#channels.clear();
-    await Promise.resolve();
   }
 
   #clientStream(
@@ -226,46 +322,51 @@ export class CoordinationClient implements SidecarClient {
   }
 
   #channel(to: NodeEndpoint): Channel {
-    const present = this.#channels.get(to.internalAddress);
+    const address = to.internalAddress;
+    const present = this.#channels.get(address);
     if (present !== undefined) return present;
-    this.#closeUnused();
-    const client = new Client(to.internalAddress, sidecarCredentials("internal"), CHANNEL_OPTIONS);
-    const channel = new Channel(client);
-    this.#channels.set(to.internalAddress, channel);
+    const client = new Client(address, sidecarCredentials("internal"), CHANNEL_OPTIONS);
+    const unused = (): Timer => this.#clock.timer(this.#unusedMs, () => this.#close(address));
+    const channel = new Channel(client, unused);
+    this.#channels.set(address, channel);
     return channel;
   }
 
-  #closeUnused(): void {
-    for (const [address, channel] of this.#channels) {
-      if (channel.unusedForMs < this.#unusedMs) continue;
-      channel.client.close();
-      this.#channels.delete(address);
-    }
+  #close(address: string): void {
+    const channel = this.#channels.get(address);
+    this.#channels.delete(address);
+    channel?.close();
   }
 }
 
 /** A connection to one address, and whether anybody is using it. */
 class Channel {
   readonly client: Client;
+  readonly #unused: () => Timer;
   #calls = 0;
-  #usedAtMs = performance.now();
+  #timer: Timer | null = null;
 
-  constructor(client: Client) {
+  /** `unused`: begins to wait before it is closed. */
+  constructor(client: Client, unused: () => Timer) {
     this.client = client;
+    this.#unused = unused;
   }
 
   /** Counts a call until the function that is returned is called. */
   lend(): () => void {
     this.#calls += 1;
+    this.#timer?.cancel();
+    this.#timer = null;
     return () => {
       this.#calls -= 1;
-      this.#usedAtMs = performance.now();
+      if (this.#calls === 0) this.#timer = this.#unused();
     };
   }
 
-  /** Milliseconds since the last call ended; 0 while there is one. */
-  get unusedForMs(): number {
-    return this.#calls > 0 ? 0 : performance.now() - this.#usedAtMs;
+  close(): void {
+    this.#timer?.cancel();
+    this.#timer = null;
+    this.client.close();
   }
 }
 
@@ -277,7 +378,7 @@ interface AssignmentStream {
 }
 
 async function writeAll(
-  stream: AssignmentStream,
+  out: Pick<DuplexCall<ShardAssignments, never>, "write" | "drained" | "end">,
   updates: AsyncIterable<ShardAssignments>,
   ended: AbortSignal,
 ): Promise<void> {
@@ -290,13 +391,25 @@ async function writeAll(
       const next = await Promise.race([iterator.next(), stop]);
       if (next === null) return;
       if (next.done === true) break;
-      if (stream.write(next.value)) continue;
-      await Promise.race([new Promise<void>((go) => void stream.once("drain", go)), stop]);
+      if (out.write(next.value)) continue;
+      await Promise.race([out.drained(), stop]);
     }
-    stream.end();
+    out.end();
   } finally {
     // Not awaited: a source that waits for its next update may answer only then.
     void iterator.return?.();
+  }
+}
+
+/** Resolves when the other side ended the call; rejects with what it failed with. */
+async function untilAnswered(
+  call: DuplexCall<ShardAssignments, never>,
+  ended: AbortController,
+): Promise<void> {
+  try {
+    await call.messages[Symbol.asyncIterator]().next();
+  } finally {
+    ended.abort();
   }
 }
 
@@ -305,6 +418,9 @@ function failureOf(to: NodeEndpoint, signal: AbortSignal, error: unknown): Error
     return signal.reason instanceof Error ? signal.reason : new Error("aborted", { cause: error });
   }
   if (error instanceof CallFailed) return error;
+  if (error instanceof ProtocolError) {
+    return new ProtocolError(error.reason, `${to.node}: ${error.message}`, error.metadata);
+  }
   if (!isServiceError(error)) {
     const text = error instanceof Error ? error.message : String(error);
     return new CallFailed(to.node, `${to.node}: ${text}`, false, error);

@@ -1,5 +1,5 @@
 /** Operator to sidecar: adapts each rpc to the replica it names. */
-import type { sendUnaryData, ServerReadableStream, ServerWritableStream } from "@grpc/grpc-js";
+import type { sendUnaryData, ServerReadableStream } from "@grpc/grpc-js";
 import type { Timer } from "../lib/ports/clock.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { ShardAssignments } from "../protocol/gen/oxia-client.ts";
@@ -39,7 +39,15 @@ import {
 import type { NodeRuntime, ReplicaHandle } from "../runtime/ports.ts";
 import { heartbeatMsOf, StatusReports } from "../runtime/status-reports.ts";
 import type { Assignments } from "./assignments.ts";
-import { drained, type HandlerContext, measure, serverStream, unary } from "./handlers.ts";
+import type { FramedHandlers } from "./framed-server.ts";
+import {
+  drained,
+  type HandlerContext,
+  measure,
+  serveCall,
+  serverStream,
+  unary,
+} from "./handlers.ts";
 import { DEFAULT_NAMESPACE } from "./shard-lookup.ts";
 import { serviceErrorOf } from "./status-map.ts";
 
@@ -82,7 +90,13 @@ function nodeHandlers(options: CoordinationServiceOptions): Handlers {
     watchStatus: serverStream<WatchStatusRequest, NodeStatus>(
       context,
       "WatchStatus",
-      async (call) => new StatusWatch(call, options).run(),
+      async (call, gone) => {
+        const out = {
+          write: (report: NodeStatus) => call.write(report),
+          drained: () => drained(call),
+        };
+        await new StatusWatch(call.request, out, gone, options).run();
+      },
     ),
     deleteShard: unary<DeleteShardRequest, DeleteShardResponse>(
       context,
@@ -202,9 +216,51 @@ function receiveAssignments(
   };
 }
 
+/** Takes the streams that come in frames; otherwise as the rpcs of the same names. */
+export function framedCoordination(
+  options: CoordinationServiceOptions,
+): Pick<FramedHandlers, "watchStatus" | "pushAssignments"> {
+  const { context, assignments, stopping } = options;
+  return {
+    watchStatus: (request, call) =>
+      serveCall(context, "WatchStatus", call, async () => {
+        const gone = new AbortController();
+        const end = (): void => gone.abort(new DOMException("call ended", "AbortError"));
+        const ended = endOf(call.messages).then(end, end);
+        await new StatusWatch(request, call, gone.signal, options).run();
+        call.end();
+        await ended;
+      }),
+    pushAssignments: (call) =>
+      serveCall(context, "PushShardAssignments", call, async () => {
+        const stop = (): void =>
+          call.fail(new ProtocolError("NOT_INITIALIZED", "the sidecar is shutting down"));
+        stopping.addEventListener("abort", stop, { once: true });
+        try {
+          for await (const pushed of call.messages) assignments.update(pushed);
+        } finally {
+          stopping.removeEventListener("abort", stop);
+        }
+      }),
+  };
+}
+
+async function endOf(messages: AsyncIterable<never>): Promise<void> {
+  const { done } = await messages[Symbol.asyncIterator]().next();
+  if (done !== true) throw new ProtocolError("INVALID_ARGUMENT", "a watch takes no messages");
+}
+
+/** Where a watch's reports go. */
+interface ReportStream {
+  write(report: NodeStatus): unknown;
+  /** Resolves also when nobody reads them any more. */
+  drained(): Promise<void>;
+}
+
 /** One WatchStatus stream, with a heartbeat. */
 class StatusWatch {
-  readonly #call: ServerWritableStream<WatchStatusRequest, NodeStatus>;
+  readonly #out: ReportStream;
+  readonly #gone: AbortSignal;
   readonly #options: CoordinationServiceOptions;
   readonly #reports: StatusReports;
   #wake: () => void = () => {};
@@ -213,13 +269,16 @@ class StatusWatch {
 
   /** Throws INVALID_ARGUMENT for a heartbeat that is out of bounds. */
   constructor(
-    call: ServerWritableStream<WatchStatusRequest, NodeStatus>,
+    request: WatchStatusRequest,
+    out: ReportStream,
+    gone: AbortSignal,
     options: CoordinationServiceOptions,
   ) {
-    this.#call = call;
+    this.#out = out;
+    this.#gone = gone;
     this.#options = options;
     this.#reports = new StatusReports(options.runtime);
-    this.#heartbeatMs = heartbeatMsOf(call.request);
+    this.#heartbeatMs = heartbeatMsOf(request);
   }
 
   async run(): Promise<void> {
@@ -229,24 +288,25 @@ class StatusWatch {
       this.#reports.changed(statuses);
       wake();
     });
-    this.#call.on("cancelled", wake);
+    this.#gone.addEventListener("abort", wake);
     stopping.addEventListener("abort", wake);
     this.#beat();
     try {
-      while (!this.#call.cancelled && !stopping.aborted) {
+      while (!this.#gone.aborted && !stopping.aborted) {
         if (!this.#reports.pending) {
           await new Promise<void>((resolve) => {
             this.#wake = resolve;
           });
           continue;
         }
-        this.#call.write(this.#reports.next());
-        await drained(this.#call);
+        this.#out.write(this.#reports.next());
+        await this.#out.drained();
       }
     } finally {
       this.#timer?.cancel();
       this.#timer = null;
       unwatch();
+      this.#gone.removeEventListener("abort", wake);
       stopping.removeEventListener("abort", wake);
     }
     if (stopping.aborted) {

@@ -5,6 +5,7 @@
 import type { Metadata, sendUnaryData, ServerUnaryCall, ServerWritableStream } from "@grpc/grpc-js";
 import { InvariantError } from "../lib/assert.ts";
 import type { Clock } from "../lib/ports/clock.ts";
+import type { DuplexCall } from "../lib/ports/duplex-call.ts";
 import type { Logger } from "../lib/ports/logger.ts";
 import type { NodeMetrics } from "../lib/ports/metrics.ts";
 import { ProtocolError } from "../protocol/errors.ts";
@@ -73,6 +74,30 @@ export function serverStream<Request, Response>(
       },
     );
   };
+}
+
+/** Serves a stream until `serve` has done with it, and tells the caller how that ended. */
+export function serveCall(
+  context: HandlerContext,
+  rpc: string,
+  call: DuplexCall<never, unknown>,
+  serve: () => Promise<void>,
+): void {
+  const done = measure(context, rpc);
+  // Within a promise, so that what throws at once is answered like what rejects.
+  const served = new Promise<void>((resolve) => {
+    resolve(serve());
+  });
+  served.then(
+    () => {
+      done(null);
+      call.end();
+    },
+    (error: unknown) => {
+      done(error);
+      call.fail(error instanceof Error ? error : new Error(String(error)));
+    },
+  );
 }
 
 /** Aborts when the caller has gone. */

@@ -4,22 +4,31 @@
  * Each stream has a connection of its own, in frames; a peer that takes none gets it over gRPC,
  * where snapshots have their own connection, or appends would queue behind their chunks.
  */
+import { connect } from "node:net";
 import { Client, connectivityState, type ChannelOptions } from "@grpc/grpc-js";
 import type { Clock, Timer } from "../lib/ports/clock.ts";
 import { type DuplexCall, TransportError } from "../lib/ports/duplex-call.ts";
 import { LIMITS } from "../limits.ts";
-import type {
-  Ack,
-  Append,
+import {
+  type FramedCall,
+  openFramedCall,
+  REPLICATE_CALL,
+  SNAPSHOT_CALL,
+} from "../protocol/framed-calls.ts";
+import { errorOfFramedStatus } from "../protocol/framed-stream.ts";
+import {
+  type Ack,
+  type Append,
   Peer,
-  SnapshotChunk,
-  SnapshotResponse,
+  type SnapshotChunk,
+  type SnapshotResponse,
 } from "../protocol/gen/resilver.ts";
 import { LogReplicationService, type MethodDefinition } from "../protocol/service.ts";
+import { splitAddress } from "../protocol/address.ts";
+import { callerStreamCall } from "../protocol/stream-call.ts";
 import type { PeerTransport } from "../runtime/ports.ts";
 import { peerCredentials } from "./credentials.ts";
 import { clientDuplexCall } from "./duplex-call.ts";
-import { type FramedCall, openFramedCall, REPLICATE_CALL, SNAPSHOT_CALL } from "./framed-calls.ts";
 import { peerToMetadata } from "./peer-metadata.ts";
 
 const CHANNEL_OPTIONS: ChannelOptions = {
@@ -96,8 +105,9 @@ export class NetworkPeerTransport implements PeerTransport {
     if (this.#closed) throw new TransportError("the transport to peers is closed");
     const key = `${framed.caller.preface.toString("latin1")} ${address}`;
     if ((this.#onlyGrpc.get(key) ?? 0) > this.#clock.monotonicMs()) return null;
-    const stream = openFramedCall(framed, splitAddress(address), peer, this.#clock);
-    const call = clientDuplexCall<Out, In>(stream);
+    const socket = connect({ ...splitAddress(address), noDelay: true });
+    const stream = openFramedCall(framed, socket, Peer.encode(peer).finish(), this.#clock);
+    const call = callerStreamCall(stream, errorOfFramedStatus);
     this.#framed.add(call);
     stream.once("status", () => {
       this.#framed.delete(call);
@@ -179,11 +189,4 @@ export class NetworkPeerTransport implements PeerTransport {
 
 function isReady(connection: Connection): boolean {
   return connection.client.getChannel().getConnectivityState(false) === connectivityState.READY;
-}
-
-/** host:port, the host of IPv6 in brackets. */
-function splitAddress(address: string): { readonly host: string; readonly port: number } {
-  const colon = address.lastIndexOf(":");
-  const host = address.slice(0, colon).replace(/^\[(.*)\]$/u, "$1");
-  return { host, port: Number(address.slice(colon + 1)) };
 }

@@ -12,8 +12,8 @@ import type {
 } from "../protocol/gen/resilver.ts";
 import type { NodeRuntime, ReplicaHandle } from "../runtime/ports.ts";
 import { serverDuplexCall } from "./duplex-call.ts";
-import type { FramedHandlers } from "./framed-calls.ts";
-import { type HandlerContext, measure, unary } from "./handlers.ts";
+import type { FramedHandlers } from "./framed-server.ts";
+import { type HandlerContext, serveCall, unary } from "./handlers.ts";
 import { peerFromMetadata } from "./peer-metadata.ts";
 
 /** Handlers of LogReplicationService, in the shape that gRPC's addService takes. */
@@ -38,17 +38,16 @@ export function replicationService(
 }
 
 /** Takes the streams that come in frames; otherwise as the rpcs of the same names. */
-export function framedHandlers(runtime: NodeRuntime, context: HandlerContext): FramedHandlers {
+export function framedReplication(
+  runtime: NodeRuntime,
+  context: HandlerContext,
+): Pick<FramedHandlers, "sendSnapshot" | "replicate"> {
   const replica = ({ namespace, shard }: Peer): ReplicaHandle => runtime.replica(namespace, shard);
   return {
-    sendSnapshot: (peer, stream) =>
-      serveDuplex<SnapshotChunk, SnapshotResponse>(context, "SendSnapshot", stream, (call) =>
-        replica(peer).serveSnapshot(peer, call),
-      ),
-    replicate: (peer, stream) =>
-      serveDuplex<Append, Ack>(context, "Replicate", stream, (call) =>
-        replica(peer).serveReplicate(peer, call),
-      ),
+    sendSnapshot: (peer, call) =>
+      serveCall(context, "SendSnapshot", call, () => replica(peer).serveSnapshot(peer, call)),
+    replicate: (peer, call) =>
+      serveCall(context, "Replicate", call, () => replica(peer).serveReplicate(peer, call)),
   };
 }
 
@@ -58,33 +57,11 @@ function duplex<In, Out>(
   rpc: string,
   serve: (replica: ReplicaHandle, peer: Peer, call: DuplexCall<Out, In>) => Promise<void>,
 ): (stream: ServerDuplexStream<In, Out>) => void {
-  return (stream) =>
-    serveDuplex<In, Out>(context, rpc, stream, (call) => {
+  return (stream) => {
+    const call = serverDuplexCall<Out, In>(stream);
+    serveCall(context, rpc, call, () => {
       const peer = peerFromMetadata(stream.metadata);
       return serve(runtime.replica(peer.namespace, peer.shard), peer, call);
     });
-}
-
-function serveDuplex<In, Out>(
-  context: HandlerContext,
-  rpc: string,
-  stream: Parameters<typeof serverDuplexCall<Out, In>>[0],
-  serve: (call: DuplexCall<Out, In>) => Promise<void>,
-): void {
-  const done = measure(context, rpc);
-  const call = serverDuplexCall<Out, In>(stream);
-  // Within a promise, so that what throws at once is answered like what rejects.
-  const served = new Promise<void>((resolve) => {
-    resolve(serve(call));
-  });
-  served.then(
-    () => {
-      done(null);
-      call.end();
-    },
-    (error: unknown) => {
-      done(error);
-      call.fail(error instanceof Error ? error : new Error(String(error)));
-    },
-  );
+  };
 }

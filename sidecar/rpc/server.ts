@@ -12,7 +12,7 @@ import {
 import type { Clock } from "../lib/ports/clock.ts";
 import { LIMITS } from "../limits.ts";
 import { type Port, serverCredentials } from "./credentials.ts";
-import { type FramedHandlers, serveFramedCalls } from "./framed-calls.ts";
+import { type FramedHandlers, serveFramedCalls } from "./framed-server.ts";
 
 /** A service's definition with the handlers of each of its methods. */
 export interface ServedService {

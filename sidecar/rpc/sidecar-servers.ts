@@ -13,12 +13,12 @@ import {
 } from "../protocol/service.ts";
 import type { NodeRuntime } from "../runtime/ports.ts";
 import { Assignments } from "./assignments.ts";
-import { coordinationService } from "./coordination-service.ts";
+import { coordinationService, framedCoordination } from "./coordination-service.ts";
 import { GrpcHealth } from "./grpc-health.ts";
 import type { HandlerContext } from "./handlers.ts";
 import { type HealthServer, openHealthServer } from "./health-server.ts";
 import { publicService, PublicServiceDefinition } from "./public-service.ts";
-import { framedHandlers, replicationService } from "./replication-service.ts";
+import { framedReplication, replicationService } from "./replication-service.ts";
 import { ReadMemory } from "./read-memory.ts";
 import { RpcServer, type ServedService } from "./server.ts";
 import type { Audience } from "./status-map.ts";
@@ -79,7 +79,10 @@ export class SidecarServers {
       address: options.internalAddress,
       clock,
       services: [...internalServices(shared), health.service],
-      framed: framedHandlers(runtime, contextFor(shared, "peer")),
+      framed: {
+        ...framedReplication(runtime, contextFor(shared, "peer")),
+        ...framedCoordination({ ...shared, context: contextFor(shared, "peer") }),
+      },
     });
     let publicServer: RpcServer | null = null;
     try {

@@ -26,7 +26,7 @@ config.loadFromClusterAndUser(
 const stop = new AbortController();
 process.once("SIGTERM", () => stop.abort(new Error("SIGTERM")));
 const logger = openLogger("info", {});
-const sidecars = new CoordinationClient();
+const sidecars = new CoordinationClient({ clock: systemClock });
 const operator = new Operator({
   config,
   clock: systemClock,

@@ -1,23 +1,21 @@
-/** The gRPC server behind which all fake sidecars of a run are. */
+/** The server behind which all fake sidecars of a run are. */
+import { EventEmitter } from "node:events";
+import type { Server as NetServer, Socket } from "node:net";
 import {
   Metadata,
   Server,
   ServerCredentials,
   status,
   type sendUnaryData,
-  type ServerReadableStream,
   type ServerUnaryCall,
-  type ServerWritableStream,
 } from "@grpc/grpc-js";
+import { systemClock } from "../../operator/local/system-clock.ts";
+import { type DuplexCall, TransportError } from "../../sidecar/lib/ports/duplex-call.ts";
 import { DETAILS_KEY, encodeErrorDetail } from "../../sidecar/protocol/error-detail.ts";
 import { ProtocolError } from "../../sidecar/protocol/errors.ts";
-import type { ShardAssignments } from "../../sidecar/protocol/gen/oxia-client.ts";
-import type {
-  NodeStatus,
-  OpenShardRequest,
-  WatchStatusRequest,
-} from "../../sidecar/protocol/gen/resilver.ts";
+import type { NodeStatus, OpenShardRequest } from "../../sidecar/protocol/gen/resilver.ts";
 import { CoordinationService } from "../../sidecar/protocol/service.ts";
+import { type FramedHandlers, serveFramedCalls } from "../../sidecar/rpc/framed-server.ts";
 import {
   answerAddFollower,
   answerEnrol,
@@ -107,13 +105,6 @@ export class FakeSidecars {
         node.replica = null;
         return {};
       }),
-      watchStatus: (call: ServerWritableStream<WatchStatusRequest, NodeStatus>) => this.watch(call),
-      pushShardAssignments: (call: ServerReadableStream<ShardAssignments, object>) => {
-        const node = this.called(call);
-        if (node === null) return refuse(call);
-        this.endsWith(node, call);
-        call.on("data", () => undefined);
-      },
     });
     await new Promise<void>((resolve, reject) => {
       const credentials = ServerCredentials.createInsecure();
@@ -121,6 +112,57 @@ export class FakeSidecars {
         error === null ? resolve() : reject(error),
       );
     });
+    this.takeFrames();
+  }
+
+  /** The streams that stay open come in frames, over connections that say whom they are for. */
+  private takeFrames(): void {
+    const servers = Reflect.get(this.server, "http2Servers") as Map<NetServer, unknown>;
+    for (const server of servers.keys()) {
+      const http2 = server.listeners("connection");
+      server.removeAllListeners("connection");
+      server.on("connection", (socket: Socket) => {
+        const pod = new EventEmitter();
+        for (const listener of http2) pod.on("connection", listener.bind(server));
+        const name = nodeAt(socket.localAddress ?? "");
+        serveFramedCalls(pod as NetServer, systemClock, this.framedOf(name));
+        pod.emit("connection", socket);
+      });
+    }
+  }
+
+  private framedOf(name: string): FramedHandlers {
+    const node = (): FakeNode | null => {
+      const found = this.group(name).node(name);
+      return found.podUid === null ? null : found;
+    };
+    const never = (call: { cancel(): void }): void => call.cancel();
+    return {
+      sendSnapshot: (_peer, call) => never(call),
+      replicate: (_peer, call) => never(call),
+      watchStatus: (_request, call) => this.serve(node(), call, (found) => this.watch(found, call)),
+      pushAssignments: (call) => this.serve(node(), call, () => () => undefined),
+    };
+  }
+
+  /** A stream that breaks when its process does. */
+  private serve(
+    node: FakeNode | null,
+    call: DuplexCall<never, unknown>,
+    begin: (node: FakeNode) => () => void,
+  ): void {
+    if (node === null) {
+      call.fail(new TransportError("no process there"));
+      return;
+    }
+    const end = (): void => call.cancel();
+    node.ends.add(end);
+    const leave = begin(node);
+    const over = (): void => {
+      node.ends.delete(end);
+      leave();
+    };
+    drain(call.messages).then(over, over);
   }
 
   close(): void {
@@ -141,27 +183,14 @@ export class FakeSidecars {
     return node.podUid === null ? null : node;
   }
 
-  private watch(call: ServerWritableStream<WatchStatusRequest, NodeStatus>): void {
-    const node = this.called(call);
-    if (node === null) return refuse(call);
+  private watch(node: FakeNode, call: DuplexCall<NodeStatus, unknown>): () => void {
     this.count("watchStatus");
     const send = (report: NodeStatus): void => {
       call.write(report);
     };
-    call.write(node.status(this.group(node.name).live(), true));
+    send(node.status(this.group(node.name).live(), true));
     node.streams.add(send);
-    this.endsWith(node, call);
-    call.on("cancelled", () => node.streams.delete(send));
-    call.on("close", () => node.streams.delete(send));
-  }
-
-  /** A stream breaks when its process does. */
-  private endsWith(node: FakeNode, call: Breakable): void {
-    const end = (): void => refuse(call);
-    node.ends.add(end);
-    call.on("cancelled", () => node.ends.delete(end));
-    call.on("close", () => node.ends.delete(end));
-    call.on("error", () => node.ends.delete(end));
+    return () => node.streams.delete(send);
   }
 
   private of<Request, Response>(answer: (replica: FakeReplica, request: Request) => Response) {
@@ -211,18 +240,8 @@ export class FakeSidecars {
   }
 }
 
-interface Breakable {
-  emit(event: "error", error: Error): boolean;
-  on(event: string, listener: () => void): unknown;
-}
-
-function refuse(call: { emit(event: "error", error: Error): boolean }): void {
-  const details = "connection broken";
-  const metadata = new Metadata();
-  call.emit(
-    "error",
-    Object.assign(new Error(details), { code: status.UNAVAILABLE, details, metadata }),
-  );
+async function drain(messages: AsyncIterable<unknown>): Promise<void> {
+  for await (const _message of messages) continue;
 }
 
 function present(replica: FakeReplica | null): FakeReplica {

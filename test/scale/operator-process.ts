@@ -19,7 +19,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.once(signal, () => stop.abort(new Error(signal)));
 }
 const logger = openLogger("warn", {});
-const sidecars = new CoordinationClient();
+const sidecars = new CoordinationClient({ clock: systemClock });
 const operator = new Operator({
   config: loadKubeConfig({ env: process.env }),
   clock: systemClock,

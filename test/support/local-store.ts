@@ -1,3 +1,4 @@
+import { systemClock } from "../../operator/local/system-clock.ts";
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -140,7 +141,7 @@ export class TestStore {
 
   /** What a sidecar says of its only shard now. */
   async sidecarStatus(node: string): Promise<ReplicaStatus> {
-    const client = new CoordinationClient();
+    const client = new CoordinationClient({ clock: systemClock });
     const abort = new AbortController();
     try {
       for await (const { replicas } of client.watchStatus(

@@ -42,7 +42,7 @@ export class OperatorLife {
   /** What is kept here goes with it. */
   readonly folder: string;
   readonly firstPort: number;
-  readonly #sidecars = new CoordinationClient();
+  readonly #sidecars = new CoordinationClient({ clock: systemClock });
   readonly #operators: RunningOperator[] = [];
 
   private constructor(server: FakeApiServer, namespace: string, root: string, port: number) {

@@ -1,14 +1,17 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { createServer as createHttp2Server } from "node:http2";
 import { type AddressInfo, connect, createServer, type Server as NetServer } from "node:net";
 import { Metadata, Server, ServerCredentials, type UntypedHandleCall } from "@grpc/grpc-js";
 import { CoordinationClient } from "../../../operator/sidecar-client/coordination-client.ts";
 import { CallFailed, type NodeEndpoint } from "../../../operator/controller/ports.ts";
+import { systemClock } from "../../../operator/local/system-clock.ts";
 import { DETAILS_KEY, encodeErrorDetail } from "../../../sidecar/protocol/error-detail.ts";
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
 import { NodeStatus, PromoteRequest } from "../../../sidecar/protocol/gen/resilver.ts";
 import type { ShardAssignments } from "../../../sidecar/protocol/gen/oxia-client.ts";
 import { CoordinationService } from "../../../sidecar/protocol/service.ts";
+import { serveFramedCalls } from "../../../sidecar/rpc/framed-server.ts";
 
 const never = new AbortController().signal;
 const call = { deadlineMs: 5_000, signal: never };
@@ -47,7 +50,7 @@ describe("CoordinationClient", () => {
     });
     const address = `127.0.0.1:${port}`;
     endpoint = { node: "n", internalAddress: address, publicAddress: address };
-    client = new CoordinationClient();
+    client = new CoordinationClient({ clock: systemClock });
   });
   afterEach(async () => {
     await client.close();
@@ -149,12 +152,62 @@ describe("CoordinationClient", () => {
         ended = true;
       }
     }
+    // The first says that the other side takes no frames.
+    const none = { [Symbol.asyncIterator]: () => ({ next: () => new Promise<never>(() => {}) }) };
+    await assert.rejects(client.pushAssignments(endpoint, none, never), CallFailed);
     await assert.rejects(client.pushAssignments(endpoint, updates(), never), CallFailed);
     assert.deepEqual(received, [update, update]);
     assert.equal(ended, false, "a source that waits for ever does not hold up the failure");
   });
 
-  it("closes the connection to a pod that is gone when it meets another, and none in use", async () => {
+  it("follows and pushes in frames to a sidecar that takes them, and tells of its refusals", async () => {
+    const received: ShardAssignments[] = [];
+    const peer = createHttp2Server();
+    const end = serveFramedCalls(peer, systemClock, {
+      sendSnapshot: (_peer, call) => call.cancel(),
+      replicate: (_peer, call) => call.cancel(),
+      watchStatus: ({ heartbeatMs }, call) => {
+        if (heartbeatMs === 7) {
+          call.fail(new ProtocolError("INVALID_ARGUMENT", "heartbeat_ms is 7", { field: "h" }));
+          return;
+        }
+        call.write(NodeStatus.fromPartial({ node: "framed", bootId: heartbeatMs, full: true }));
+        call.end();
+      },
+      pushAssignments: (call) => {
+        void (async () => {
+          for await (const pushed of call.messages) received.push(pushed);
+          call.end();
+        })();
+      },
+    });
+    await once(peer.listen(0, "127.0.0.1"), "listening");
+    const address = `127.0.0.1:${(peer.address() as AddressInfo).port}`;
+    const to: NodeEndpoint = { node: "n", internalAddress: address, publicAddress: address };
+    const seen: NodeStatus[] = [];
+    await assert.rejects(async () => {
+      for await (const one of client.watchStatus(to, { heartbeatMs: 500 }, never)) seen.push(one);
+    }, CallFailed);
+    assert.deepEqual(
+      seen.map(({ node, bootId }) => [node, bootId]),
+      [["framed", 500]],
+    );
+    await assert.rejects(
+      client.watchStatus(to, { heartbeatMs: 7 }, never)[Symbol.asyncIterator]().next(),
+      { name: "ProtocolError", reason: "INVALID_ARGUMENT", metadata: { field: "h" } },
+    );
+    const update: ShardAssignments = { namespaces: {}, allowedAuthorities: ["x"] };
+    async function* updates(): AsyncGenerator<ShardAssignments, void> {
+      yield update;
+      yield update;
+    }
+    await client.pushAssignments(to, updates(), never);
+    assert.deepEqual(received, [update, update]);
+    end();
+    await new Promise((resolve) => peer.close(resolve));
+  });
+
+  it("closes the connection to a pod that nobody asks any more, and none in use", async () => {
     const status = NodeStatus.fromPartial({ node: "n", bootId: 7, full: true });
     handlers["watchStatus"] = (stream) => {
       stream.write(status);
@@ -164,10 +217,7 @@ describe("CoordinationClient", () => {
     };
     const port = Number(endpoint.internalAddress.split(":")[1]);
     const ended: string[] = [];
-    let firstEnded: () => void = () => undefined;
-    const oneEnded = new Promise<void>((resolve) => {
-      firstEnded = resolve;
-    });
+    let oneEnded: () => void = () => undefined;
     const forwarders: NetServer[] = [];
     const through = async (name: string): Promise<NodeEndpoint> => {
       const forwarder = createServer((socket) => {
@@ -177,7 +227,7 @@ describe("CoordinationClient", () => {
         socket.on("error", () => onward.destroy());
         socket.on("close", () => {
           ended.push(name);
-          firstEnded();
+          oneEnded();
         });
       });
       forwarders.push(forwarder);
@@ -185,14 +235,18 @@ describe("CoordinationClient", () => {
       const address = `127.0.0.1:${(forwarder.address() as AddressInfo).port}`;
       return { node: name, internalAddress: address, publicAddress: address };
     };
-    const frugal = new CoordinationClient({ unusedMs: 0 });
+    const frugal = new CoordinationClient({ clock: systemClock, unusedMs: 0 });
     const stop = new AbortController();
     const statuses = frugal.watchStatus(await through("followed"), { heartbeatMs: 0 }, stop.signal);
     try {
       await statuses.next();
+      // The one that was tried in frames.
+      assert.deepEqual(ended.splice(0), ["followed"]);
+      const goneEnded = new Promise<void>((resolve) => {
+        oneEnded = resolve;
+      });
       await frugal.promote(await through("gone"), promote, call);
-      await frugal.promote(await through("new"), promote, call);
-      await oneEnded;
+      await goneEnded;
       assert.deepEqual(ended, ["gone"]);
     } finally {
       stop.abort(new Error("done"));

@@ -13,8 +13,8 @@ import {
   SnapshotChunk,
   SnapshotResponse,
 } from "../../../sidecar/protocol/gen/resilver.ts";
-import { FRAME, FrameError, FrameReader, frameHeader } from "../../../sidecar/rpc/frame.ts";
-import { REPLICATE_CALL, SNAPSHOT_CALL } from "../../../sidecar/rpc/framed-calls.ts";
+import { FRAME, FrameError, FrameReader, frameHeader } from "../../../sidecar/protocol/frame.ts";
+import { REPLICATE_CALL, SNAPSHOT_CALL } from "../../../sidecar/protocol/framed-calls.ts";
 import { NetworkPeerTransport } from "../../../sidecar/rpc/peer-client.ts";
 import { engines, NEVER, openState, put, TestLog, withDir } from "../state/state-fixture.ts";
 import { FakeRuntime, fakeReplica } from "./fake-runtime.ts";

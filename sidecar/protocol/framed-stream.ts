@@ -1,16 +1,14 @@
 /**
  * One call over a connection of its own, in frames: what gRPC's streams do between sidecars, at a
  * fraction of their cost (ARCHITECTURE.md, D10). It has the events and methods of gRPC's streams
- * that `duplex-call.ts` uses, so that what that file guarantees holds here too.
+ * that `stream-call.ts` uses, so that what that file guarantees holds here too.
  */
 import { EventEmitter } from "node:events";
 import type { Socket } from "node:net";
-import { Metadata, type ServiceError, status as Code, type StatusObject } from "@grpc/grpc-js";
 import type { Clock, Timer } from "../lib/ports/clock.ts";
+import { TransportError } from "../lib/ports/duplex-call.ts";
 import { LIMITS } from "../limits.ts";
-import { DETAILS_KEY } from "../protocol/error-detail.ts";
-import { bufferView } from "../protocol/service.ts";
-import { readingInto } from "./direct-reading.ts";
+import { refusalOf } from "./error-detail.ts";
 import { FRAME, type Frame, FrameError, FrameReader, frameHeader } from "./frame.ts";
 
 /** A message as a frame's two parts. */
@@ -19,6 +17,38 @@ export interface FrameParts {
   readonly content: Uint8Array;
 }
 
+/** How a call ended: the numbers of gRPC's statuses and of our refusals (WIRE.md, "Errors"). */
+export interface FramedStatus {
+  readonly code: number;
+  readonly details: string;
+  /** An encoded google.rpc.Status; null without one. */
+  readonly detail: Uint8Array | null;
+}
+
+const CODE = Object.freeze({ OK: 0, CANCELLED: 1, UNAVAILABLE: 14 });
+const CODE_NAMES: ReadonlyMap<number, string> = new Map(
+  Object.entries(CODE).map(([name, code]) => [code, name]),
+);
+
+/** What a call failed with: ProtocolError or TransportError; null when it did not. */
+export function errorOfFramedStatus({ code, details, detail }: FramedStatus): Error | null {
+  if (code === CODE.OK) return null;
+  const refusal = refusalOf(code, details, detail ?? undefined);
+  if (refusal !== null) return refusal;
+  if (code === CODE.CANCELLED) return null;
+  return new TransportError(`${CODE_NAMES.get(code) ?? code}: ${details}`);
+}
+
+/** Reads a connection straight into where its bytes belong; null where it cannot. */
+export type DirectReading = (
+  socket: Socket,
+  place: {
+    readonly room: () => Uint8Array;
+    readonly filled: (count: number) => void;
+    readonly before: (data: Buffer) => void;
+  },
+) => Socket | null;
+
 /** One end of a framed protocol: how its messages become frames and back. */
 export interface FramedEnd<Out, In> {
   /** What both sides begin with: says protocol and version. PREFACE_BYTES long. */
@@ -26,8 +56,8 @@ export interface FramedEnd<Out, In> {
   /** Silence of the other side after which the connection counts as broken. */
   readonly silenceMs: number;
   /**
-   * What is received is bulk: it is read straight to its place, and a message's content is valid
-   * until the next `read`, when its buffer is used again.
+   * What is received is bulk: a message's content is valid until the next `read`, when its buffer
+   * is used again.
    */
   readonly receivesBulk: boolean;
   readonly encode: (message: Out) => FrameParts;
@@ -51,7 +81,7 @@ interface Received<In> {
 /**
  * Events: `readable`, `drain`, `end`, `close`; at the caller's end also one `status`, at the
  * callee's `open` with the head of the first frame, and `cancelled` when the connection ends before
- * the call does. The callee answers with an error by emitting `error` with a ServiceError.
+ * the call does. The callee ends the call with `end`, or with `refuse`.
  */
 export class FramedStream<Out, In> extends EventEmitter {
   readonly #socket: Socket;
@@ -80,11 +110,12 @@ export class FramedStream<Out, In> extends EventEmitter {
     protocol: FramedEnd<Out, In>,
     openHead: Uint8Array | null,
     clock: Clock,
+    directly: DirectReading = () => null,
   ) {
     super();
     this.#protocol = protocol;
     this.#reader = new FrameReader(protocol.preface);
-    const direct = protocol.receivesBulk ? this.#readDirectly(socket) : null;
+    const direct = protocol.receivesBulk ? this.#readDirectly(socket, directly) : null;
     this.#socket = direct ?? socket;
     this.#caller = openHead !== null;
     this.#listen(this.#socket, direct === null);
@@ -99,12 +130,11 @@ export class FramedStream<Out, In> extends EventEmitter {
     if (byData) socket.on("data", (data: Buffer) => this.#take(this.#reader.push(data)));
     socket.on("error", (error) => this.#broken(error));
     socket.on("close", () => this.#broken(new Error("the connection was closed")));
-    this.on("error", (error: ServiceError) => this.#answer(error));
     socket.resume();
   }
 
-  #readDirectly(socket: Socket): Socket | null {
-    return readingInto(socket, {
+  #readDirectly(socket: Socket, directly: DirectReading): Socket | null {
+    return directly(socket, {
       room: () => this.#reader.room,
       before: (data) => this.#take(this.#reader.push(data)),
       filled: (count) => this.#take(this.#reader.filled(count)),
@@ -155,7 +185,7 @@ export class FramedStream<Out, In> extends EventEmitter {
 
   /** The caller gives up: the connection ends at once. */
   cancel(): void {
-    this.#end({ code: Code.CANCELLED, details: "cancelled", metadata: new Metadata() });
+    this.#end({ code: CODE.CANCELLED, details: "cancelled", detail: null });
     this.#socket.destroy();
   }
 
@@ -184,7 +214,7 @@ export class FramedStream<Out, In> extends EventEmitter {
     } else if (kind === FRAME.END) {
       this.#receivingEnded = true;
       this.emit("end");
-      if (this.#caller) this.#end({ code: Code.OK, details: "", metadata: new Metadata() });
+      if (this.#caller) this.#end({ code: CODE.OK, details: "", detail: null });
     } else if (kind === FRAME.STATUS && this.#caller) {
       this.#end(statusFrom(head, content));
     } else if (kind !== FRAME.PING) {
@@ -193,20 +223,19 @@ export class FramedStream<Out, In> extends EventEmitter {
   }
 
   /** The caller's call is over, as `status` says. */
-  #end(status: StatusObject): void {
+  #end(status: FramedStatus): void {
     if (this.#over) return;
     this.#finish();
     this.emit("status", status);
   }
 
   /** The callee's answer is an error. */
-  #answer(error: ServiceError): void {
+  refuse({ code, details, detail }: FramedStatus): void {
     if (this.#caller || this.#over) return;
-    const [detail] = error.metadata?.get(DETAILS_KEY) ?? [];
-    const code = Buffer.alloc(4);
-    code.writeInt32BE(error.code ?? Code.UNKNOWN);
-    const head = Buffer.concat([code, Buffer.from(error.details ?? error.message, "utf8")]);
-    this.#send(FRAME.STATUS, head, Buffer.isBuffer(detail) ? detail : NOTHING);
+    const head = Buffer.alloc(4);
+    head.writeInt32BE(code);
+    const text = Buffer.from(details, "utf8");
+    this.#send(FRAME.STATUS, Buffer.concat([head, text]), detail ?? NOTHING);
     this.#finish();
   }
 
@@ -218,7 +247,7 @@ export class FramedStream<Out, In> extends EventEmitter {
     if (this.#over) return;
     if (this.#caller) {
       const details = `framed stream: ${error.message}`;
-      this.#end({ code: Code.UNAVAILABLE, details, metadata: new Metadata() });
+      this.#end({ code: CODE.UNAVAILABLE, details, detail: null });
       return;
     }
     this.#finish();
@@ -299,10 +328,16 @@ function pingTimer(clock: Clock, ping: () => void): Timer {
   return { cancel: () => timer?.cancel() };
 }
 
-function statusFrom(head: Uint8Array, detail: Uint8Array): StatusObject {
+function statusFrom(head: Uint8Array, detail: Uint8Array): FramedStatus {
   const bytes = bufferView(head);
-  const metadata = new Metadata();
-  if (detail.length > 0) metadata.set(DETAILS_KEY, Buffer.from(detail));
   if (bytes.length < 4) throw new FrameError("frame: a status without a code");
-  return { code: bytes.readInt32BE(0) as Code, details: bytes.toString("utf8", 4), metadata };
+  return {
+    code: bytes.readInt32BE(0),
+    details: bytes.toString("utf8", 4),
+    detail: detail.length === 0 ? null : detail,
+  };
+}
+
+function bufferView(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

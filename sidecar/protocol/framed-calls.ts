@@ -1,0 +1,149 @@
+/**
+ * The streams between processes of a store as framed streams: both ends of each (ARCHITECTURE.md,
+ * D10). Messages are those of the rpcs of the same names; what a message has of bulk is its frame's
+ * content.
+ */
+import type { Socket } from "node:net";
+import type { Clock } from "../lib/ports/clock.ts";
+import { LIMITS } from "../limits.ts";
+import { FrameError } from "./frame.ts";
+import { type FramedEnd, type FrameParts, FramedStream } from "./framed-stream.ts";
+import { ShardAssignments } from "./gen/oxia-client.ts";
+import { Ack, Append, NodeStatus, SnapshotChunk, SnapshotResponse } from "./gen/resilver.ts";
+
+const NOTHING = new Uint8Array(0);
+
+/** A stream of requests and one of answers. */
+export interface FramedCall<Request, Response> {
+  readonly caller: FramedEnd<Request, Response>;
+  readonly callee: FramedEnd<Response, Request>;
+}
+
+interface Messages<M> {
+  readonly encode: (message: M) => FrameParts;
+  readonly decode: (head: Uint8Array, content: Uint8Array) => M;
+}
+
+/** SendSnapshot. */
+export const SNAPSHOT_CALL: FramedCall<SnapshotChunk, SnapshotResponse> = framedCall({
+  preface: "RSLVBLK1",
+  // A receiver that writes to a slow volume may say nothing for a while.
+  silenceMs: 2 * LIMITS.peerTimeoutMs,
+  bulk: true,
+  requests: {
+    encode: (chunk) => ({
+      head: SnapshotChunk.encode({ ...chunk, content: NOTHING }).finish(),
+      content: chunk.content,
+    }),
+    decode: (head, content) => ({ ...SnapshotChunk.decode(head), content }),
+  },
+  responses: withoutContent(SnapshotResponse),
+});
+
+/** Replicate. */
+export const REPLICATE_CALL: FramedCall<Append, Ack> = framedCall({
+  preface: "RSLVREP1",
+  silenceMs: LIMITS.peerTimeoutMs,
+  // Entries are kept: in the log until it is written, and for the followers of a later leader.
+  bulk: false,
+  requests: { encode: encodeAppend, decode: decodeAppend },
+  responses: withoutContent(Ack),
+});
+
+function encodeAppend(append: Append): FrameParts {
+  const { entry } = append;
+  if (entry === undefined) return { head: Append.encode(append).finish(), content: NOTHING };
+  const head = Append.encode({ ...append, entry: { ...entry, value: NOTHING } }).finish();
+  return { head, content: entry.value };
+}
+
+function decodeAppend(head: Uint8Array, content: Uint8Array): Append {
+  const append = Append.decode(head);
+  if (append.entry !== undefined) append.entry.value = content;
+  else if (content.length > 0) throw new FrameError("frame: content without an entry");
+  return append;
+}
+
+/** WatchStatus. The caller opens it with its request and says nothing more. */
+export const WATCH_CALL: FramedCall<never, NodeStatus> = framedCall({
+  preface: "RSLVWST1",
+  silenceMs: LIMITS.peerTimeoutMs,
+  bulk: false,
+  requests: {
+    encode: () => ({ head: NOTHING, content: NOTHING }),
+    decode: () => {
+      throw new FrameError("frame: a message to a watch; allowed: none");
+    },
+  },
+  responses: asContent(NodeStatus),
+});
+
+/** PushShardAssignments. */
+export const ASSIGNMENTS_CALL: FramedCall<ShardAssignments, never> = framedCall({
+  preface: "RSLVASG1",
+  silenceMs: LIMITS.peerTimeoutMs,
+  bulk: false,
+  requests: asContent(ShardAssignments),
+  responses: {
+    encode: () => ({ head: NOTHING, content: NOTHING }),
+    decode: () => {
+      throw new FrameError("frame: an answer to assignments; allowed: none");
+    },
+  },
+});
+
+/** Opens a call on a connection that is being made. Messages may be written at once. */
+export function openFramedCall<Request, Response>(
+  call: FramedCall<Request, Response>,
+  socket: Socket,
+  openHead: Uint8Array,
+  clock: Clock,
+): FramedStream<Request, Response> {
+  return new FramedStream(socket, call.caller, openHead, clock);
+}
+
+/** Messages of any size. */
+function asContent<M>(codec: {
+  encode(message: M): { finish(): Uint8Array };
+  decode(bytes: Uint8Array): M;
+}): Messages<M> {
+  return {
+    encode: (message) => ({ head: NOTHING, content: codec.encode(message).finish() }),
+    decode: (_head, content) => codec.decode(content),
+  };
+}
+
+function withoutContent<M>(codec: {
+  encode(message: M): { finish(): Uint8Array };
+  decode(bytes: Uint8Array): M;
+}): Messages<M> {
+  return {
+    encode: (message) => ({ head: codec.encode(message).finish(), content: NOTHING }),
+    decode: (head) => codec.decode(head),
+  };
+}
+
+function framedCall<Request, Response>(call: {
+  readonly preface: string;
+  readonly silenceMs: number;
+  readonly bulk: boolean;
+  readonly requests: Messages<Request>;
+  readonly responses: Messages<Response>;
+}): FramedCall<Request, Response> {
+  const { silenceMs, bulk, requests, responses } = call;
+  const shared = { preface: Buffer.from(call.preface, "latin1"), silenceMs };
+  return {
+    caller: {
+      ...shared,
+      receivesBulk: false,
+      encode: requests.encode,
+      decode: responses.decode,
+    },
+    callee: {
+      ...shared,
+      receivesBulk: bulk,
+      encode: responses.encode,
+      decode: requests.decode,
+    },
+  };
+}
