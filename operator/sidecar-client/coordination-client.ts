@@ -1,7 +1,7 @@
 /**
  * Calls to sidecars. What is asked once goes over gRPC, one channel per node, closed when it was
  * not used for a while. The two streams that stay open for as long as a pod lives go in frames,
- * over a connection each, at a twentieth of the memory (the sidecar's ARCHITECTURE.md, D10); over
+ * over a connection each, at less than half the memory (the sidecar's ARCHITECTURE.md, D10); over
  * gRPC to a sidecar that takes no frames. An AbortSignal becomes a cancelled call, a refusal
  * becomes a ProtocolError, all else a CallFailed.
  */
