@@ -3,11 +3,15 @@
  * D10). Messages are those of the rpcs of the same names; what a message has of bulk is its frame's
  * content.
  */
-import type { Socket } from "node:net";
 import type { Clock } from "../lib/ports/clock.ts";
 import { LIMITS } from "../limits.ts";
 import { FrameError } from "./frame.ts";
-import { type FramedEnd, type FrameParts, FramedStream } from "./framed-stream.ts";
+import {
+  type FramedEnd,
+  type FrameParts,
+  type FrameSocket,
+  FramedStream,
+} from "./framed-stream.ts";
 import { ShardAssignments } from "./gen/oxia-client.ts";
 import { Ack, Append, NodeStatus, SnapshotChunk, SnapshotResponse } from "./gen/resilver.ts";
 
@@ -95,7 +99,7 @@ export const ASSIGNMENTS_CALL: FramedCall<ShardAssignments, never> = framedCall(
 /** Opens a call on a connection that is being made. Messages may be written at once. */
 export function openFramedCall<Request, Response>(
   call: FramedCall<Request, Response>,
-  socket: Socket,
+  socket: FrameSocket,
   openHead: Uint8Array,
   clock: Clock,
 ): FramedStream<Request, Response> {

@@ -4,12 +4,30 @@
  * that `stream-call.ts` uses, so that what that file guarantees holds here too.
  */
 import { EventEmitter } from "node:events";
-import type { Socket } from "node:net";
 import type { Clock, Timer } from "../lib/ports/clock.ts";
 import { TransportError } from "../lib/ports/duplex-call.ts";
 import { LIMITS } from "../limits.ts";
 import { refusalOf } from "./error-detail.ts";
 import { FRAME, type Frame, FrameError, FrameReader, frameHeader } from "./frame.ts";
+
+/** What a framed stream needs of a connection: a part of Node's Socket. */
+export interface FrameSocket {
+  readonly destroyed: boolean;
+  write(bytes: Uint8Array, written?: (error?: Error | null) => void): unknown;
+  cork(): void;
+  uncork(): void;
+  pause(): unknown;
+  resume(): unknown;
+  isPaused(): boolean;
+  setNoDelay(noDelay: boolean): unknown;
+  end(): unknown;
+  destroy(): unknown;
+  destroySoon(): void;
+  on(event: "data", listener: (data: Buffer) => void): unknown;
+  on(event: "error", listener: (error: Error) => void): unknown;
+  on(event: "close", listener: () => void): unknown;
+  once(event: "end", listener: () => void): unknown;
+}
 
 /** A message as a frame's two parts. */
 export interface FrameParts {
@@ -39,15 +57,12 @@ export function errorOfFramedStatus({ code, details, detail }: FramedStatus): Er
   return new TransportError(`${CODE_NAMES.get(code) ?? code}: ${details}`);
 }
 
-/** Reads a connection straight into where its bytes belong; null where it cannot. */
-export type DirectReading = (
-  socket: Socket,
-  place: {
-    readonly room: () => Uint8Array;
-    readonly filled: (count: number) => void;
-    readonly before: (data: Buffer) => void;
-  },
-) => Socket | null;
+/** Reads the connection straight into where its bytes belong; null where that cannot be. */
+export type DirectReading = (place: {
+  readonly room: () => Uint8Array;
+  readonly filled: (count: number) => void;
+  readonly before: (data: Buffer) => void;
+}) => FrameSocket | null;
 
 /** One end of a framed protocol: how its messages become frames and back. */
 export interface FramedEnd<Out, In> {
@@ -84,7 +99,7 @@ interface Received<In> {
  * the call does. The callee ends the call with `end`, or with `refuse`.
  */
 export class FramedStream<Out, In> extends EventEmitter {
-  readonly #socket: Socket;
+  readonly #socket: FrameSocket;
   readonly #protocol: FramedEnd<Out, In>;
   readonly #caller: boolean;
   readonly #reader: FrameReader;
@@ -106,7 +121,7 @@ export class FramedStream<Out, In> extends EventEmitter {
 
   /** `openHead`: the caller's first frame; null at the callee's end. */
   constructor(
-    socket: Socket,
+    socket: FrameSocket,
     protocol: FramedEnd<Out, In>,
     openHead: Uint8Array | null,
     clock: Clock,
@@ -115,7 +130,7 @@ export class FramedStream<Out, In> extends EventEmitter {
     super();
     this.#protocol = protocol;
     this.#reader = new FrameReader(protocol.preface);
-    const direct = protocol.receivesBulk ? this.#readDirectly(socket, directly) : null;
+    const direct = protocol.receivesBulk ? this.#readDirectly(directly) : null;
     this.#socket = direct ?? socket;
     this.#caller = openHead !== null;
     this.#listen(this.#socket, direct === null);
@@ -124,7 +139,7 @@ export class FramedStream<Out, In> extends EventEmitter {
     this.#pings = pingTimer(clock, () => this.#ping());
   }
 
-  #listen(socket: Socket, byData: boolean): void {
+  #listen(socket: FrameSocket, byData: boolean): void {
     socket.setNoDelay(true);
     socket.once("end", () => this.#ungreeted());
     if (byData) socket.on("data", (data: Buffer) => this.#take(this.#reader.push(data)));
@@ -133,8 +148,8 @@ export class FramedStream<Out, In> extends EventEmitter {
     socket.resume();
   }
 
-  #readDirectly(socket: Socket, directly: DirectReading): Socket | null {
-    return directly(socket, {
+  #readDirectly(directly: DirectReading): FrameSocket | null {
+    return directly({
       room: () => this.#reader.room,
       before: (data) => this.#take(this.#reader.push(data)),
       filled: (count) => this.#take(this.#reader.filled(count)),
@@ -289,7 +304,7 @@ export class FramedStream<Out, In> extends EventEmitter {
     if (this.#corked) return;
     this.#corked = true;
     this.#socket.cork();
-    process.nextTick(() => {
+    queueMicrotask(() => {
       this.#corked = false;
       this.#socket.uncork();
     });

@@ -91,7 +91,9 @@ function serving<Request, Response>(
   serve: (head: Uint8Array, call: DuplexCall<Response, Request>, handlers: FramedHandlers) => void,
 ): readonly [string, Accept] {
   const accept: Accept = (socket, clock, handlers) => {
-    const stream = new FramedStream(socket, framed.callee, null, clock, readingInto);
+    const stream = new FramedStream(socket, framed.callee, null, clock, (place) =>
+      readingInto(socket, place),
+    );
     stream.once("open", (head: Uint8Array) => {
       const call = calleeStreamCall(stream, (error) => {
         const { code, details, metadata } = statusOf(error, "peer");
