@@ -173,7 +173,8 @@ describe("resilver, as a person uses it", function () {
     for (const node of victims) await run(["local", "kill", node, ...data]);
     const told = await run(force);
     assert.equal(told.status, 1);
-    const phrase = /--acknowledge: must be exactly "(lose everything after offset \d+)"/.exec(
+    // A victim that led for a moment, before it was killed too, may have held more.
+    const phrase = /--acknowledge: must be exactly "(lose everything after offset \d+[^"]*)"/.exec(
       told.err,
     )?.[1];
     assert.ok(phrase !== undefined, told.err);
