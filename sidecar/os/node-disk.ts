@@ -36,7 +36,8 @@ class NodeDisk implements Disk {
     try {
       return (await attempt(path, () => fs.promises.readdir(path))).sort();
     } catch (error) {
-      if (isNotFound(error)) return [];
+      // A file lies where a directory might: nothing is in it.
+      if (isNotFound(error) || causeCode(error) === "ENOTDIR") return [];
       throw error;
     }
   }
@@ -322,4 +323,9 @@ function diskError(error: unknown, path: string, fatal: boolean): DiskError {
   const cause = error as NodeJS.ErrnoException;
   const code = codes[cause.code ?? ""] ?? "IO";
   return new DiskError(code, path, `${path}: ${cause.message}`, { fatal, cause });
+}
+
+function causeCode(error: unknown): unknown {
+  const cause = error instanceof Error ? error.cause : undefined;
+  return cause instanceof Error && "code" in cause ? cause.code : undefined;
 }
