@@ -246,9 +246,8 @@ export class SimDisk implements Disk {
 
   /** A file or directory is gone for good, at once. */
   wipe(path: string): void {
-    const parts = partsOf(path);
-    const name = parts.pop() ?? "";
-    this.#walk(parts)?.wipe(name);
+    const { directory, name } = this.#locate(path);
+    directory.wipe(name);
   }
 
   /** Flips bits of the byte at `offset`, in what is durable and in what is read. */

@@ -102,7 +102,6 @@ const OPTIONS = {
   quiet: null,
   lasting: null,
   kube: null,
-  namespaces: [1],
   nodes: 3,
   spares: 1,
   faults: ["crash"],
