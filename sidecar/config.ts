@@ -7,6 +7,7 @@ import { Command, CommanderError, Option } from "commander";
 import { z } from "zod";
 import { LIMITS } from "./limits.ts";
 import { LOG_LEVELS } from "./observability/logger.ts";
+import { type Address, splitAddress } from "./protocol/address.ts";
 
 /** Bad configuration. The message names the field, its value and what is allowed; exit status 2. */
 export class ConfigError extends Error {
@@ -19,18 +20,9 @@ export interface HelpRequest {
   readonly text: string;
 }
 
-/** A host and a port. */
-export interface Address {
-  readonly host: string;
-  readonly port: number;
-}
-
 const MEBIBYTE = 1024 * 1024;
 const GIBIBYTE = 1024 * MEBIBYTE;
 const HOUR_MS = 3_600_000;
-
-/** host:port; an IPv6 host in brackets. Port 0: any free one. */
-const ADDRESS = /^(\[[0-9a-fA-F:.]+\]|[^\s:[\]/]+):(\d{1,5})$/u;
 
 function integer(min: number, max: number): z.ZodType<number> {
   const error = `a whole number from ${min} to ${max}`;
@@ -45,7 +37,9 @@ function integer(min: number, max: number): z.ZodType<number> {
 
 function address(portMin: number): z.ZodType<string> {
   const error = `host:port with a port from ${portMin} to 65535, for example 127.0.0.1:6648`;
-  return z.string({ error }).refine((text) => (parse(text)?.port ?? -1) >= portMin, { error });
+  return z
+    .string({ error })
+    .refine((text) => (splitAddress(text)?.port ?? -1) >= portMin, { error });
 }
 
 const directory = z.string({ error: "a path" }).min(1, { error: "a path" });
@@ -215,18 +209,11 @@ export async function loadConfig(sources: ConfigSources): Promise<SidecarConfig 
   return finish(check(values));
 }
 
-/** host:port in its parts; null when the text is none. */
+/** host:port in its parts; port 0: any free one. Throws {@link ConfigError}. */
 export function parseAddress(text: string): Address {
-  const parsed = parse(text);
+  const parsed = splitAddress(text);
   if (parsed === null) throw new ConfigError(`address is ${show(text)}; allowed: host:port`);
   return parsed;
-}
-
-function parse(text: string): Address | null {
-  const parts = ADDRESS.exec(text);
-  const host = parts?.[1]?.replace(/^\[(.*)\]$/u, "$1");
-  const port = Number(parts?.[2]);
-  return host === undefined || !(port <= 65_535) ? null : { host, port };
 }
 
 function defaults(): Values {

@@ -68,8 +68,12 @@ export const LIMITS = Object.freeze({
   pageWritesAtOnce: 4,
   /** A snapshot is of the last checkpoint, unless more than this was applied since. */
   pinAppliedBytesMax: 1024 * 1024,
-  /** Of a framed stream: what is read ahead of its consumer, and written ahead of the network. */
-  framedReadBytesMax: 4 * 1024 * 1024,
+  /**
+   * Of a framed stream: what is read ahead of its consumer (bulk: of a snapshot), and
+   * written ahead of the network. A process has a stream for each shard and peer.
+   */
+  framedReadBytesMax: 1024 * 1024,
+  bulkReadBytesMax: 4 * 1024 * 1024,
   framedWriteBytesMax: 2 * 1024 * 1024,
   /** Largest message of a framed stream without its content. */
   frameHeadBytesMax: 64 * 1024,
@@ -88,6 +92,8 @@ export const LIMITS = Object.freeze({
   statusHeartbeatMaxMs: 10_000,
   /** Streams of one connection to a server. */
   streamsPerConnectionMax: 20_000,
+  /** Addresses remembered as taking no frames. */
+  framesRefusedMax: 10_000,
   /** Connections kept to peers; idle ones are closed beyond it. */
   peerConnectionsMax: 64,
   /** Keys, records or answers; between two messages of one call other work runs. */

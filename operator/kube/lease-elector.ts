@@ -9,7 +9,7 @@
 import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 import type { Logger } from "../../sidecar/lib/ports/logger.ts";
 import { childAbort, pause } from "../controller/wake.ts";
-import type { ApiClient } from "./api-client.ts";
+import type { ApiClient, Call } from "./api-client.ts";
 import { isStatus } from "./api-error.ts";
 import { KUBE_LIMITS, type KubeLimits } from "./limits.ts";
 import { microTime } from "./micro-time.ts";
@@ -28,12 +28,6 @@ export interface LeaseElectorOptions {
   /** Told when this process begins and ends to lead. */
   readonly changed?: (leads: boolean) => void;
   readonly limits?: Partial<KubeLimits>;
-}
-
-interface LeaseCall {
-  readonly signal: AbortSignal;
-  readonly deadlineMs: number;
-  readonly urgent: boolean;
 }
 
 /** See the file's header. */
@@ -145,7 +139,11 @@ export class LeaseElector {
       if (lease !== null && !this.#mayTake(lease)) return null;
       const askedAtMs = clock.monotonicMs();
       const after = this.#leaseAfter(lease);
-      this.#see(await client[lease === null ? "create" : "replace"](KINDS.lease, after, call));
+      const written =
+        lease === null
+          ? await client.create(KINDS.lease, after, call)
+          : await client.replace(KINDS.lease, after, call);
+      this.#see(written);
       return askedAtMs;
     } catch (error) {
       if (signal.aborted) return null;
@@ -161,7 +159,7 @@ export class LeaseElector {
   }
 
   /** Null when it is another one by now. */
-  async #renewAsSeen(seen: KubeObject, call: LeaseCall): Promise<number | null> {
+  async #renewAsSeen(seen: KubeObject, call: Call): Promise<number | null> {
     const askedAtMs = this.#options.clock.monotonicMs();
     try {
       this.#see(await this.#options.client.replace(KINDS.lease, this.#leaseAfter(seen), call));

@@ -178,9 +178,7 @@ export class StoreReconciler {
   ): Promise<ObjectsReport & { readonly changed: boolean }> {
     const { client, caches, image } = this.#options;
     const { store, object, pods, claims } = sight;
-    const { namespace, name } = store.metadata;
-    const set = caches.get(KINDS.statefulSet, namespace, objectNames(name).statefulSet);
-    const begun = set !== undefined || pods.length > 0 || claims.size > 0;
+    const begun = this.#statefulSet(store) !== undefined || pods.length > 0 || claims.size > 0;
     const finalizer = await settleFinalizer(client, { store, object, begun }, signal);
     const { changed, trouble, holdsUp } = finalizer;
     if (changed || holdsUp) return { changed, trouble, remade: false };
@@ -242,15 +240,14 @@ export class StoreReconciler {
     return kept;
   }
 
+  #statefulSet({ metadata: { namespace, name } }: StoreSight["store"]): KubeObject | undefined {
+    return this.#options.caches.get(KINDS.statefulSet, namespace, objectNames(name).statefulSet);
+  }
+
   #pods(key: string, sight: StoreSight): number {
-    const { namespace, name } = sight.store.metadata;
     const runtime = this.#runtimes.get(key);
     // A process that starts finds what the one before it made.
-    const made = this.#options.caches.get(
-      KINDS.statefulSet,
-      namespace,
-      objectNames(name).statefulSet,
-    );
+    const made = this.#statefulSet(sight.store);
     if (runtime?.storeId !== sight.storeId) return podsToBe(sight, replicasOf(made), null);
     const views = runtime.coordinator.hasLooked ? runtime.views() : null;
     return podsToBe(sight, runtime.pods, views);
@@ -365,13 +362,11 @@ export class StoreReconciler {
     expectedPods: number,
     signal: AbortSignal,
   ): Promise<string | null> {
-    const { client, caches } = this.#options;
-    const { namespace, name } = sight.store.metadata;
     const parts = {
-      client,
+      client: this.#options.client,
       sight,
       expectedPods,
-      statefulSet: caches.get(KINDS.statefulSet, namespace, objectNames(name).statefulSet),
+      statefulSet: this.#statefulSet(sight.store),
       views: () => runtime.views(),
       preferLeader: (shard: string, node: string) => runtime.handOver(shard, node),
     };

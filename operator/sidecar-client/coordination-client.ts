@@ -16,23 +16,16 @@ import {
 } from "@grpc/grpc-js";
 import type { Clock, Timer } from "../../sidecar/lib/ports/clock.ts";
 import type { DuplexCall } from "../../sidecar/lib/ports/duplex-call.ts";
-import { splitAddress } from "../../sidecar/protocol/address.ts";
 import { DETAILS_KEY, refusalOf } from "../../sidecar/protocol/error-detail.ts";
 import { ProtocolError } from "../../sidecar/protocol/errors.ts";
-import {
-  ASSIGNMENTS_CALL,
-  type FramedCall,
-  openFramedCall,
-  WATCH_CALL,
-} from "../../sidecar/protocol/framed-calls.ts";
-import { errorOfFramedStatus } from "../../sidecar/protocol/framed-stream.ts";
+import { FramedCaller } from "../../sidecar/protocol/framed-caller.ts";
+import { ASSIGNMENTS_CALL, WATCH_CALL } from "../../sidecar/protocol/framed-calls.ts";
 import type { ShardAssignments } from "../../sidecar/protocol/gen/oxia-client.ts";
 import { type NodeStatus, WatchStatusRequest } from "../../sidecar/protocol/gen/resilver.ts";
 import {
   CoordinationService as Service,
   type MethodDefinition,
 } from "../../sidecar/protocol/service.ts";
-import { callerStreamCall } from "../../sidecar/protocol/stream-call.ts";
 import {
   CallFailed,
   type CallOptions,
@@ -67,8 +60,6 @@ const CHANNEL_OPTIONS = {
 
 /** A channel costs memory, and a pod that came back has another address. */
 const UNUSED_MS = 10_000;
-/** After that a sidecar may have been upgraded. */
-const ONLY_GRPC_MS = 60_000;
 const NOTHING = new Uint8Array(0);
 
 /** How to reach sidecars. */
@@ -81,13 +72,12 @@ export interface CoordinationClientOptions {
 /** {@link SidecarClient} over connections. */
 export class CoordinationClient implements SidecarClient {
   readonly #channels = new Map<string, Channel>();
-  readonly #framed = new Set<DuplexCall<never, unknown>>();
-  /** Sidecars that answered frames in another protocol, and since when that is known. */
-  readonly #onlyGrpc = new Map<string, number>();
+  readonly #framed: FramedCaller;
   readonly #clock: Clock;
   readonly #unusedMs: number;
 
   constructor({ clock, unusedMs = UNUSED_MS }: CoordinationClientOptions) {
+    this.#framed = new FramedCaller(clock, (address) => connect({ ...address, noDelay: true }));
     this.#clock = clock;
     this.#unusedMs = unusedMs;
   }
@@ -132,16 +122,17 @@ export class CoordinationClient implements SidecarClient {
   ): AsyncGenerator<NodeStatus, void> {
     signal.throwIfAborted();
     const head = WatchStatusRequest.encode(request).finish();
-    const call = this.#openFramed(to, WATCH_CALL, head, signal);
-    try {
-      for await (const status of call?.messages ?? []) yield status;
-      if (!this.#takesNoFrames(to)) {
+    const opened = this.#framed.open(WATCH_CALL, to.internalAddress, head, signal);
+    if (opened !== null) {
+      const { call, isRefused } = opened;
+      try {
+        for await (const status of call.messages) yield status;
         throw new CallFailed(to.node, `${to.node}: WatchStatus ended`, false);
+      } catch (error) {
+        if (signal.aborted || !isRefused()) throw failureOf(to, signal, error);
+      } finally {
+        call.cancel();
       }
-    } catch (error) {
-      if (signal.aborted || !this.#takesNoFrames(to)) throw failureOf(to, signal, error);
-    } finally {
-      call?.cancel();
     }
     yield* this.#watchOverGrpc(to, request, signal);
   }
@@ -152,11 +143,12 @@ export class CoordinationClient implements SidecarClient {
     signal: AbortSignal,
   ): Promise<void> {
     signal.throwIfAborted();
-    const call = this.#openFramed(to, ASSIGNMENTS_CALL, NOTHING, signal);
-    if (call === null) {
+    const opened = this.#framed.open(ASSIGNMENTS_CALL, to.internalAddress, NOTHING, signal);
+    if (opened === null) {
       await this.#pushOverGrpc(to, updates, signal);
       return;
     }
+    const { call } = opened;
     const ended = new AbortController();
     try {
       await Promise.all([untilAnswered(call, ended), writeAll(call, updates, ended.signal)]);
@@ -169,35 +161,8 @@ export class CoordinationClient implements SidecarClient {
 
   async close(): Promise<void> {
     for (const address of [...this.#channels.keys()]) this.#close(address);
-    for (const call of this.#framed) call.cancel();
+    this.#framed.close();
     await Promise.resolve();
-  }
-
-  /** Null for a sidecar that is known to take no frames. */
-  #openFramed<Out, In>(
-    to: NodeEndpoint,
-    framed: FramedCall<Out, In>,
-    head: Uint8Array,
-    signal: AbortSignal,
-  ): DuplexCall<Out, In> | null {
-    if (this.#takesNoFrames(to)) return null;
-    const socket = connect({ ...splitAddress(to.internalAddress), noDelay: true });
-    const stream = openFramedCall(framed, socket, head, this.#clock);
-    stream.once("status", () => {
-      if (stream.foreign) this.#onlyGrpc.set(to.internalAddress, this.#clock.monotonicMs());
-    });
-    const call = callerStreamCall(stream, errorOfFramedStatus, signal);
-    this.#framed.add(call);
-    stream.once("status", () => this.#framed.delete(call));
-    return call;
-  }
-
-  #takesNoFrames({ internalAddress }: NodeEndpoint): boolean {
-    const sinceMs = this.#onlyGrpc.get(internalAddress);
-    if (sinceMs === undefined) return false;
-    if (this.#clock.monotonicMs() - sinceMs < ONLY_GRPC_MS) return true;
-    this.#onlyGrpc.delete(internalAddress);
-    return false;
   }
 
   async *#watchOverGrpc(
@@ -345,6 +310,7 @@ class Channel {
   readonly #unused: () => Timer;
   #calls = 0;
   #timer: Timer | null = null;
+  #closed = false;
 
   /** `unused`: begins to wait before it is closed. */
   constructor(client: Client, unused: () => Timer) {
@@ -359,13 +325,13 @@ class Channel {
     this.#timer = null;
     return () => {
       this.#calls -= 1;
-      if (this.#calls === 0) this.#timer = this.#unused();
+      if (this.#calls === 0 && !this.#closed) this.#timer = this.#unused();
     };
   }
 
   close(): void {
+    this.#closed = true;
     this.#timer?.cancel();
-    this.#timer = null;
     this.client.close();
   }
 }

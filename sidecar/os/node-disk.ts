@@ -36,7 +36,7 @@ class NodeDisk implements Disk {
     try {
       return (await attempt(path, () => fs.promises.readdir(path))).sort();
     } catch (error) {
-      // A file lies where a directory might: nothing is in it.
+      // A file may lie where a directory might.
       if (isNotFound(error) || causeCode(error) === "ENOTDIR") return [];
       throw error;
     }

@@ -3,15 +3,9 @@
  * D10). Messages are those of the rpcs of the same names; what a message has of bulk is its frame's
  * content.
  */
-import type { Clock } from "../lib/ports/clock.ts";
 import { LIMITS } from "../limits.ts";
 import { FrameError } from "./frame.ts";
-import {
-  type FramedEnd,
-  type FrameParts,
-  type FrameSocket,
-  FramedStream,
-} from "./framed-stream.ts";
+import type { FramedEnd, FrameParts } from "./framed-stream.ts";
 import { ShardAssignments } from "./gen/oxia-client.ts";
 import { Ack, Append, NodeStatus, SnapshotChunk, SnapshotResponse } from "./gen/resilver.ts";
 
@@ -68,10 +62,13 @@ function decodeAppend(head: Uint8Array, content: Uint8Array): Append {
   return append;
 }
 
+/** Whoever watches a node judges its silence, sooner and by more than one sign. */
+const WATCHER_SILENCE_MS = 2 * LIMITS.peerTimeoutMs;
+
 /** WatchStatus. The caller opens it with its request and says nothing more. */
 export const WATCH_CALL: FramedCall<never, NodeStatus> = framedCall({
   preface: "RSLVWST1",
-  silenceMs: LIMITS.peerTimeoutMs,
+  silenceMs: WATCHER_SILENCE_MS,
   bulk: false,
   requests: {
     encode: () => ({ head: NOTHING, content: NOTHING }),
@@ -85,7 +82,7 @@ export const WATCH_CALL: FramedCall<never, NodeStatus> = framedCall({
 /** PushShardAssignments. */
 export const ASSIGNMENTS_CALL: FramedCall<ShardAssignments, never> = framedCall({
   preface: "RSLVASG1",
-  silenceMs: LIMITS.peerTimeoutMs,
+  silenceMs: WATCHER_SILENCE_MS,
   bulk: false,
   requests: asContent(ShardAssignments),
   responses: {
@@ -95,16 +92,6 @@ export const ASSIGNMENTS_CALL: FramedCall<ShardAssignments, never> = framedCall(
     },
   },
 });
-
-/** Opens a call on a connection that is being made. Messages may be written at once. */
-export function openFramedCall<Request, Response>(
-  call: FramedCall<Request, Response>,
-  socket: FrameSocket,
-  openHead: Uint8Array,
-  clock: Clock,
-): FramedStream<Request, Response> {
-  return new FramedStream(socket, call.caller, openHead, clock);
-}
 
 /** Messages of any size. */
 function asContent<M>(codec: {
@@ -135,7 +122,8 @@ function framedCall<Request, Response>(call: {
   readonly responses: Messages<Response>;
 }): FramedCall<Request, Response> {
   const { silenceMs, bulk, requests, responses } = call;
-  const shared = { preface: Buffer.from(call.preface, "latin1"), silenceMs };
+  const preface = Buffer.from(call.preface, "latin1");
+  const shared = { preface, silenceMs, readBytesMax: LIMITS.framedReadBytesMax };
   return {
     caller: {
       ...shared,
@@ -146,6 +134,7 @@ function framedCall<Request, Response>(call: {
     callee: {
       ...shared,
       receivesBulk: bulk,
+      readBytesMax: bulk ? LIMITS.bulkReadBytesMax : LIMITS.framedReadBytesMax,
       encode: responses.encode,
       decode: requests.decode,
     },

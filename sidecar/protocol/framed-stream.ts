@@ -9,6 +9,7 @@ import { TransportError } from "../lib/ports/duplex-call.ts";
 import { LIMITS } from "../limits.ts";
 import { refusalOf } from "./error-detail.ts";
 import { FRAME, type Frame, FrameError, FrameReader, frameHeader } from "./frame.ts";
+import { bufferView } from "./service.ts";
 
 /** What a framed stream needs of a connection: a part of Node's Socket. */
 export interface FrameSocket {
@@ -26,7 +27,7 @@ export interface FrameSocket {
   on(event: "data", listener: (data: Buffer) => void): unknown;
   on(event: "error", listener: (error: Error) => void): unknown;
   on(event: "close", listener: () => void): unknown;
-  once(event: "end", listener: () => void): unknown;
+  once(event: "end" | "close", listener: () => void): unknown;
 }
 
 /** A message as a frame's two parts. */
@@ -43,7 +44,7 @@ export interface FramedStatus {
   readonly detail: Uint8Array | null;
 }
 
-const CODE = Object.freeze({ OK: 0, CANCELLED: 1, UNAVAILABLE: 14 });
+const CODE = Object.freeze({ OK: 0, CANCELLED: 1, UNKNOWN: 2, INTERNAL: 13, UNAVAILABLE: 14 });
 const CODE_NAMES: ReadonlyMap<number, string> = new Map(
   Object.entries(CODE).map(([name, code]) => [code, name]),
 );
@@ -70,6 +71,8 @@ export interface FramedEnd<Out, In> {
   readonly preface: Buffer;
   /** Silence of the other side after which the connection counts as broken. */
   readonly silenceMs: number;
+  /** What is read ahead of who asks for messages, one frame more at most. */
+  readonly readBytesMax: number;
   /**
    * What is received is bulk: a message's content is valid until the next `read`, when its buffer
    * is used again.
@@ -101,6 +104,7 @@ interface Received<In> {
 export class FramedStream<Out, In> extends EventEmitter {
   readonly #socket: FrameSocket;
   readonly #protocol: FramedEnd<Out, In>;
+  readonly #clock: Clock;
   readonly #caller: boolean;
   readonly #reader: FrameReader;
   readonly #received: Received<In>[] = [];
@@ -116,6 +120,7 @@ export class FramedStream<Out, In> extends EventEmitter {
   #corked = false;
   #sendingEnded = false;
   #receivingEnded = false;
+  #opened = false;
   #over = false;
   #foreign = false;
 
@@ -129,6 +134,7 @@ export class FramedStream<Out, In> extends EventEmitter {
   ) {
     super();
     this.#protocol = protocol;
+    this.#clock = clock;
     this.#reader = new FrameReader(protocol.preface);
     const direct = protocol.receivesBulk ? this.#readDirectly(directly) : null;
     this.#socket = direct ?? socket;
@@ -176,7 +182,7 @@ export class FramedStream<Out, In> extends EventEmitter {
     if (next === undefined) return null;
     if (this.#protocol.receivesBulk) this.#lent = next.content;
     this.#receivedBytes -= next.bytes;
-    if (this.#socket.isPaused() && this.#receivedBytes <= LIMITS.framedReadBytesMax / 2) {
+    if (this.#socket.isPaused() && this.#receivedBytes <= this.#protocol.readBytesMax / 2) {
       this.#socket.resume();
     }
     return next.message;
@@ -215,16 +221,17 @@ export class FramedStream<Out, In> extends EventEmitter {
       this.#socket.destroy();
       return;
     }
-    if (this.#receivedBytes >= LIMITS.framedReadBytesMax) this.#socket.pause();
+    if (this.#receivedBytes >= this.#protocol.readBytesMax) this.#socket.pause();
   }
 
   #frame({ kind, head, content }: Frame): void {
-    if (kind === FRAME.MESSAGE) {
+    if (kind === FRAME.MESSAGE && (this.#caller || this.#opened)) {
       const bytes = head.length + content.length;
       this.#received.push({ message: this.#protocol.decode(head, content), content, bytes });
       this.#receivedBytes += bytes;
       this.emit("readable");
-    } else if (kind === FRAME.OPEN && !this.#caller) {
+    } else if (kind === FRAME.OPEN && !this.#caller && !this.#opened) {
+      this.#opened = true;
       this.emit("open", head);
     } else if (kind === FRAME.END) {
       this.#receivingEnded = true;
@@ -270,10 +277,14 @@ export class FramedStream<Out, In> extends EventEmitter {
     this.emit("close");
   }
 
-  /** Lets what was written go out, and reads no further. */
+  /** Lets what was written go out, for as long as a living peer needs, and reads no further. */
   #finish(): void {
     this.#over = true;
     this.#pings.cancel();
+    if (!this.#socket.destroyed) {
+      const gone = this.#clock.timer(this.#protocol.silenceMs, () => this.#socket.destroy());
+      this.#socket.once("close", () => gone.cancel());
+    }
     this.#socket.end();
     // A peer that never closes its half would keep the connection; its answer is not awaited.
     this.#socket.resume();
@@ -351,8 +362,4 @@ function statusFrom(head: Uint8Array, detail: Uint8Array): FramedStatus {
     details: bytes.toString("utf8", 4),
     detail: detail.length === 0 ? null : detail,
   };
-}
-
-function bufferView(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

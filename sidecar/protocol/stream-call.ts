@@ -65,6 +65,19 @@ export function calleeStreamCall<Out, In>(
   });
 }
 
+/** A call that has failed before anything was sent. */
+export function failedCall<Out, In>(error: Error): DuplexCall<Out, In> {
+  const nothing = (): void => undefined;
+  return {
+    write: () => true,
+    drained: () => Promise.resolve(),
+    messages: { [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(error) }) },
+    end: nothing,
+    fail: nothing,
+    cancel: nothing,
+  };
+}
+
 /** Reading and writing of one stream. The outcome is set once; afterwards writes are dropped. */
 class StreamCore<Out, In> {
   readonly #stream: ObjectStream<Out, In>;

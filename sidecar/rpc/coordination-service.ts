@@ -235,6 +235,7 @@ export function framedCoordination(
       serveCall(context, "PushShardAssignments", call, async () => {
         const stop = (): void =>
           call.fail(new ProtocolError("NOT_INITIALIZED", "the sidecar is shutting down"));
+        if (stopping.aborted) stop();
         stopping.addEventListener("abort", stop, { once: true });
         try {
           for await (const pushed of call.messages) assignments.update(pushed);

@@ -4,14 +4,11 @@ import type { DuplexCall } from "../lib/ports/duplex-call.ts";
 import { calleeStreamCall, callerStreamCall, type ObjectStream } from "../protocol/stream-call.ts";
 import { errorOfStatus, serviceErrorOf } from "./status-map.ts";
 
-/**
- * The leader's side of a stream. `signal`, when given, cancels the call and is unlinked at its end.
- */
+/** The leader's side of a stream. */
 export function clientDuplexCall<Out, In>(
   stream: ObjectStream<Out, In> & { cancel(): void },
-  signal?: AbortSignal,
 ): DuplexCall<Out, In> {
-  return callerStreamCall<Out, In, StatusObject>(stream, errorOfStatus, signal);
+  return callerStreamCall<Out, In, StatusObject>(stream, errorOfStatus);
 }
 
 /** The follower's side of a stream. */

@@ -53,18 +53,20 @@ export function serveFramedCalls(
     socket.once("close", () => open.delete(socket));
     // Whoever says nothing at all holds no connection for long.
     const silent = clock.timer(LIMITS.greetingMs, () => socket.destroy());
-    const forget = (): void => silent.cancel();
-    socket.once("close", forget);
-    socket.on("error", forget);
-    onFirstBytes(socket, (first) => {
+    const forget = (): void => {
       silent.cancel();
       socket.removeListener("close", forget);
       socket.removeListener("error", forget);
+    };
+    socket.once("close", forget);
+    socket.on("error", forget);
+    onFirstBytes(socket, (first) => {
       socket.unshift(first);
       if (isFramed(first)) {
-        accept(socket, first, clock, handlers);
+        accept(socket, first, clock, handlers, forget);
         return;
       }
+      forget();
       open.delete(socket);
       for (const listener of http2Listeners) Reflect.apply(listener, server, [socket]);
     });
@@ -74,8 +76,8 @@ export function serveFramedCalls(
   };
 }
 
-/** What a connection that begins so is for. */
-type Accept = (socket: Socket, clock: Clock, handlers: FramedHandlers) => void;
+/** What a connection that begins so is for. `opened`: its caller has said what it wants. */
+type Accept = (socket: Socket, clock: Clock, handlers: FramedHandlers, opened: () => void) => void;
 
 const CALLS: ReadonlyMap<string, Accept> = new Map([
   serving(SNAPSHOT_CALL, (head, call, { sendSnapshot }) => sendSnapshot(Peer.decode(head), call)),
@@ -90,11 +92,12 @@ function serving<Request, Response>(
   framed: FramedCall<Request, Response>,
   serve: (head: Uint8Array, call: DuplexCall<Response, Request>, handlers: FramedHandlers) => void,
 ): readonly [string, Accept] {
-  const accept: Accept = (socket, clock, handlers) => {
+  const accept: Accept = (socket, clock, handlers, opened) => {
     const stream = new FramedStream(socket, framed.callee, null, clock, (place) =>
       readingInto(socket, place),
     );
     stream.once("open", (head: Uint8Array) => {
+      opened();
       const call = calleeStreamCall(stream, (error) => {
         const { code, details, metadata } = statusOf(error, "peer");
         const [detail] = metadata.get(DETAILS_KEY);
@@ -106,11 +109,17 @@ function serving<Request, Response>(
   return [framed.callee.preface.toString("latin1"), accept];
 }
 
-function accept(socket: Socket, first: Buffer, clock: Clock, handlers: FramedHandlers): void {
+function accept(
+  socket: Socket,
+  first: Buffer,
+  clock: Clock,
+  handlers: FramedHandlers,
+  opened: () => void,
+): void {
   const preface = first.toString("latin1", 0, PREFACE_BYTES);
   // Who asks for another version learns from the answer's preface that it is not spoken here.
   const take = CALLS.get(preface) ?? CALLS.get(SNAPSHOT_CALL.callee.preface.toString("latin1"));
-  take?.(socket, clock, handlers);
+  take?.(socket, clock, handlers, opened);
 }
 
 function isFramed(first: Buffer): boolean {

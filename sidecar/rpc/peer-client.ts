@@ -9,13 +9,8 @@ import { Client, connectivityState, type ChannelOptions } from "@grpc/grpc-js";
 import type { Clock, Timer } from "../lib/ports/clock.ts";
 import { type DuplexCall, TransportError } from "../lib/ports/duplex-call.ts";
 import { LIMITS } from "../limits.ts";
-import {
-  type FramedCall,
-  openFramedCall,
-  REPLICATE_CALL,
-  SNAPSHOT_CALL,
-} from "../protocol/framed-calls.ts";
-import { errorOfFramedStatus } from "../protocol/framed-stream.ts";
+import { FramedCaller } from "../protocol/framed-caller.ts";
+import { type FramedCall, REPLICATE_CALL, SNAPSHOT_CALL } from "../protocol/framed-calls.ts";
 import {
   type Ack,
   type Append,
@@ -24,8 +19,6 @@ import {
   type SnapshotResponse,
 } from "../protocol/gen/resilver.ts";
 import { LogReplicationService, type MethodDefinition } from "../protocol/service.ts";
-import { splitAddress } from "../protocol/address.ts";
-import { callerStreamCall } from "../protocol/stream-call.ts";
 import type { PeerTransport } from "../runtime/ports.ts";
 import { peerCredentials } from "./credentials.ts";
 import { clientDuplexCall } from "./duplex-call.ts";
@@ -50,9 +43,6 @@ const CHANNEL_OPTIONS: ChannelOptions = {
   "grpc.service_config_disable_resolution": 1,
 };
 
-/** After that a peer may have been upgraded. */
-const ONLY_GRPC_MS = 60_000;
-
 /** A connection and the calls that use it. */
 interface Connection {
   readonly client: Client;
@@ -65,14 +55,12 @@ interface Connection {
 export class NetworkPeerTransport implements PeerTransport {
   readonly #clock: Clock;
   readonly #connections = new Map<string, Connection>();
-  /** Calls with a connection of their own. */
-  readonly #framed = new Set<DuplexCall<never, unknown>>();
-  /** Which call in frames which peer does not take, and until when that is remembered. */
-  readonly #onlyGrpc = new Map<string, number>();
+  readonly #framed: FramedCaller;
   #closed = false;
 
   constructor(clock: Clock) {
     this.#clock = clock;
+    this.#framed = new FramedCaller(clock, (address) => connect({ ...address, noDelay: true }));
   }
 
   replicate(address: string, peer: Peer): DuplexCall<Append, Ack> {
@@ -93,29 +81,16 @@ export class NetworkPeerTransport implements PeerTransport {
   async close(): Promise<void> {
     this.#closed = true;
     for (const key of [...this.#connections.keys()]) this.#drop(key);
-    for (const call of this.#framed) call.cancel();
+    this.#framed.close();
   }
 
-  /** Null for a peer of a build that takes none: it ended the first one, the next is gRPC's. */
   #openFramed<Out, In>(
     framed: FramedCall<Out, In>,
     address: string,
     peer: Peer,
   ): DuplexCall<Out, In> | null {
     if (this.#closed) throw new TransportError("the transport to peers is closed");
-    const key = `${framed.caller.preface.toString("latin1")} ${address}`;
-    if ((this.#onlyGrpc.get(key) ?? 0) > this.#clock.monotonicMs()) return null;
-    const socket = connect({ ...splitAddress(address), noDelay: true });
-    const stream = openFramedCall(framed, socket, Peer.encode(peer).finish(), this.#clock);
-    const call = callerStreamCall(stream, errorOfFramedStatus);
-    this.#framed.add(call);
-    stream.once("status", () => {
-      this.#framed.delete(call);
-      if (!stream.foreign) return;
-      if (this.#onlyGrpc.size >= LIMITS.peerConnectionsMax) this.#onlyGrpc.clear();
-      this.#onlyGrpc.set(key, this.#clock.monotonicMs() + ONLY_GRPC_MS);
-    });
-    return call;
+    return this.#framed.open(framed, address, Peer.encode(peer).finish())?.call ?? null;
   }
 
   #open<Out, In>(

@@ -421,6 +421,7 @@ describe("Faults of real processes", function () {
       assert.notEqual(await test.client.get("load/000000"), null);
       // A restart finds the volume as it was left, and comes up all the same.
       await platform.kill(leader);
+      await test.until("it is missed", () => !test.replica(leader).voting);
       platform.pod(leader).start();
       await test.until("it votes again", () => test.replica(leader).voting);
       assert.notEqual(await test.client.get("load/000000"), null);

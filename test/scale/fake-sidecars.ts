@@ -38,6 +38,8 @@ export class FakeSidecars {
   private readonly server = new Server({
     "grpc.max_concurrent_streams": 1_000,
   });
+  /** End the connections that are open. */
+  private readonly framed = new Set<() => void>();
   /** Calls by name. */
   readonly calls = new Map<string, number>();
 
@@ -125,7 +127,9 @@ export class FakeSidecars {
         const pod = new EventEmitter();
         for (const listener of http2) pod.on("connection", listener.bind(server));
         const name = nodeAt(socket.localAddress ?? "");
-        serveFramedCalls(pod as NetServer, systemClock, this.framedOf(name));
+        const end = serveFramedCalls(pod as NetServer, systemClock, this.framedOf(name));
+        this.framed.add(end);
+        socket.once("close", () => this.framed.delete(end));
         pod.emit("connection", socket);
       });
     }
@@ -166,6 +170,7 @@ export class FakeSidecars {
   }
 
   close(): void {
+    for (const end of this.framed) end();
     this.server.forceShutdown();
   }
 

@@ -17,7 +17,7 @@ export interface Disk {
   readFile(path: string): Promise<Uint8Array | null>;
   /** Makes the directory and its parents. */
   makeDir(path: string): Promise<void>;
-  /** Names in a directory, sorted; empty when it does not exist. */
+  /** Names in a directory, sorted; empty when there is none at this path. */
   list(path: string): Promise<readonly string[]>;
   exists(path: string): Promise<boolean>;
   /**

@@ -207,6 +207,52 @@ describe("CoordinationClient", () => {
     await new Promise((resolve) => peer.close(resolve));
   });
 
+  it("a watch in frames that is given up does not go on over gRPC", async () => {
+    let overGrpc = 0;
+    handlers["watchStatus"] = () => {
+      overGrpc += 1;
+    };
+    const peer = createHttp2Server();
+    let watched: () => void = () => undefined;
+    const begun = new Promise<void>((resolve) => {
+      watched = resolve;
+    });
+    const end = serveFramedCalls(peer, systemClock, {
+      sendSnapshot: (_peer, call) => call.cancel(),
+      replicate: (_peer, call) => call.cancel(),
+      watchStatus: () => watched(),
+      pushAssignments: (call) => call.cancel(),
+    });
+    const grpcPort = Number(endpoint.internalAddress.split(":")[1]);
+    let toGrpc = false;
+    // One address, where another process listens after a while.
+    const front = createServer((socket) => {
+      const at = toGrpc ? grpcPort : (peer.address() as AddressInfo).port;
+      const onward = connect(at, "127.0.0.1");
+      socket.pipe(onward).pipe(socket);
+      onward.on("error", () => socket.destroy());
+      socket.on("error", () => onward.destroy());
+    });
+    await once(peer.listen(0, "127.0.0.1"), "listening");
+    await once(front.listen(0, "127.0.0.1"), "listening");
+    const address = `127.0.0.1:${(front.address() as AddressInfo).port}`;
+    const to: NodeEndpoint = { node: "n", internalAddress: address, publicAddress: address };
+    const stop = new AbortController();
+    const watch = client.watchStatus(to, { heartbeatMs: 500 }, stop.signal);
+    const next = watch[Symbol.asyncIterator]().next();
+    await begun;
+    toGrpc = true;
+    // This one learns that no frames are taken at the address.
+    const none = { [Symbol.asyncIterator]: () => ({ next: () => new Promise<never>(() => {}) }) };
+    await assert.rejects(client.pushAssignments(to, none, never), CallFailed);
+    stop.abort(new Error("given up"));
+    await assert.rejects(next, /given up/u);
+    assert.equal(overGrpc, 0);
+    end();
+    front.close();
+    await new Promise((resolve) => peer.close(resolve));
+  });
+
   it("closes the connection to a pod that nobody asks any more, and none in use", async () => {
     const status = NodeStatus.fromPartial({ node: "n", bootId: 7, full: true });
     handlers["watchStatus"] = (stream) => {

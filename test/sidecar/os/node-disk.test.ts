@@ -101,6 +101,7 @@ describe("node disk", () => {
     await writeFile(`${dir}/x/1`, "1");
     await disk.syncDir(`${dir}/x/y`);
     assert.deepEqual(await disk.list(`${dir}/x`), ["1", "y"]);
+    assert.deepEqual(await disk.list(`${dir}/x/1`), [], "a file is no directory");
     assert.equal(await disk.usedBytes(`${dir}/x`), 3);
     await disk.rename(`${dir}/x/1`, `${dir}/x/y/2`);
     assert.deepEqual(await disk.readFile(`${dir}/x/y/2`), Buffer.from("1"));

@@ -14,30 +14,13 @@ import {
 } from "../../../sidecar/protocol/gen/resilver.ts";
 import { NetworkPeerTransport } from "../../../sidecar/rpc/peer-client.ts";
 import { FakeRuntime, fakeReplica } from "./fake-runtime.ts";
-import { openHarness, openOlderServer, within } from "./harness.ts";
-
-const PEER: Peer = {
-  namespace: "default",
-  shard: 0,
-  term: 4,
-  generation: 2,
-  majorityHolds: true,
-  leaderUid: "leader-uid",
-  targetUid: "target-uid",
-  storeId: "store-1",
-};
+import { openHarness, openOlderServer, within, PEER, drain } from "./harness.ts";
 
 type Serve = (peer: Peer, call: DuplexCall<Ack, Append>) => Promise<void>;
 type ServeSnapshot = (
   peer: Peer,
   call: DuplexCall<SnapshotResponse, SnapshotChunk>,
 ) => Promise<void>;
-
-async function drain<T>(messages: AsyncIterable<T>): Promise<T[]> {
-  const all: T[] = [];
-  for await (const message of messages) all.push(message);
-  return all;
-}
 
 function append(offset: number, bytes: number = 0): Append {
   return Append.create({

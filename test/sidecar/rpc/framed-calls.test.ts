@@ -1,6 +1,12 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import {
+  type AddressInfo,
+  connect,
+  createServer,
+  type Server as NetServer,
+  type Socket,
+} from "node:net";
 import type { DuplexCall } from "../../../sidecar/lib/ports/duplex-call.ts";
 import { TransportError } from "../../../sidecar/lib/ports/duplex-call.ts";
 import { LIMITS } from "../../../sidecar/limits.ts";
@@ -9,39 +15,27 @@ import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
 import {
   Ack,
   Append,
-  type Peer,
+  Peer,
   SnapshotChunk,
   SnapshotResponse,
 } from "../../../sidecar/protocol/gen/resilver.ts";
 import { FRAME, FrameError, FrameReader, frameHeader } from "../../../sidecar/protocol/frame.ts";
 import { REPLICATE_CALL, SNAPSHOT_CALL } from "../../../sidecar/protocol/framed-calls.ts";
+import { serveFramedCalls } from "../../../sidecar/rpc/framed-server.ts";
 import { NetworkPeerTransport } from "../../../sidecar/rpc/peer-client.ts";
+import { TestClock } from "../snapshot/transfer-fixture.ts";
 import { engines, NEVER, openState, put, TestLog, withDir } from "../state/state-fixture.ts";
 import { FakeRuntime, fakeReplica } from "./fake-runtime.ts";
-import { type Harness, openHarness, openOlderServer, within } from "./harness.ts";
+import { type Harness, openHarness, openOlderServer, within, PEER, drain } from "./harness.ts";
 
 const PREFACE = SNAPSHOT_CALL.caller.preface;
 
-const PEER: Peer = {
-  namespace: "default",
-  shard: 0,
-  term: 4,
-  generation: 2,
-  majorityHolds: true,
-  leaderUid: "leader-uid",
-  targetUid: "target-uid",
-  storeId: "store-1",
-};
+const NAMES = Peer.encode(PEER).finish();
+const OPENING = Buffer.concat([frameHeader(FRAME.OPEN, NAMES.length, 0), NAMES]);
 
 type Receiving = DuplexCall<SnapshotResponse, SnapshotChunk>;
 type ServeSnapshot = (peer: Peer, call: Receiving) => Promise<void>;
 type ServeReplicate = (peer: Peer, call: DuplexCall<Ack, Append>) => Promise<void>;
-
-async function drain<T>(messages: AsyncIterable<T>): Promise<T[]> {
-  const all: T[] = [];
-  for await (const message of messages) all.push(message);
-  return all;
-}
 
 function chunk(chunkIndex: number, bytes: number): SnapshotChunk {
   return SnapshotChunk.create({ chunkIndex, content: new Uint8Array(bytes).fill(chunkIndex + 1) });
@@ -357,6 +351,103 @@ describe("framed calls", () => {
       assert.deepEqual(await within(drain(call.messages)), []);
     });
   }
+
+  for (const [name, frames] of [
+    ["a message before it says what it wants", [frameHeader(FRAME.MESSAGE, 0, 0)]],
+    ["what it wants twice", [OPENING, OPENING]],
+  ] as const) {
+    it(`disconnects at once who says ${name}`, async () => {
+      serve = async (_peer, call) => {
+        await drain(call.messages);
+      };
+      const socket = connect(Number(harness.internalAddress.split(":")[1]), "127.0.0.1");
+      socket.on("error", () => undefined);
+      socket.resume();
+      socket.write(Buffer.concat([PREFACE, ...frames]));
+      await within(new Promise((resolve) => socket.once("close", resolve)), LIMITS.peerTimeoutMs);
+    });
+  }
+
+  describe("by a clock of the test's", () => {
+    let clock: TestClock;
+    let server: NetServer;
+    let calls: DuplexCall<Ack, Append>[];
+    let port: number;
+
+    beforeEach(async () => {
+      clock = new TestClock();
+      calls = [];
+      server = createServer();
+      serveFramedCalls(server, clock, {
+        sendSnapshot: (_peer, call) => call.cancel(),
+        replicate: (_peer, call) => void calls.push(call),
+        watchStatus: (_request, call) => call.cancel(),
+        pushAssignments: (call) => call.cancel(),
+      });
+      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+      ({ port } = server.address() as AddressInfo);
+    });
+
+    afterEach(async () => {
+      await new Promise((resolve) => server.close(resolve));
+    });
+
+    /** A peer that closes nothing by itself; resolves when it was greeted. */
+    async function greeted(bytes: Buffer): Promise<Socket> {
+      const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+      socket.on("error", () => undefined);
+      const greeting = new Promise((resolve) => socket.once("data", resolve));
+      socket.write(bytes);
+      await within(greeting);
+      return socket;
+    }
+
+    it("lets nobody stay who greets and never says what it wants", async () => {
+      const socket = await greeted(REPLICATE_CALL.caller.preface);
+      const ended = new Promise((resolve) => {
+        socket.once("end", resolve);
+        socket.once("error", resolve);
+      });
+      // At one stroke, or its silence would be what it is disconnected for.
+      clock.advance(LIMITS.greetingMs);
+      await within(ended, LIMITS.peerTimeoutMs);
+      assert.deepEqual(clock.timers, []);
+    });
+
+    it("keeps no connection that the other side never closes, after the last word", async () => {
+      const opening = frameHeader(FRAME.OPEN, 0, 0);
+      const socket = await greeted(Buffer.concat([REPLICATE_CALL.caller.preface, opening]));
+      const [call] = calls;
+      assert.ok(call !== undefined);
+      const ended = new Promise((resolve) => socket.once("end", resolve));
+      call.end();
+      await within(ended);
+      assert.equal(clock.timers.length, 1);
+      const count = (): Promise<number> =>
+        new Promise((resolve) => server.getConnections((_error, open) => resolve(open)));
+      assert.equal(await count(), 1);
+      clock.advance(LIMITS.peerTimeoutMs);
+      await within(
+        (async () => {
+          while ((await count()) > 0) await new Promise((resolve) => setImmediate(resolve));
+        })(),
+      );
+      socket.destroy();
+    });
+  });
+
+  it("fails a call to what is no address, and names it", async () => {
+    for (const address of ["", "nowhere", "127.0.0.1:99999", "127.0.0.1:"]) {
+      const call = transport.replicate(address, PEER);
+      assert.equal(call.write(Append.create({})), true);
+      await within(
+        assert.rejects(drain(call.messages), {
+          name: "TransportError",
+          message: `address is "${address}"; allowed: host:port`,
+        }),
+      );
+    }
+  });
 
   it("puts frames together wherever the bytes were cut", () => {
     const content = Buffer.from("content");

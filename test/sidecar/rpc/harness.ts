@@ -10,6 +10,7 @@ import type { Clock } from "../../../sidecar/lib/ports/clock.ts";
 import { SILENT_LOGGER } from "../../../sidecar/lib/ports/logger.ts";
 import { NO_METRICS } from "../../../sidecar/lib/ports/metrics.ts";
 import { NodeClock } from "../../../sidecar/os/node-clock.ts";
+import type { Peer } from "../../../sidecar/protocol/gen/resilver.ts";
 import { LogReplicationService, type MethodDefinition } from "../../../sidecar/protocol/service.ts";
 import { replicationService } from "../../../sidecar/rpc/replication-service.ts";
 import { RpcServer } from "../../../sidecar/rpc/server.ts";
@@ -58,6 +59,25 @@ export async function openHarness(
       await servers.close(() => runtime.close());
     },
   };
+}
+
+/** Who opens the streams of these tests. */
+export const PEER: Peer = {
+  namespace: "default",
+  shard: 0,
+  term: 4,
+  generation: 2,
+  majorityHolds: true,
+  leaderUid: "leader-uid",
+  targetUid: "target-uid",
+  storeId: "store-1",
+};
+
+/** All messages of a stream. Rejects with what it failed with. */
+export async function drain<T>(messages: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = [];
+  for await (const message of messages) all.push(message);
+  return all;
 }
 
 /** A sidecar's internal port as builds served it that knew no framed calls. */
