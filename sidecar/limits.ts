@@ -86,6 +86,11 @@ export const LIMITS = Object.freeze({
   heartbeatIntervalMs: 100,
   /** Silence after which a peer or leader counts as gone. */
   peerTimeoutMs: 2_000,
+  /**
+   * Silence after which a coordinator's streams are ended here. One that has too much to do for a
+   * while must not find all of its nodes gone: to connect to them anew is more to do still.
+   */
+  watcherSilenceMs: 30_000,
   /** The longest silence of a WatchStatus stream that asks for no other, and what it may ask. */
   statusHeartbeatMs: 500,
   statusHeartbeatMinMs: 100,

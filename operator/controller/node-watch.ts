@@ -24,6 +24,9 @@ export interface NodeWatchOptions {
   readonly changed: () => void;
 }
 
+/** A call that ends so long after its deadline says that this process is late, not its node. */
+const LATE_MS = 100;
+const ASKED_MAX = 5;
 const STREAM_OVER = new Error("the status stream is over");
 
 export class NodeWatch {
@@ -85,7 +88,8 @@ export class NodeWatch {
       const received = await this.#stream(signal);
       if (signal.aborted) return;
       if (received) this.#expectSoon();
-      const alive = await this.confirm(signal);
+      // One that is down already is not asked: that would keep the next attempt waiting.
+      const alive = this.#reach === "up" && (await this.confirm(signal));
       if (!alive) this.#setReach("down", "connection refused or broken");
       await this.#retry.wait(this.#delayMs, signal);
       const quick = clock.monotonicMs() - this.#expectedAtMs < timings.reconnectQuickMs;
@@ -146,16 +150,24 @@ export class NodeWatch {
 
   /** True when the process that was heard of last answers now. Never rejects. */
   async confirm(signal: AbortSignal): Promise<boolean> {
-    const { sidecars, timings } = this.#options;
-    try {
-      const info = await sidecars.getInfo(this.endpoint, {
-        deadlineMs: timings.confirmDeadlineMs,
-        signal,
-      });
-      return info.bootId === this.#bootId && this.#reach === "up";
-    } catch {
-      return false;
+    const { clock, timings } = this.#options;
+    for (let asked = 1; ; asked += 1) {
+      const before = clock.monotonicMs();
+      const bootId = await this.#ask(timings.confirmDeadlineMs, signal);
+      if (bootId !== null) return bootId === this.#bootId && this.#reach === "up";
+      // An answer may have lain there unread.
+      const lateMs = clock.monotonicMs() - before - timings.confirmDeadlineMs;
+      if (signal.aborted || asked >= ASKED_MAX || lateMs < LATE_MS) return false;
     }
+  }
+
+  /** The answering process; null: none in time. Never rejects. */
+  async #ask(deadlineMs: number, signal: AbortSignal): Promise<number | null> {
+    const { sidecars } = this.#options;
+    return await sidecars.getInfo(this.endpoint, { deadlineMs, signal }).then(
+      ({ bootId }) => bootId,
+      () => null,
+    );
   }
 
   async #probeLoop(signal: AbortSignal): Promise<void> {
@@ -166,9 +178,7 @@ export class NodeWatch {
       await pause(clock, waitMs, signal);
       if (signal.aborted) return;
       if (this.#reach === "down") continue;
-      const overslept = clock.monotonicMs() - before - waitMs;
-      // This process itself was stopped or starved: silence then proves nothing about the node.
-      if (overslept > timings.silentAfterMs / 2) this.#heardAtMs = clock.monotonicMs();
+      this.#discount(clock.monotonicMs() - before - waitMs);
       if (this.#reach === "unknown") {
         await this.#awaitFirstReport(signal);
         continue;
@@ -191,35 +201,48 @@ export class NodeWatch {
    * answers gets twice the time: then it is this process that is slow, with thousands of nodes.
    */
   async #awaitFirstReport(signal: AbortSignal): Promise<void> {
-    const { sidecars, timings } = this.#options;
+    const { clock, timings } = this.#options;
     if (this.#silenceMs() < timings.silentAfterMs) return;
-    const call = { deadlineMs: timings.probeDeadlineMs, signal };
-    const answered = await sidecars.getInfo(this.endpoint, call).then(
-      () => true,
-      () => false,
-    );
+    const before = clock.monotonicMs();
+    const bootId = await this.#ask(timings.probeDeadlineMs, signal);
     if (signal.aborted || this.#reach !== "unknown") return;
-    if (answered && this.#silenceMs() < 2 * timings.silentAfterMs) return;
+    this.#discount(clock.monotonicMs() - before - timings.probeDeadlineMs);
+    const enough = timings.silentAfterMs * (bootId === null ? 1 : 2);
+    if (this.#silenceMs() < enough) return;
     this.#setReach("silent", `no report for ${timings.silentAfterMs} ms`);
     this.#dropStream?.();
   }
 
   async #probe(signal: AbortSignal): Promise<void> {
-    const { clock, sidecars, timings } = this.#options;
+    const { clock, timings } = this.#options;
     const left = timings.silentAfterMs - this.#silenceMs();
     const deadlineMs = Math.min(timings.probeDeadlineMs, Math.max(100, left));
-    try {
-      const { bootId } = await sidecars.getInfo(this.endpoint, { deadlineMs, signal });
+    const before = clock.monotonicMs();
+    const bootId = await this.#ask(deadlineMs, signal);
+    if (bootId !== null) {
       this.#heardAtMs = clock.monotonicMs();
       // The stream still hangs on a process that is gone: its reports say nothing about this one.
       if (bootId !== this.#bootId) this.#dropStream?.();
-    } catch {
-      if (signal.aborted || this.#reach !== "up") return;
-      if (this.#silenceMs() < timings.silentAfterMs) return;
-      this.#setReach("silent", `no answer for ${timings.silentAfterMs} ms`);
-      // What comes after the silence must begin with a full report.
-      this.#dropStream?.();
+      return;
     }
+    if (signal.aborted || this.#reach !== "up") return;
+    this.#discount(clock.monotonicMs() - before - deadlineMs);
+    if (this.#silenceMs() < timings.silentAfterMs) return;
+    this.#setReach("silent", `no answer for ${timings.silentAfterMs} ms`);
+    // What comes after the silence must begin with a full report.
+    this.#dropStream?.();
+  }
+
+  /**
+   * A wait took so much longer than it should: this process was stopped, or has too much to do.
+   * What a node said meanwhile may not be read yet, so that its silence proves nothing.
+   */
+  #discount(overdueMs: number): void {
+    const { clock, timings } = this.#options;
+    if (overdueMs <= 0) return;
+    const nowMs = clock.monotonicMs();
+    const wholly = overdueMs > timings.silentAfterMs / 2;
+    this.#heardAtMs = wholly ? nowMs : Math.min(nowMs, this.#heardAtMs + overdueMs);
   }
 
   #silenceMs(): number {

@@ -46,7 +46,7 @@ export const DEFAULT_TIMINGS: Timings = Object.freeze({
   confirmDeadlineMs: 150,
   silentAfterMs: 1_500,
   reconnectMinMs: 20,
-  reconnectMaxMs: 100,
+  reconnectMaxMs: 50,
   reconnectQuickMs: 3_000,
   reconnectSlowMs: 1_000,
   callDeadlineMs: 2_000,
@@ -78,6 +78,7 @@ export const SHARED_TIMINGS: Timings = Object.freeze({
   probeDeadlineMs: 1_300,
   silentAfterMs: 2_500,
   // A thousand pods that are not there yet would be most of what is called.
+  reconnectMaxMs: 100,
   reconnectSlowMs: 10_000,
   recordResyncMs: 60_000,
 });

@@ -4,6 +4,8 @@ export const KUBE_LIMITS = Object.freeze({
   callDeadlineMs: 10_000,
   /** Calls under way; the Lease's and watches come on top. */
   callsAtOnceMax: 32,
+  /** Stores whose coordinators begin: each connects to all of its pods and asks for its records. */
+  startsAtOnceMax: 32,
   /** The headers of a watch. */
   watchOpenDeadlineMs: 10_000,
   /** Bookmarks come every minute: a watch that is silent for longer is opened anew. */

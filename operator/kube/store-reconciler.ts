@@ -20,10 +20,12 @@ import { podHost } from "../specs/services.ts";
 import { distrustsRecord } from "../core/stops.ts";
 import { addressedSidecars } from "./addressed-sidecars.ts";
 import type { ApiClient } from "./api-client.ts";
+import { CallSlots } from "./call-slots.ts";
 import { ClaimLabels } from "./claim-labels.ts";
 import { eventNote } from "./event-notes.ts";
 import type { EventRecorder } from "./event-recorder.ts";
 import { KubePlatform, podAddressResolver, type ResolveAddress } from "./kube-platform.ts";
+import { KUBE_LIMITS } from "./limits.ts";
 import { LostNodes } from "./lost-nodes.ts";
 import { PersonNeeded } from "./person-needed.ts";
 import type { ReconcileResult } from "./reconcile-loop.ts";
@@ -79,6 +81,7 @@ export class StoreReconciler {
   readonly #lostNodes: LostNodes;
   readonly #claimLabels: ClaimLabels;
   readonly #runtimes = new Map<string, StoreRuntime>();
+  readonly #starts = new CallSlots(KUBE_LIMITS.startsAtOnceMax);
 
   constructor(options: StoreReconcilerOptions) {
     this.#options = options;
@@ -277,6 +280,7 @@ export class StoreReconciler {
         (pod) => caches.get(KINDS.pod, namespace, pod),
       ),
       clock,
+      starts: this.#starts,
       changed: () => touched(key),
       told: (event) => {
         metrics.count(sight.storeId, event);

@@ -16,6 +16,7 @@ import type { CoordinatorEvent } from "../core/events.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
 import { shardKeyText, type ShardKey } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
+import type { CallSlots } from "./call-slots.ts";
 import { recordVersion } from "./record-store.ts";
 import type { KubeObject } from "./resources.ts";
 import type { StoreParts } from "./store-view.ts";
@@ -28,6 +29,8 @@ export interface StoreRuntimeOptions {
   readonly sidecars: SidecarClient;
   readonly platform: Platform;
   readonly clock: Clock;
+  /** Coordinators that begin wait for their turn here: all at once they would starve each other. */
+  readonly starts: CallSlots;
   /** Told after anything that people may see has changed. */
   readonly changed: () => void;
   readonly told: (event: CoordinatorEvent) => void;
@@ -44,6 +47,9 @@ interface SeenRecord {
 
 /** Between two looks at what the coordinator sees. */
 const LOOK_MS = 50;
+
+/** So long others wait for a store whose pods do not answer. */
+const START_MS = 1_000;
 
 /** An election and what follows it are over by then. */
 const HAND_OVER_MS = 5_000;
@@ -74,6 +80,7 @@ export class StoreRuntime {
   /** Wishes for other ensembles that are not noted yet, by shard. */
   readonly #moving = new Map<string, Promise<void>>();
   readonly #notMoved: StoreRuntimeOptions["notMoved"];
+  readonly #stop = new AbortController();
   #closing = false;
   readonly #changed: () => void;
   #seen = "";
@@ -95,7 +102,34 @@ export class StoreRuntime {
     this.#notMoved = options.notMoved;
     this.#changed = options.changed;
     this.coordinator.onChange(() => this.#lookSoon());
-    this.#running = this.coordinator.run().catch((error: unknown) => options.broken(error));
+    this.#running = this.#run(options.starts).catch((error: unknown) => {
+      if (!this.#closing) options.broken(error);
+    });
+  }
+
+  /** Begins when it is this store's turn; resolves at {@link close}. */
+  async #run(starts: CallSlots): Promise<void> {
+    let running = Promise.resolve();
+    await starts.run(this.#stop.signal, async () => {
+      running = this.coordinator.run();
+      await Promise.race([this.#looked(), running]);
+    });
+    await running;
+  }
+
+  /** Resolves once all nodes and records were looked at, or when that takes too long. */
+  #looked(): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        timer.cancel();
+        off();
+        resolve();
+      };
+      const timer = this.#clock.timer(START_MS, done);
+      const off = this.coordinator.onChange(() => {
+        if (this.coordinator.hasLooked) done();
+      });
+    });
   }
 
   /** Since it was made. */
@@ -179,6 +213,7 @@ export class StoreRuntime {
   /** Stops deciding; the store serves on. */
   async close(): Promise<void> {
     this.#closing = true;
+    this.#stop.abort(new Error("the coordinator is closing"));
     await this.coordinator.close();
     await Promise.all(this.#moving.values());
     await this.#running;

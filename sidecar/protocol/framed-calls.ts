@@ -63,12 +63,13 @@ function decodeAppend(head: Uint8Array, content: Uint8Array): Append {
 }
 
 /** Whoever watches a node judges its silence, sooner and by more than one sign. */
-const WATCHER_SILENCE_MS = 2 * LIMITS.peerTimeoutMs;
+const WATCHED_SILENCE_MS = 2 * LIMITS.peerTimeoutMs;
 
 /** WatchStatus. The caller opens it with its request and says nothing more. */
 export const WATCH_CALL: FramedCall<never, NodeStatus> = framedCall({
   preface: "RSLVWST1",
-  silenceMs: WATCHER_SILENCE_MS,
+  silenceMs: WATCHED_SILENCE_MS,
+  callerSilenceMs: LIMITS.watcherSilenceMs,
   bulk: false,
   requests: {
     encode: () => ({ head: NOTHING, content: NOTHING }),
@@ -82,7 +83,8 @@ export const WATCH_CALL: FramedCall<never, NodeStatus> = framedCall({
 /** PushShardAssignments. */
 export const ASSIGNMENTS_CALL: FramedCall<ShardAssignments, never> = framedCall({
   preface: "RSLVASG1",
-  silenceMs: WATCHER_SILENCE_MS,
+  silenceMs: WATCHED_SILENCE_MS,
+  callerSilenceMs: LIMITS.watcherSilenceMs,
   bulk: false,
   requests: asContent(ShardAssignments),
   responses: {
@@ -117,6 +119,8 @@ function withoutContent<M>(codec: {
 function framedCall<Request, Response>(call: {
   readonly preface: string;
   readonly silenceMs: number;
+  /** Silence of the caller, if another counts there. */
+  readonly callerSilenceMs?: number;
   readonly bulk: boolean;
   readonly requests: Messages<Request>;
   readonly responses: Messages<Response>;
@@ -133,6 +137,7 @@ function framedCall<Request, Response>(call: {
     },
     callee: {
       ...shared,
+      silenceMs: call.callerSilenceMs ?? silenceMs,
       receivesBulk: bulk,
       readBytesMax: bulk ? LIMITS.bulkReadBytesMax : LIMITS.framedReadBytesMax,
       encode: responses.encode,
