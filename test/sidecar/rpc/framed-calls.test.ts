@@ -15,12 +15,17 @@ import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
 import {
   Ack,
   Append,
+  NodeStatus,
   Peer,
   SnapshotChunk,
   SnapshotResponse,
 } from "../../../sidecar/protocol/gen/resilver.ts";
 import { FRAME, FrameError, FrameReader, frameHeader } from "../../../sidecar/protocol/frame.ts";
-import { REPLICATE_CALL, SNAPSHOT_CALL } from "../../../sidecar/protocol/framed-calls.ts";
+import {
+  REPLICATE_CALL,
+  SNAPSHOT_CALL,
+  WATCH_CALL,
+} from "../../../sidecar/protocol/framed-calls.ts";
 import { serveFramedCalls } from "../../../sidecar/rpc/framed-server.ts";
 import { NetworkPeerTransport } from "../../../sidecar/rpc/peer-client.ts";
 import { TestClock } from "../snapshot/transfer-fixture.ts";
@@ -372,16 +377,18 @@ describe("framed calls", () => {
     let clock: TestClock;
     let server: NetServer;
     let calls: DuplexCall<Ack, Append>[];
+    let watches: DuplexCall<NodeStatus, never>[];
     let port: number;
 
     beforeEach(async () => {
       clock = new TestClock();
       calls = [];
+      watches = [];
       server = createServer();
       serveFramedCalls(server, clock, {
         sendSnapshot: (_peer, call) => call.cancel(),
         replicate: (_peer, call) => void calls.push(call),
-        watchStatus: (_request, call) => call.cancel(),
+        watchStatus: (_request, call) => void watches.push(call),
         pushAssignments: (call) => call.cancel(),
       });
       await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -401,6 +408,30 @@ describe("framed calls", () => {
       await within(greeting);
       return socket;
     }
+
+    it("keeps the watch of a coordinator that says nothing for long, and not for ever", async () => {
+      const socket = await greeted(
+        Buffer.concat([WATCH_CALL.caller.preface, frameHeader(FRAME.OPEN, 0, 0)]),
+      );
+      const ended = new Promise((resolve) => {
+        socket.once("end", resolve);
+        socket.once("error", resolve);
+      });
+      assert.equal(watches.length, 1);
+      const silence = (ms: number): void => {
+        for (let passed = 0; passed < ms; passed += 100) clock.advance(100);
+      };
+      silence(LIMITS.watcherSilenceMs - 1_000);
+      const heard = new Promise<void>((resolve) => {
+        socket.on("data", (data: Buffer) => {
+          if (data.includes("still-there")) resolve();
+        });
+      });
+      watches[0]?.write(NodeStatus.create({ node: "still-there" }));
+      await within(heard);
+      silence(2_000);
+      await within(ended, LIMITS.peerTimeoutMs);
+    });
 
     it("lets nobody stay who greets and never says what it wants", async () => {
       const socket = await greeted(REPLICATE_CALL.caller.preface);
