@@ -10,6 +10,8 @@ import { ShardAssignments } from "./gen/oxia-client.ts";
 import { Ack, Append, NodeStatus, SnapshotChunk, SnapshotResponse } from "./gen/resilver.ts";
 
 const NOTHING = new Uint8Array(0);
+/** A side that is quiet speaks after such a part of what the other one takes for silence. */
+const PINGS = 4;
 
 /** A stream of requests and one of answers. */
 export interface FramedCall<Request, Response> {
@@ -62,8 +64,11 @@ function decodeAppend(head: Uint8Array, content: Uint8Array): Append {
   return append;
 }
 
-/** Whoever watches a node judges its silence, sooner and by more than one sign. */
-const WATCHED_SILENCE_MS = 2 * LIMITS.peerTimeoutMs;
+/**
+ * Whoever watches a node judges its silence, sooner and by more than one sign. A coordinator has
+ * these streams to each of thousands of pods: pings would be most of what it does.
+ */
+const WATCHED_SILENCE_MS = 4 * LIMITS.peerTimeoutMs;
 
 /** WatchStatus. The caller opens it with its request and says nothing more. */
 export const WATCH_CALL: FramedCall<never, NodeStatus> = framedCall({
@@ -83,7 +88,7 @@ export const WATCH_CALL: FramedCall<never, NodeStatus> = framedCall({
 /** PushShardAssignments. */
 export const ASSIGNMENTS_CALL: FramedCall<ShardAssignments, never> = framedCall({
   preface: "RSLVASG1",
-  silenceMs: WATCHED_SILENCE_MS,
+  silenceMs: LIMITS.watcherSilenceMs,
   callerSilenceMs: LIMITS.watcherSilenceMs,
   bulk: false,
   requests: asContent(ShardAssignments),
@@ -126,18 +131,22 @@ function framedCall<Request, Response>(call: {
   readonly responses: Messages<Response>;
 }): FramedCall<Request, Response> {
   const { silenceMs, bulk, requests, responses } = call;
+  const { callerSilenceMs = silenceMs } = call;
   const preface = Buffer.from(call.preface, "latin1");
-  const shared = { preface, silenceMs, readBytesMax: LIMITS.framedReadBytesMax };
+  const shared = { preface, readBytesMax: LIMITS.framedReadBytesMax };
   return {
     caller: {
       ...shared,
+      silenceMs,
+      pingMs: callerSilenceMs / PINGS,
       receivesBulk: false,
       encode: requests.encode,
       decode: responses.decode,
     },
     callee: {
       ...shared,
-      silenceMs: call.callerSilenceMs ?? silenceMs,
+      silenceMs: callerSilenceMs,
+      pingMs: silenceMs / PINGS,
       receivesBulk: bulk,
       readBytesMax: bulk ? LIMITS.bulkReadBytesMax : LIMITS.framedReadBytesMax,
       encode: responses.encode,

@@ -71,6 +71,8 @@ export interface FramedEnd<Out, In> {
   readonly preface: Buffer;
   /** Silence of the other side after which the connection counts as broken. */
   readonly silenceMs: number;
+  /** How often this side says something: several times in what the other one takes for silence. */
+  readonly pingMs: number;
   /** What is read ahead of who asks for messages, one frame more at most. */
   readonly readBytesMax: number;
   /**
@@ -84,8 +86,8 @@ export interface FramedEnd<Out, In> {
 }
 
 const NOTHING = new Uint8Array(0);
-/** How often silence is looked at, and broken by a ping. */
-const PING_MS = LIMITS.peerTimeoutMs / 4;
+/** How often silence is looked at, in the time that makes one. */
+const LOOKS = 4;
 /** A frame up to this size is one piece: to copy it costs less than to hand over three. */
 const ONE_PIECE_BYTES_MAX = 8 * 1024;
 
@@ -108,15 +110,17 @@ export class FramedStream<Out, In> extends EventEmitter {
   readonly #caller: boolean;
   readonly #reader: FrameReader;
   readonly #received: Received<In>[] = [];
-  readonly #pings: Timer;
+  readonly #looks: Timer;
   #receivedBytes = 0;
   /** Content of the message that was read last; its buffer is free at the next read. */
   #lent: Uint8Array = NOTHING;
   #pendingBytes = 0;
   #full = false;
-  #silentPings = 0;
-  /** Something was sent since the last ping. */
-  #spoke = false;
+  /** Between two looks at the silence of either side. */
+  readonly #lookMs: number;
+  /** Looks since the other side, and this one, said something. */
+  #silentLooks = 0;
+  #quietLooks = 0;
   #corked = false;
   #sendingEnded = false;
   #receivingEnded = false;
@@ -142,7 +146,8 @@ export class FramedStream<Out, In> extends EventEmitter {
     this.#listen(this.#socket, direct === null);
     this.#socket.write(protocol.preface);
     if (openHead !== null) this.#send(FRAME.OPEN, openHead, NOTHING);
-    this.#pings = pingTimer(clock, () => this.#ping());
+    this.#lookMs = Math.min(protocol.silenceMs / LOOKS, protocol.pingMs);
+    this.#looks = repeating(clock, this.#lookMs, () => this.#look());
   }
 
   #listen(socket: FrameSocket, byData: boolean): void {
@@ -212,7 +217,7 @@ export class FramedStream<Out, In> extends EventEmitter {
 
   #take(frames: Iterable<Frame>): void {
     if (this.#over) return;
-    this.#silentPings = 0;
+    this.#silentLooks = 0;
     try {
       for (const frame of frames) this.#frame(frame);
     } catch (error) {
@@ -280,7 +285,7 @@ export class FramedStream<Out, In> extends EventEmitter {
   /** Lets what was written go out, for as long as a living peer needs, and reads no further. */
   #finish(): void {
     this.#over = true;
-    this.#pings.cancel();
+    this.#looks.cancel();
     if (!this.#socket.destroyed) {
       const gone = this.#clock.timer(this.#protocol.silenceMs, () => this.#socket.destroy());
       this.#socket.once("close", () => gone.cancel());
@@ -293,7 +298,7 @@ export class FramedStream<Out, In> extends EventEmitter {
 
   #send(kind: number, head: Uint8Array, content: Uint8Array, sent?: () => void): void {
     if (this.#over || this.#socket.destroyed) return;
-    this.#spoke = true;
+    this.#quietLooks = 0;
     const bytes = head.length + content.length;
     this.#pendingBytes += bytes;
     this.#cork();
@@ -328,26 +333,27 @@ export class FramedStream<Out, In> extends EventEmitter {
     this.emit("drain");
   }
 
-  #ping(): void {
+  #look(): void {
+    const { silenceMs, pingMs } = this.#protocol;
     // While this side does not read, silence says nothing of the other one.
-    if (!this.#socket.isPaused()) this.#silentPings++;
-    if (this.#silentPings * PING_MS > this.#protocol.silenceMs) {
+    if (!this.#socket.isPaused()) this.#silentLooks++;
+    if (this.#silentLooks * this.#lookMs > silenceMs) {
       this.#broken(new Error("the other side is silent"));
       this.#socket.destroy();
       return;
     }
-    if (!this.#spoke) this.#send(FRAME.PING, NOTHING, NOTHING);
-    this.#spoke = false;
+    this.#quietLooks++;
+    if (this.#quietLooks * this.#lookMs > pingMs) this.#send(FRAME.PING, NOTHING, NOTHING);
   }
 }
 
-function pingTimer(clock: Clock, ping: () => void): Timer {
+function repeating(clock: Clock, everyMs: number, act: () => void): Timer {
   let timer: Timer | null = null;
   const arm = (): void => {
-    timer = clock.timer(PING_MS, () => {
+    timer = clock.timer(everyMs, () => {
       timer = null;
       arm();
-      ping();
+      act();
     });
   };
   arm();

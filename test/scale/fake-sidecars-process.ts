@@ -5,6 +5,7 @@
 import { createServer } from "node:http";
 import { ApiClient } from "../../operator/kube/api-client.ts";
 import { ApiTransport } from "../../operator/kube/api-transport.ts";
+import { SHARED_TIMINGS } from "../../operator/controller/timings.ts";
 import { loadKubeConfig } from "../../operator/kube/kubeconfig.ts";
 import { ListWatch } from "../../operator/kube/list-watch.ts";
 import { KINDS, type KubeObject } from "../../operator/kube/resources.ts";
@@ -12,8 +13,7 @@ import { systemClock } from "../../operator/local/system-clock.ts";
 import { selectorText } from "../../operator/specs/labels.ts";
 import { claimName } from "../../operator/specs/stateful-set.ts";
 import { SILENT_LOGGER } from "../../sidecar/lib/ports/logger.ts";
-import { LIMITS } from "../../sidecar/limits.ts";
-import { FakeSidecars } from "./fake-sidecars.ts";
+import { BEATS, FakeSidecars } from "./fake-sidecars.ts";
 
 const [port, pagePort] = process.argv.slice(2).map(Number);
 if (port === undefined || pagePort === undefined) throw new Error("arguments: PORT PAGE_PORT");
@@ -62,7 +62,8 @@ const page = createServer((_request, response) => {
   response.end(JSON.stringify({ ...Object.fromEntries(sidecars.calls), open: sidecars.watched() }));
 });
 page.listen(pagePort, "127.0.0.1");
-const beating = setInterval(() => sidecars.beat(), LIMITS.statusHeartbeatMs);
+// What the operator asks of each watch.
+const beating = setInterval(() => sidecars.beat(), SHARED_TIMINGS.heartbeatMs / BEATS);
 await Promise.all([pods.run(stop.signal), claims.run(stop.signal)]);
 clearInterval(beating);
 page.close();

@@ -29,6 +29,8 @@ import type { FakeReplica } from "../operator/controller/fake-replica.ts";
 import { nodeAt } from "./address-map.ts";
 import { FakeGroup, type FakeNode } from "./fake-node.ts";
 
+/** Parts of the time between two signs of life: each has its share of the watches. */
+export const BEATS = 20;
 /** A store's name in a pod's: all before the ordinal. */
 const ORDINAL = /-\d+$/u;
 
@@ -40,6 +42,9 @@ export class FakeSidecars {
   });
   /** End the connections that are open. */
   private readonly framed = new Set<() => void>();
+  private readonly beating = Array.from({ length: BEATS }, () => new Set<() => void>());
+  private beats = 0;
+  private watches = 0;
   /** Calls by name. */
   readonly calls = new Map<string, number>();
 
@@ -64,9 +69,13 @@ export class FakeSidecars {
     return this.group(pod).node(pod).podUid;
   }
 
-  /** Has every fake sidecar say that it lives. */
+  /**
+   * Has the next ones say that they live: each watch hears so once in {@link BEATS} times. At once
+   * they would be a burst that real sidecars, which know nothing of each other, never make.
+   */
   beat(): void {
-    for (const { nodes } of this.groups.values()) for (const node of nodes.values()) node.beat();
+    this.beats = (this.beats + 1) % BEATS;
+    for (const beat of this.beating[this.beats] ?? []) beat();
   }
 
   /** How many fake sidecars somebody follows. */
@@ -195,7 +204,14 @@ export class FakeSidecars {
     };
     send(node.status(this.group(node.name).live(), true));
     node.streams.add(send);
-    return () => node.streams.delete(send);
+    const beat = (): void => node.beat(send);
+    const beating = this.beating[this.watches % BEATS];
+    this.watches += 1;
+    beating?.add(beat);
+    return () => {
+      node.streams.delete(send);
+      beating?.delete(beat);
+    };
   }
 
   private of<Request, Response>(answer: (replica: FakeReplica, request: Request) => Response) {

@@ -1,12 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import {
-  type AddressInfo,
-  connect,
-  createServer,
-  type Server as NetServer,
-  type Socket,
-} from "node:net";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import type { DuplexCall } from "../../../sidecar/lib/ports/duplex-call.ts";
 import { TransportError } from "../../../sidecar/lib/ports/duplex-call.ts";
 import { LIMITS } from "../../../sidecar/limits.ts";
@@ -15,20 +9,13 @@ import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
 import {
   Ack,
   Append,
-  NodeStatus,
   Peer,
   SnapshotChunk,
   SnapshotResponse,
 } from "../../../sidecar/protocol/gen/resilver.ts";
 import { FRAME, FrameError, FrameReader, frameHeader } from "../../../sidecar/protocol/frame.ts";
-import {
-  REPLICATE_CALL,
-  SNAPSHOT_CALL,
-  WATCH_CALL,
-} from "../../../sidecar/protocol/framed-calls.ts";
-import { serveFramedCalls } from "../../../sidecar/rpc/framed-server.ts";
+import { REPLICATE_CALL, SNAPSHOT_CALL } from "../../../sidecar/protocol/framed-calls.ts";
 import { NetworkPeerTransport } from "../../../sidecar/rpc/peer-client.ts";
-import { TestClock } from "../snapshot/transfer-fixture.ts";
 import { engines, NEVER, openState, put, TestLog, withDir } from "../state/state-fixture.ts";
 import { FakeRuntime, fakeReplica } from "./fake-runtime.ts";
 import { type Harness, openHarness, openOlderServer, within, PEER, drain } from "./harness.ts";
@@ -372,100 +359,6 @@ describe("framed calls", () => {
       await within(new Promise((resolve) => socket.once("close", resolve)), LIMITS.peerTimeoutMs);
     });
   }
-
-  describe("by a clock of the test's", () => {
-    let clock: TestClock;
-    let server: NetServer;
-    let calls: DuplexCall<Ack, Append>[];
-    let watches: DuplexCall<NodeStatus, never>[];
-    let port: number;
-
-    beforeEach(async () => {
-      clock = new TestClock();
-      calls = [];
-      watches = [];
-      server = createServer();
-      serveFramedCalls(server, clock, {
-        sendSnapshot: (_peer, call) => call.cancel(),
-        replicate: (_peer, call) => void calls.push(call),
-        watchStatus: (_request, call) => void watches.push(call),
-        pushAssignments: (call) => call.cancel(),
-      });
-      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-      ({ port } = server.address() as AddressInfo);
-    });
-
-    afterEach(async () => {
-      await new Promise((resolve) => server.close(resolve));
-    });
-
-    /** A peer that closes nothing by itself; resolves when it was greeted. */
-    async function greeted(bytes: Buffer): Promise<Socket> {
-      const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
-      socket.on("error", () => undefined);
-      const greeting = new Promise((resolve) => socket.once("data", resolve));
-      socket.write(bytes);
-      await within(greeting);
-      return socket;
-    }
-
-    it("keeps the watch of a coordinator that says nothing for long, and not for ever", async () => {
-      const socket = await greeted(
-        Buffer.concat([WATCH_CALL.caller.preface, frameHeader(FRAME.OPEN, 0, 0)]),
-      );
-      const ended = new Promise((resolve) => {
-        socket.once("end", resolve);
-        socket.once("error", resolve);
-      });
-      assert.equal(watches.length, 1);
-      const silence = (ms: number): void => {
-        for (let passed = 0; passed < ms; passed += 100) clock.advance(100);
-      };
-      silence(LIMITS.watcherSilenceMs - 1_000);
-      const heard = new Promise<void>((resolve) => {
-        socket.on("data", (data: Buffer) => {
-          if (data.includes("still-there")) resolve();
-        });
-      });
-      watches[0]?.write(NodeStatus.create({ node: "still-there" }));
-      await within(heard);
-      silence(2_000);
-      await within(ended, LIMITS.peerTimeoutMs);
-    });
-
-    it("lets nobody stay who greets and never says what it wants", async () => {
-      const socket = await greeted(REPLICATE_CALL.caller.preface);
-      const ended = new Promise((resolve) => {
-        socket.once("end", resolve);
-        socket.once("error", resolve);
-      });
-      // At one stroke, or its silence would be what it is disconnected for.
-      clock.advance(LIMITS.greetingMs);
-      await within(ended, LIMITS.peerTimeoutMs);
-      assert.deepEqual(clock.timers, []);
-    });
-
-    it("keeps no connection that the other side never closes, after the last word", async () => {
-      const opening = frameHeader(FRAME.OPEN, 0, 0);
-      const socket = await greeted(Buffer.concat([REPLICATE_CALL.caller.preface, opening]));
-      const [call] = calls;
-      assert.ok(call !== undefined);
-      const ended = new Promise((resolve) => socket.once("end", resolve));
-      call.end();
-      await within(ended);
-      assert.equal(clock.timers.length, 1);
-      const count = (): Promise<number> =>
-        new Promise((resolve) => server.getConnections((_error, open) => resolve(open)));
-      assert.equal(await count(), 1);
-      clock.advance(LIMITS.peerTimeoutMs);
-      await within(
-        (async () => {
-          while ((await count()) > 0) await new Promise((resolve) => setImmediate(resolve));
-        })(),
-      );
-      socket.destroy();
-    });
-  });
 
   it("fails a call to what is no address, and names it", async () => {
     for (const address of ["", "nowhere", "127.0.0.1:99999", "127.0.0.1:"]) {
