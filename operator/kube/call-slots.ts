@@ -1,10 +1,10 @@
 import { untilAborted } from "./deadline.ts";
 
 /**
- * Runs so many calls, or starts of coordinators, at a time; the others wait in order. Without it the
- * start of an operator with hundreds of stores opens as many connections at once, and the handshakes
- * alone keep it from renewing its Lease. Who calls waits for its own call, so that bounds how many
- * wait.
+ * Runs so many calls, or starts of coordinators, at a time; the others wait in order. Without it
+ * the start of an operator with hundreds of stores opens as many connections at once, and the
+ * handshakes alone keep it from renewing its Lease. Who calls waits for its own call, so that
+ * bounds how many wait.
  */
 export class CallSlots {
   #free: number;

@@ -1,4 +1,4 @@
-/** A coordinator that has too much to do hears late what its nodes say, and must not give them up. */
+/** A coordinator with too much to do hears late what nodes say, and must not give them up. */
 import assert from "node:assert/strict";
 import { CallFailed } from "../../../operator/controller/ports.ts";
 import { DEFAULT_TIMINGS, SHARED_TIMINGS } from "../../../operator/controller/timings.ts";
