@@ -173,6 +173,7 @@ export class Operator {
           reconcile: (key, stop) => reconciler.reconcile(key, stop),
           workers,
           logger,
+          clock,
           observe: (outcome) => this.#metrics.reconciled(outcome),
         },
         signal,

@@ -1,4 +1,5 @@
 /** Runs a reconciler over a queue of keys, as controllers do. */
+import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 import type { Logger } from "../../sidecar/lib/ports/logger.ts";
 import type { Workqueue } from "./workqueue.ts";
 
@@ -18,6 +19,7 @@ export interface ReconcileLoopOptions {
   /** Keys worked on at the same time; each by one worker. */
   readonly workers: number;
   readonly logger: Logger;
+  readonly clock: Pick<Clock, "yield">;
   readonly observe?: (outcome: ReconcileOutcome) => void;
 }
 
@@ -31,7 +33,7 @@ export async function runReconcileLoop(
 }
 
 async function work(options: ReconcileLoopOptions, signal: AbortSignal): Promise<void> {
-  const { queue } = options;
+  const { clock, queue } = options;
   for (;;) {
     let key: string;
     try {
@@ -45,6 +47,9 @@ async function work(options: ReconcileLoopOptions, signal: AbortSignal): Promise
     } finally {
       queue.done(key);
     }
+    // A store where nothing is to be done waits for nothing: hundreds in a row would keep this
+    // process from hearing its nodes, and from renewing its Lease, for seconds.
+    await clock.yield();
   }
 }
 

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { runReconcileLoop } from "../../../operator/kube/reconcile-loop.ts";
+import { systemClock } from "../../../operator/local/system-clock.ts";
 import { Workqueue } from "../../../operator/kube/workqueue.ts";
 import { SILENT_LOGGER } from "../../../sidecar/lib/ports/logger.ts";
 import { VirtualClock } from "../controller/virtual-clock.ts";
@@ -116,6 +117,7 @@ describe("reconcile loop", () => {
     const loop = runReconcileLoop(
       {
         queue,
+        clock,
         workers: 2,
         logger: SILENT_LOGGER,
         observe: (outcome) => outcomes.push(outcome),
@@ -141,5 +143,22 @@ describe("reconcile loop", () => {
       "success",
       "success",
     ]);
+  });
+
+  it("lets others work between keys that wait for nothing", async () => {
+    const queue = new Workqueue(systemClock);
+    const stop = new AbortController();
+    let calls = 0;
+    const reconcile = (): Promise<null> => {
+      calls += 1;
+      return Promise.resolve(null);
+    };
+    for (let key = 0; key < 1_000; key += 1) queue.add(String(key));
+    const options = { queue, clock: systemClock, workers: 4, logger: SILENT_LOGGER, reconcile };
+    const loop = runReconcileLoop(options, stop.signal);
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.ok(calls < 100, `${calls} of 1,000 in one turn`);
+    stop.abort(new Error("done"));
+    await loop;
   });
 });
