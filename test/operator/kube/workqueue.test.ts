@@ -134,7 +134,7 @@ describe("reconcile loop", () => {
     for (const key of ["flaky", "steady"]) queue.add(key);
     await clock.until("five calls", 100_000, () => calls.length === 5);
     stop.abort(new Error("done"));
-    await loop;
+    await clock.during(loop);
     assert.deepEqual(calls.toSorted(), ["flaky", "flaky", "flaky", "steady", "steady"]);
     assert.deepEqual(outcomes.toSorted(), [
       "error",
