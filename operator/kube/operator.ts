@@ -149,7 +149,7 @@ export class Operator {
   }
 
   async #lead(signal: AbortSignal): Promise<void> {
-    const { logger, clock, sidecars, image, workers, endpoint } = this.#options;
+    const { logger, clock, random, sidecars, image, workers, endpoint } = this.#options;
     const reconciler = new StoreReconciler({
       client: this.#client,
       caches: this.#caches,
@@ -174,6 +174,7 @@ export class Operator {
           workers,
           logger,
           clock,
+          random,
           observe: (outcome) => this.#metrics.reconciled(outcome),
         },
         signal,

@@ -20,8 +20,17 @@ export interface ReconcileLoopOptions {
   readonly workers: number;
   readonly logger: Logger;
   readonly clock: Pick<Clock, "yield">;
+  /** From 0 up to 1. */
+  readonly random: () => number;
   readonly observe?: (outcome: ReconcileOutcome) => void;
 }
+
+/**
+ * Longer waits are up to a fifth shorter: stores that were once looked at together, at a start for
+ * instance, would be for ever, and one with news would wait behind all of them.
+ */
+const SPREAD_FROM_MS = 10_000;
+const SPREAD = 0.2;
 
 /** Works until the signal aborts; a reconcile under way is awaited. */
 export async function runReconcileLoop(
@@ -54,14 +63,14 @@ async function work(options: ReconcileLoopOptions, signal: AbortSignal): Promise
 }
 
 async function reconcileOne(
-  { queue, reconcile, logger, observe }: ReconcileLoopOptions,
+  { queue, reconcile, logger, random, observe }: ReconcileLoopOptions,
   key: string,
   signal: AbortSignal,
 ): Promise<void> {
   try {
     const result = await reconcile(key, signal);
     queue.forget(key);
-    if (result !== null) queue.addAfter(key, result.requeueAfterMs);
+    if (result !== null) queue.addAfter(key, spread(result.requeueAfterMs, random));
     observe?.(result === null ? "success" : "requeue_after");
   } catch (error) {
     if (signal.aborted) return;
@@ -70,4 +79,8 @@ async function reconcileOne(
     logger.warn("reconcile failed", { key, error: message });
     observe?.("error");
   }
+}
+
+function spread(waitMs: number, random: () => number): number {
+  return waitMs < SPREAD_FROM_MS ? waitMs : waitMs * (1 - SPREAD * random());
 }

@@ -119,6 +119,7 @@ describe("reconcile loop", () => {
         queue,
         clock,
         workers: 2,
+        random: () => 0,
         logger: SILENT_LOGGER,
         observe: (outcome) => outcomes.push(outcome),
         reconcile: async (key) => {
@@ -154,11 +155,34 @@ describe("reconcile loop", () => {
       return Promise.resolve(null);
     };
     for (let key = 0; key < 1_000; key += 1) queue.add(String(key));
-    const options = { queue, clock: systemClock, workers: 4, logger: SILENT_LOGGER, reconcile };
+    const parts = { queue, clock: systemClock, random: Math.random, logger: SILENT_LOGGER };
+    const options = { ...parts, workers: 4, reconcile };
     const loop = runReconcileLoop(options, stop.signal);
     await new Promise((resolve) => setImmediate(resolve));
     assert.ok(calls < 100, `${calls} of 1,000 in one turn`);
     stop.abort(new Error("done"));
     await loop;
+  });
+
+  it("does not look at all of them together again when they were once", async () => {
+    const clock = new VirtualClock();
+    const queue = new Workqueue(clock);
+    const stop = new AbortController();
+    const at = new Map<string, number[]>();
+    let turn = 0;
+    const random = (): number => (turn++ % 10) / 10;
+    const reconcile = (key: string): Promise<{ requeueAfterMs: number }> => {
+      at.set(key, [...(at.get(key) ?? []), clock.monotonicMs()]);
+      return Promise.resolve({ requeueAfterMs: 60_000 });
+    };
+    const parts = { queue, clock, random, logger: SILENT_LOGGER };
+    for (let key = 0; key < 10; key += 1) queue.add(String(key));
+    const loop = runReconcileLoop({ ...parts, workers: 4, reconcile }, stop.signal);
+    await clock.pass(61_000);
+    const second = [...at.values()].map(([first = 0, next = 0]) => next - first);
+    assert.equal(new Set(second).size, 10);
+    assert.ok(second.every((ms) => ms > 48_000 && ms <= 60_000));
+    stop.abort(new Error("done"));
+    await clock.during(loop);
   });
 });
