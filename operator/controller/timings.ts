@@ -72,7 +72,9 @@ export const DEFAULT_TIMINGS: Timings = Object.freeze({
 export const SHARED_TIMINGS: Timings = Object.freeze({
   ...DEFAULT_TIMINGS,
   heartbeatMs: 1_000,
-  probeAfterMs: 1_200,
+  // Later than any sign of life that a busy process reads late: a probe opens a channel, which is
+  // dear, and a thousand of them keep it busy.
+  probeAfterMs: 1_700,
   probeIntervalMs: 300,
   // One probe that is not answered is enough: it ends when the node was silent for long enough.
   probeDeadlineMs: 1_300,
