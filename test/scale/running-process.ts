@@ -15,7 +15,9 @@ export class RunningProcess {
 
   constructor(name: string, command: string, args: readonly string[]) {
     this.name = name;
-    this.child = spawn(command, args, { stdio: ["ignore", 2, 2] });
+    // As in the image.
+    const env = { ...process.env, MALLOC_ARENA_MAX: "1" };
+    this.child = spawn(command, args, { stdio: ["ignore", 2, 2], env });
     this.ended = once(this.child, "exit");
     // Whatever this process ends by.
     process.once("exit", () => this.child.kill("SIGKILL"));
