@@ -9,6 +9,8 @@ export function differences(wanted: unknown, live: unknown, path = ""): readonly
   if (wanted === undefined) return [];
   if (Array.isArray(wanted)) return listDifferences(wanted, live, path);
   if (typeof wanted === "object" && wanted !== null) {
+    // Nor is an empty map.
+    if (live === undefined && Object.keys(wanted).length === 0) return [];
     if (typeof live !== "object" || live === null || Array.isArray(live)) return [path];
     return Object.entries(wanted).flatMap(([key, value]) =>
       differences(value, Reflect.get(live, key), path === "" ? key : `${path}.${key}`),

@@ -51,6 +51,7 @@ describe("differences", () => {
   it("none: defaults and what others added do not count", () => {
     assert.deepEqual(differences(WANTED, live()), []);
     assert.deepEqual(differences({ list: [] }, {}), []);
+    assert.deepEqual(differences({ nodeSelector: {} }, {}), []);
   });
 
   const cases: readonly (readonly [
