@@ -3,6 +3,8 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parse } from "yaml";
+import { parseReplicaRecovery } from "../../operator/api/v1alpha1/validation.ts";
 
 const RUNBOOKS = fileURLToPath(new URL("../../charts/resilver/runbooks", import.meta.url));
 
@@ -11,7 +13,7 @@ const CHANGES = new Set(
   "annotate apply create delete edit evict label patch replace rollout scale set".split(" "),
 );
 /** What belongs to no namespace. */
-const CLUSTER_WIDE = /^kubectl (delete node|apply --server-side -f crds\/)/u;
+const CLUSTER_WIDE = /^kubectl (delete node|label node|apply --server-side -f crds\/)/u;
 
 interface Command {
   readonly page: string;
@@ -28,6 +30,14 @@ function commandsOf(page: string): readonly Command[] {
     .map((code) => code.replaceAll(/\s+/gu, " ").trim())
     .filter((code) => code.startsWith("kubectl "))
     .map((code) => ({ page, text: code }));
+}
+
+/** The node selector in a merge patch of a ReplicatedStore. */
+function replicatedStoreSelector(patch: string): unknown {
+  const { spec } = JSON.parse(patch) as {
+    readonly spec: { readonly template: { readonly spec: { readonly nodeSelector: unknown } } };
+  };
+  return spec.template.spec.nodeSelector;
 }
 
 describe("runbooks", () => {
@@ -54,16 +64,26 @@ describe("runbooks", () => {
     }
   });
 
-  it("let pods start again only on machines that were not closed to them before", () => {
-    const cordons = commands
+  it("hold back the pods of one store, and let them go again", () => {
+    const patches = commands
       .filter(({ page }) => page === join("conditions", "QuorumLost.md"))
-      .filter(({ text }) => /nodes.txt|uncordon -/u.test(text))
-      .map(({ text }) => text);
-    assert.deepEqual(cordons.toSorted(), [
-      "kubectl cordon $(cat nodes.txt)",
-      "kubectl get nodes --field-selector spec.unschedulable=false --output name | tee nodes.txt",
-      "kubectl uncordon $(cat nodes.txt)",
-    ]);
+      .flatMap(({ text }) => /--patch '(.*)'$/u.exec(text)?.[1] ?? []);
+    const selectors = patches.map((patch) => replicatedStoreSelector(patch));
+    assert.deepEqual(selectors, [{ hold: "STORE" }, { hold: null }]);
+  });
+
+  it("order with a phrase that the definition lets pass", () => {
+    const page = readFileSync(join(RUNBOOKS, "conditions", "QuorumLost.md"), "utf8");
+    const [, order = ""] = /<<EOF\n(.*?)\n +EOF/su.exec(page) ?? [];
+    const { spec } = parse(order) as { readonly spec: object };
+    const metadata = { name: "force-1", namespace: "shop" };
+    const named = JSON.parse(JSON.stringify(spec).replaceAll(/STORE|POD/gu, "demo")) as object;
+    parseReplicaRecovery({
+      apiVersion: "resilver.io/v1alpha1",
+      kind: "ReplicaRecovery",
+      metadata,
+      spec: named,
+    });
   });
 
   for (const page of ["ResilverRepeatedWipes.md", join("gates", "VolumeTerminating.md")]) {

@@ -203,8 +203,8 @@ describe("recovery on a cluster", function () {
     const running = await store.forceQuorum(survivor, "lose everything after offset 0");
     assert.equal(running.status?.phase, "Rejected");
     assert.match(running.status.message ?? "", /^stop first/u);
-    await store.withoutPods(async () => {
-      await store.holdBack(lost);
+    const untouched = store.pod(survivor)?.metadata.uid;
+    await store.onHold(lost, async () => {
       const wrong = await store.forceQuorum(survivor, "lose everything after offset 0");
       const phrase = /must be exactly "(.*)"/u.exec(wrong.status?.message ?? "")?.[1] ?? "";
       assert.match(phrase, /^lose everything after offset \d+$/u, wrong.status?.message);
@@ -212,6 +212,8 @@ describe("recovery on a cluster", function () {
       const forced = await store.forceQuorum(survivor, phrase);
       assert.equal(forced.status?.phase, "Succeeded", forced.status?.message);
     });
+    await store.whole();
+    assert.equal(store.pod(survivor)?.metadata.uid, untouched, "it never had to go");
     await store.proveNothingLost();
   });
 });

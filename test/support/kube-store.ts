@@ -345,6 +345,25 @@ export class KubeStore {
     }
   }
 
+  /** While `work` goes on `pods` wait for a node that there is not, as the runbook has it. */
+  async onHold(pods: readonly string[], work: () => Promise<void>): Promise<void> {
+    const select = (hold: string | null): void => {
+      const patch = JSON.stringify({ spec: { template: { spec: { nodeSelector: { hold } } } } });
+      this.kubectl("patch", "rstore", NAME, "--type=merge", "--patch", patch);
+    };
+    select(NAME);
+    const wanted = `--for=jsonpath={.spec.template.spec.nodeSelector.hold}=${NAME}`;
+    this.kubectl("wait", `statefulset/${NAME}`, wanted);
+    await this.holdBack(pods);
+    await work();
+    select(null);
+    const selector = "jsonpath={.spec.template.spec.nodeSelector.hold}";
+    await this.until("new pods are let go", () => {
+      return this.kubectl("get", "statefulset", NAME, "-o", selector) === "";
+    });
+    this.kubectl("delete", "pod", ...pods, "--wait=false");
+  }
+
   private isMadeAnew(pod: string, uid: string | undefined): boolean {
     const found = this.pod(pod);
     return found !== undefined && found.metadata.uid !== uid && found.status?.podIP === undefined;

@@ -73,6 +73,20 @@ describe("rollout", () => {
     assert.deepEqual([voting, [...(lacks ?? [])]], [["s-1"], [["s-1", 0]]]);
   });
 
+  it("leaves the survivor of a lost quorum where it is while the others are held back", () => {
+    const survivor = { "s-0": { ready: false } };
+    const down = { ready: false, running: false };
+    const held = { ...down, updated: true };
+    assert.equal(step(survivor, null, []), "wait: s-0 is needed for a majority of default/0");
+    const others = { "s-1": held, "s-2": held };
+    assert.equal(step({ ...survivor, ...others }, null, []), "wait: s-1 is not ready yet");
+    const forced = { name: "default/0", ensemble: ["s-0"], voting: ["s-0"], leader: "s-0" };
+    const waits = { kind: "wait", why: "s-1 is not ready yet" };
+    assert.deepEqual(rolloutStep(pods(others), [forced], 3), waits);
+    const letGo = { "s-0": UPDATED, "s-1": down, "s-2": down };
+    assert.deepEqual(rolloutStep(pods(letGo), [forced], 3), { kind: "evict", pod: "s-2" });
+  });
+
   it("never two at a time", () => {
     const waits = [
       step({ "s-0": { terminating: true } }),
