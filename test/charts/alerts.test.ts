@@ -93,6 +93,25 @@ async function toldMetrics(): Promise<ReadonlySet<string>> {
   return new Set([...told, ...OTHERS]);
 }
 
+/** Links of a page to files, or to headings in them, that are not there. */
+function brokenLinks(page: string): readonly string[] {
+  const text = readFileSync(page, "utf8");
+  const links = [...text.matchAll(/\]\(([^)]+)\)/g)].map(([, link]) => link ?? "");
+  return links.filter((link) => {
+    if (link.startsWith("https://")) return false;
+    const [file = "", heading] = link.split("#", 2);
+    const target = join(page, "..", file);
+    if (!existsSync(target)) return true;
+    return heading !== undefined && !headingsOf(target).includes(heading);
+  });
+}
+
+/** As links name them. */
+function headingsOf(page: string): readonly string[] {
+  const headings = readFileSync(page, "utf8").matchAll(/^#+ (.*)$/gm);
+  return [...headings].map(([, text = ""]) => text.toLowerCase().replaceAll(" ", "-"));
+}
+
 describe("alerts", function () {
   this.timeout(60_000);
 
@@ -144,17 +163,23 @@ describe("alerts", function () {
     assert.deepEqual(missing, []);
   });
 
-  it("pages link to pages that there are", () => {
+  it("pages link to pages that there are, and so do the READMEs", () => {
     const folder = join(chart, "runbooks");
-    const pages = readdirSync(folder, { recursive: true, encoding: "utf8" });
-    const broken = pages
+    const pages = readdirSync(folder, { recursive: true, encoding: "utf8" })
       .filter((page) => page.endsWith(".md"))
-      .flatMap((page) => {
-        const text = readFileSync(join(folder, page), "utf8");
-        const links = [...text.matchAll(/\]\(([^)]+)\)/g)].map(([, link]) => link ?? "");
-        return links.filter((link) => !existsSync(join(folder, page, "..", link)));
-      });
-    assert.deepEqual(broken, []);
+      .map((page) => join(folder, page));
+    const readmes = [join(chart, "README.md"), join(chart, "..", "..", "README.md")];
+    assert.deepEqual([...pages, ...readmes].flatMap(brokenLinks), []);
+  });
+
+  it("are listed beside metrics that there are", async () => {
+    const told = await toldMetrics();
+    const named = metricsIn(readFileSync(join(chart, "README.md"), "utf8"));
+    assert.deepEqual(
+      named.filter((name) => !told.has(name)),
+      [],
+    );
+    assert.ok(named.length > 15, "the table was not found");
   });
 
   it("are each seen to fire and not to fire", () => {

@@ -170,7 +170,7 @@ const recoveryField = fields("How replicas are rebuilt.", {
     BOUNDS.replicasMax,
   ).default(1),
   bandwidthLimit: quantity(
-    "Bytes per second of one transfer, for example 100Mi. Absent: no limit.",
+    "Bytes per second of one transfer, for example 100Mi. Absent: no limit. A change restarts all pods, one by one.",
     "a quantity such as 100Mi",
   ).optional(),
   cooldown: duration(
