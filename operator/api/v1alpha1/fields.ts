@@ -150,11 +150,18 @@ function uniqueBy(keys: readonly string[]) {
   });
 }
 
-/** A map from short texts to texts. */
-export function textMap(description: string, max: number, valueLengthMax: number) {
+/** A map from short texts to texts; `each` says what each text must be, beside its length. */
+export function textMap(
+  description: string,
+  max: number,
+  valueLengthMax: number,
+  each?: { readonly allowed: string; readonly pattern: RegExp },
+) {
   const allowed = `at most ${max} entries of at most ${valueLengthMax} characters`;
+  const error = each?.allowed ?? allowed;
+  const bounded = z.string({ error }).max(valueLengthMax, { error });
   return z
-    .record(z.string(), z.string({ error: allowed }).max(valueLengthMax, { error: allowed }), {
+    .record(z.string(), each === undefined ? bounded : bounded.regex(each.pattern, { error }), {
       error: allowed,
     })
     .refine((map) => Object.keys(map).length <= max, { error: allowed })

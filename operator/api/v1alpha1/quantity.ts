@@ -17,6 +17,13 @@ const FACTORS: Readonly<Record<string, number>> = {
 /** Whole numbers with an optional unit; what Kubernetes allows beyond that is no use for sizes. */
 export const QUANTITY_PATTERN = /^[1-9][0-9]{0,15}(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$/u;
 
+/**
+ * All that Kubernetes allows of a resource, such as `0.5`, `100m` or `1e3`: anything but a negative
+ * amount.
+ */
+export const AMOUNT_PATTERN =
+  /^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$/u;
+
 /** The number of bytes; null when the text is no quantity, or one beyond exact numbers. */
 export function parseQuantity(text: string): number | null {
   if (!QUANTITY_PATTERN.test(text)) return null;

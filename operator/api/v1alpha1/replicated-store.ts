@@ -18,7 +18,7 @@ import {
 } from "./fields.ts";
 import { API_VERSION, conditionsField, metadataSchema } from "./metadata.ts";
 import { podTemplateField } from "./pod-template.ts";
-import { parseQuantity, QUANTITY_PATTERN } from "./quantity.ts";
+import { AMOUNT_PATTERN, parseQuantity, QUANTITY_PATTERN } from "./quantity.ts";
 
 const GIBIBYTE = 2 ** 30;
 
@@ -185,17 +185,16 @@ const recoveryField = fields("How replicas are rebuilt.", {
   ).default("5m"),
 });
 
+function amounts(description: string) {
+  return textMap(description, BOUNDS.resourceNamesMax, BOUNDS.quantityLengthMax, {
+    allowed: 'a quantity such as "500m" or "1Gi", as a text',
+    pattern: AMOUNT_PATTERN,
+  });
+}
+
 const resourcesField = fields("Requests and limits of the sidecar.", {
-  requests: textMap(
-    "What is set aside for it.",
-    BOUNDS.resourceNamesMax,
-    BOUNDS.quantityLengthMax,
-  ).default({ cpu: "100m", memory: "256Mi" }),
-  limits: textMap(
-    "What it may use at most.",
-    BOUNDS.resourceNamesMax,
-    BOUNDS.quantityLengthMax,
-  ).optional(),
+  requests: amounts("What is set aside for it.").default({ cpu: "100m", memory: "256Mi" }),
+  limits: amounts("What it may use at most.").optional(),
 });
 
 const specSchema = ruled(

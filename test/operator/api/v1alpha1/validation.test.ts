@@ -101,7 +101,10 @@ describe("ReplicatedStore", () => {
           cooldown: "1h30m",
         },
         image: "registry.example/resilver:1.2.3",
-        resources: { requests: { cpu: "1" }, limits: { memory: "1Gi" } },
+        resources: {
+          requests: { cpu: "0.5", memory: "256Mi", "hugepages-2Mi": "+4e6" },
+          limits: { cpu: "1500m", memory: "1.5Gi" },
+        },
         template: {
           metadata: { labels: { team: "storage" }, annotations: { note: "any" } },
           spec: {
@@ -134,6 +137,11 @@ describe("ReplicatedStore", () => {
         ["recovery.bandwidthLimit", "fast", /quantity/],
         ["recovery.cooldown", "ten", /duration such as 10s/],
         ["image", "two words", /without spaces/],
+        ["resources.requests.cpu", "lots", /quantity such as "500m" or "1Gi"/],
+        ["resources.requests.cpu", 1, /quantity such as "500m" or "1Gi", as a text/],
+        ["resources.requests.memory", "1GB", /quantity/],
+        ["resources.limits.memory", "-1Gi", /quantity/],
+        ["resources.limits.memory", "", /quantity/],
         ["namespaces", [], /1 to 32/],
         ["template.spec.terminationGracePeriodSeconds", 1, /from 10/],
       ] as const
