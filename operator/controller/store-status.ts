@@ -120,13 +120,17 @@ function progressing(input: StatusInput): NewCondition {
     return { type, status: true, reason: "WaitingForPods", message };
   }
   if (rollout !== null) return { type, status: true, reason: "RollingOut", message: rollout };
-  const busy = views.find((view) => view.conditions.some((c) => c.type === type && c.status));
-  if (busy === undefined) {
+  const told = views.flatMap((view) =>
+    view.conditions
+      .filter((condition) => condition.type === type && condition.reason !== "Idle")
+      .map((condition) => ({ shard: shardKeyText(view), ...condition })),
+  );
+  const first = told.find(({ status }) => status) ?? told[0];
+  if (first === undefined) {
     return { type, status: false, reason: "Idle", message: "everything is as it ought to be" };
   }
-  const condition = busy.conditions.find((c) => c.type === type);
-  const reason = capitalized(condition?.reason ?? "Working");
-  return { type, status: true, reason, message: `${shardKeyText(busy)}: ${condition?.message}` };
+  const { shard, status, reason, message } = first;
+  return { type, status, reason: capitalized(reason), message: `${shard}: ${message}` };
 }
 
 function degraded({ views, nodeLoss, trouble }: StatusInput): NewCondition {

@@ -17,9 +17,11 @@ import {
   type Observed,
   type ObservedNode,
 } from "./observed.ts";
+import { gatePage } from "./gates.ts";
+import type { Deferral } from "./membership.ts";
 import type { Plan } from "./plan.ts";
 import type { RecordMember, ShardKey, ShardRecord } from "./record.ts";
-import type { Stop } from "./stops.ts";
+import { stopPage, type Stop } from "./stops.ts";
 
 /** One condition, in the manner of Kubernetes. */
 export interface Condition {
@@ -122,7 +124,8 @@ export function shardView(record: ShardRecord, observed: Observed, plan: Plan): 
     replicas,
     conditions: [
       available(record, plan, leader, idle),
-      ...progressingAndDegraded(record, plan, replicas),
+      progressing(record, plan, replicas),
+      degraded(replicas),
     ],
     stop: plan.stop,
     initialized: record.initialized,
@@ -268,31 +271,70 @@ const UNSEEN: Pick<ObservedNode, "reach" | "replica" | "openRefusal"> = {
 const NO_PROGRESS = RecoveryProgress.fromPartial({});
 const NOTHING_SENT = { snapshotBytesDone: 0, snapshotBytesTotal: 0, lastError: "" };
 
-function progressingAndDegraded(
-  record: ShardRecord,
-  plan: Plan,
-  replicas: readonly ReplicaView[],
-): readonly Condition[] {
+function progressing(record: ShardRecord, plan: Plan, replicas: readonly ReplicaView[]): Condition {
+  const type = "Progressing";
+  const [action] = plan.actions;
+  const [deferral] = plan.deferrals;
+  const { ensemble, next } = record;
+  if (plan.stop !== null) {
+    const { reason } = plan.stop;
+    const message = `${reason}: nothing more is done by itself; see ${stopPage(reason)}`;
+    return { type, status: false, reason: "Stopped", message };
+  }
+  if (action !== undefined) {
+    const step = "node" in action ? `${action.kind} of ${action.node}` : action.kind;
+    const message = plan.waiting ?? `the next step is ${step}`;
+    return { type, status: true, reason: action.kind, message };
+  }
+  if (deferral !== undefined) {
+    return { type, status: false, reason: "RebuildDeferred", message: deferralText(deferral) };
+  }
+  if (next !== undefined) {
+    const message = `the voters change from ${ensemble.join(", ")} to ${next.ensemble.join(", ")}`;
+    return { type, status: true, reason: "EnsembleChange", message };
+  }
+  if (plan.waiting !== null) {
+    return { type, status: false, reason: "Waiting", message: plan.waiting };
+  }
+  return atRest(replicas);
+}
+
+/** Nothing is to be done now; whether that is as it ought to be, the replicas say. */
+function atRest(replicas: readonly ReplicaView[]): Condition {
+  const type = "Progressing";
+  const learners = replicas.filter(({ role }) => role === "learner");
+  if (learners.length > 0) {
+    const names = learners.map(({ node, phase }) => `${node} (${phase})`).join(", ");
+    return { type, status: true, reason: "Rebuilding", message: `being rebuilt: ${names}` };
+  }
+  const away = replicas.filter(({ voting }) => !voting);
+  if (away.length > 0) {
+    const names = away.map(({ node, reach }) => `${node} (${reach})`).join(", ");
+    const message = `waits for what does not vote: ${names}`;
+    return { type, status: false, reason: "ReplicasNotVoting", message };
+  }
+  return { type, status: false, reason: "Idle", message: "everything is as it ought to be" };
+}
+
+function deferralText({ node, gate, message }: Deferral): string {
+  // Others' count seconds or bytes: with each the condition would be another one.
+  const why = gate === "Paused" ? `: ${message}` : "";
+  return `the rebuild of ${node} waits for the gate ${gate}${why}; see ${gatePage(gate)}`;
+}
+
+function degraded(replicas: readonly ReplicaView[]): Condition {
+  const type = "Degraded";
   const behind = replicas.filter((replica) => !replica.voting);
+  if (behind.length === 0) {
+    return { type, status: false, reason: "AllVoting", message: "all replicas vote" };
+  }
   const names = behind.map(({ node, phase, lastErrors }) => {
     // While it is being rebuilt its recovery says more.
     const why = phase === "" ? lastErrors.at(-1) : undefined;
     return why === undefined ? node : `${node} (${why})`;
   });
-  return [
-    {
-      type: "Progressing",
-      status: plan.actions.length > 0 || record.next !== undefined,
-      reason: plan.actions[0]?.kind ?? (record.next === undefined ? "Idle" : "EnsembleChange"),
-      message: plan.waiting ?? "",
-    },
-    {
-      type: "Degraded",
-      status: behind.length > 0,
-      reason: behind.length > 0 ? "ReplicasNotVoting" : "AllVoting",
-      message: behind.length > 0 ? `not voting now: ${names.join(", ")}` : "all replicas vote",
-    },
-  ];
+  const message = `not voting now: ${names.join(", ")}`;
+  return { type, status: true, reason: "ReplicasNotVoting", message };
 }
 
 function available(

@@ -7,7 +7,7 @@ import {
   storeSummary,
 } from "../../../operator/controller/store-status.ts";
 import { STOP_REASONS } from "../../../operator/core/stops.ts";
-import type { ShardView } from "../../../operator/core/status.ts";
+import type { Condition, ShardView } from "../../../operator/core/status.ts";
 import { replicaView, shardViewOf, wholeShard } from "../local/status-fixture.ts";
 
 const PODS = ["resilver-0", "resilver-1", "resilver-2"];
@@ -119,6 +119,20 @@ describe("status of a store", () => {
     const busy = { type: "Progressing", status: true, reason: "rebuild", message: "" } as const;
     const { told } = summary([{ ...wholeShard(), conditions: [busy] }]);
     assert.equal(told[1], "Progressing=true Rebuild");
+  });
+
+  it("is not as it ought to be while a shard says otherwise; one that is busy says so first", () => {
+    const type = "Progressing";
+    const idle = { type, status: false, reason: "Idle", message: "all is well" } as const;
+    const held = { type, status: false, reason: "RebuildDeferred", message: "a gate" } as const;
+    const busy = { type, status: true, reason: "elect", message: "an election" } as const;
+    const of = (...conditions: readonly Condition[]) =>
+      summary(conditions.map((one, shard) => shardViewOf([], { shard, conditions: [one] })));
+    const stuck = of(idle, held);
+    assert.equal(stuck.told[1], "Progressing=false RebuildDeferred");
+    assert.equal(stuck.messages[1], "default/1: a gate");
+    assert.equal(of(idle, held, busy).told[1], "Progressing=true Elect");
+    assert.equal(of(idle, idle).messages[1], "everything is as it ought to be");
   });
 
   it("a replica that does not vote is told by its fault, its phase, or that it is away", () => {

@@ -166,19 +166,61 @@ describe("condition Available", () => {
 });
 
 describe("condition Progressing", () => {
+  const words = (given: Given): readonly unknown[] => {
+    const { status, reason, message } = condition("Progressing", given);
+    return [status, reason, message];
+  };
+  const change = recordOf({ next: { ensemble: ["b", "c", "d"], joint: true } });
+
   it("names the next step; else the change of members that is under way", () => {
-    const idle = { status: false, reason: "Idle", message: "" };
-    assert.deepEqual(condition("Progressing"), idle);
+    assert.deepEqual(words({}), [false, "Idle", "everything is as it ought to be"]);
     const actions = [{ kind: "openShard", node: "b" }, { kind: "leaveJoint" }] as const;
-    const busy = condition("Progressing", { plan: { actions } });
-    assert.deepEqual(busy, { ...idle, status: true, reason: "openShard" });
-    const record = recordOf({ next: { ensemble: ["b", "c", "d"], joint: true } });
-    const changing = condition("Progressing", { record });
-    assert.deepEqual(changing, { ...idle, status: true, reason: "EnsembleChange" });
+    const next = "the next step is";
+    assert.deepEqual(words({ plan: { actions } }), [true, "openShard", `${next} openShard of b`]);
+    const last = { actions: actions.slice(1) };
+    assert.deepEqual(words({ plan: last }), [true, "leaveJoint", `${next} leaveJoint`]);
+    const message = "the voters change from a, b, c to b, c, d";
+    assert.deepEqual(words({ record: change }), [true, "EnsembleChange", message]);
   });
 
   it("says what is waited for", () => {
-    assert.equal(condition("Progressing", { plan: { waiting: "a report" } }).message, "a report");
+    const waiting = "a report";
+    assert.deepEqual(words({ plan: { waiting } }), [false, "Waiting", waiting]);
+    const actions = [{ kind: "openShard", node: "b" }] as const;
+    assert.deepEqual(words({ plan: { actions, waiting } }), [true, "openShard", waiting]);
+  });
+
+  it("says that a stop ends all progress, and where a person reads on", () => {
+    const stop = { reason: "QuorumLost", message: "bring back a disk" } as const;
+    const actions = [{ kind: "openShard", node: "b" }] as const;
+    const message =
+      "QuorumLost: nothing more is done by itself; see runbooks/conditions/QuorumLost.md";
+    assert.deepEqual(words({ plan: { stop, actions } }), [false, "Stopped", message]);
+  });
+
+  it("says which gate holds a rebuild back, without what moves all the time", () => {
+    const held = { node: "b", reason: "VolumeEmpty", message: "goes on in 7 s" } as const;
+    const cooling = { deferrals: [{ ...held, gate: "Cooldown" }] } as const;
+    const waits = "the rebuild of b waits for the gate";
+    for (const record of [recordOf(), change]) {
+      assert.deepEqual(words({ record, plan: cooling }), [
+        false,
+        "RebuildDeferred",
+        `${waits} Cooldown; see runbooks/gates/Cooldown.md`,
+      ]);
+    }
+    const paused = { deferrals: [{ ...held, gate: "Paused", message: "order it" }] } as const;
+    const message = `${waits} Paused: order it; see runbooks/gates/Paused.md`;
+    assert.equal(words({ plan: paused })[2], message);
+  });
+
+  it("is not at rest while a replica is rebuilt, or is waited for", () => {
+    const members = [voter("a"), voter("b", { role: "learner", enrolTerm: 5 }), voter("c")];
+    const [status, reason, message] = words({ record: recordOf({ members }) });
+    assert.deepEqual([status, reason], [true, "Rebuilding"]);
+    assert.match(String(message), /^being rebuilt: b \(\w+\)$/u);
+    const away = "waits for what does not vote: b (down)";
+    assert.deepEqual(words({ observed: down("b") }), [false, "ReplicasNotVoting", away]);
   });
 });
 
