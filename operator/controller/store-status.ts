@@ -2,7 +2,7 @@
 import type { NewCondition } from "../api/v1alpha1/conditions.ts";
 import type { StoreShardStatus } from "../api/v1alpha1/store-shard.ts";
 import { INVALID_TERM } from "../../sidecar/protocol/entry.ts";
-import type { ReplicaView, ShardView } from "../core/status.ts";
+import { fewerCopies, type ReplicaView, type ShardView } from "../core/status.ts";
 import { distrustsRecord, stopPage } from "../core/stops.ts";
 import { shardKeyText } from "../core/record.ts";
 
@@ -140,6 +140,14 @@ function degraded({ views, nodeLoss, trouble }: StatusInput): NewCondition {
     replicas.filter(({ node, voting }) => ensemble.includes(node) && !voting),
   );
   if (behind.length === 0) {
+    const [few, ...others] = views.flatMap((view) => {
+      const lacking = fewerCopies(view);
+      return lacking === null ? [] : [`${shardKeyText(view)} has ${lacking}`];
+    });
+    if (few !== undefined) {
+      const more = others.length === 0 ? "" : `; too few as well: ${others.length} more`;
+      return { type, status: true, reason: "FewerCopies", message: `${few}${more}` };
+    }
     if (trouble !== null) return { type, status: true, ...trouble };
     return { type, status: false, reason: "AllVoting", message: "all replicas vote" };
   }

@@ -90,6 +90,8 @@ export interface ShardView extends ShardKey {
   readonly serving: boolean;
   readonly commitFloor: { readonly term: number; readonly offset: number };
   readonly ensemble: readonly string[];
+  /** Nodes that are to have a copy. */
+  readonly desired: readonly string[];
   readonly replicas: readonly ReplicaView[];
   readonly conditions: readonly Condition[];
   readonly stop: Stop | null;
@@ -121,11 +123,12 @@ export function shardView(record: ShardRecord, observed: Observed, plan: Plan): 
     serving: leader?.serving === true && idle === null,
     commitFloor: record.commitFloor,
     ensemble: record.ensemble,
+    desired: record.desired,
     replicas,
     conditions: [
       available(record, plan, leader, idle),
       progressing(record, plan, replicas),
-      degraded(replicas),
+      degraded(record, replicas),
     ],
     stop: plan.stop,
     initialized: record.initialized,
@@ -322,8 +325,25 @@ function deferralText({ node, gate, message }: Deferral): string {
   return `the rebuild of ${node} waits for the gate ${gate}${why}; see ${gatePage(gate)}`;
 }
 
-function degraded(replicas: readonly ReplicaView[]): Condition {
+/** What lacks of the wanted copies while all voters of the ensemble vote; null: nothing. */
+export function fewerCopies({
+  ensemble,
+  desired,
+  replicas,
+}: Pick<ShardView, "ensemble" | "desired" | "replicas">): string | null {
+  const copies = replicas.filter(({ node, voting }) => voting && ensemble.includes(node));
+  if (copies.length < ensemble.length || copies.length >= desired.length) return null;
+  const lacking = desired.filter((node) => !ensemble.includes(node)).join(", ");
+  return `${copies.length} of ${desired.length} copies that are wanted; to come: ${lacking}`;
+}
+
+function degraded(
+  { ensemble, desired }: Pick<ShardRecord, "ensemble" | "desired">,
+  replicas: readonly ReplicaView[],
+): Condition {
   const type = "Degraded";
+  const few = fewerCopies({ ensemble, desired, replicas });
+  if (few !== null) return { type, status: true, reason: "FewerCopies", message: few };
   const behind = replicas.filter((replica) => !replica.voting);
   if (behind.length === 0) {
     return { type, status: false, reason: "AllVoting", message: "all replicas vote" };

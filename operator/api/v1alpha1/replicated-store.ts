@@ -97,7 +97,7 @@ const namespaceItem = fields("One namespace of keys.", {
   ).default(1),
   replicationFactor: ruled(
     integer(
-      "Copies of each shard, an odd number. Absent: the largest odd number up to `replicas`.",
+      "Copies of each shard, an odd number; fewer than 3 survive no loss. Absent: the largest odd number up to `replicas`, so that 2 replicas hold 1 copy and 4 hold 3.",
       1,
       BOUNDS.replicationFactorMax,
     ),
@@ -199,7 +199,11 @@ const resourcesField = fields("Requests and limits of the sidecar.", {
 
 const specSchema = ruled(
   fields("What is asked for.", {
-    replicas: integer("Number of pods.", 1, BOUNDS.replicasMax).default(3),
+    replicas: integer(
+      "Number of pods. An even one gives no more copies of a shard than the odd one below it: with 2 there is 1 copy, and its loss is final. See `replicationFactor` of a namespace.",
+      1,
+      BOUNDS.replicasMax,
+    ).default(3),
     namespaces: namespacesField,
     storage: storageField.prefault({}),
     recovery: recoveryField.prefault({}),

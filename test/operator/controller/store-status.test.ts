@@ -146,6 +146,22 @@ describe("status of a store", () => {
     assert.equal(word({ role: "wiped" }), "not voting: resilver-2 (wiped)");
   });
 
+  it("fewer copies than are wanted are degraded, though all that are there vote", () => {
+    const alone = (shard: number) =>
+      shardViewOf([replicaView("resilver-0", { role: "leader" })], {
+        shard,
+        ensemble: ["resilver-0"],
+        desired: PODS,
+      });
+    const one = summary([wholeShard(), alone(1)]);
+    assert.deepEqual([one.columns.state, one.told[2]], ["Degraded", "Degraded=true FewerCopies"]);
+    const lacks = "default/1 has 1 of 3 copies that are wanted; to come: resilver-1, resilver-2";
+    assert.equal(one.messages[2], lacks);
+    const two = summary([alone(1), alone(2)]).messages[2];
+    assert.equal(two, `${lacks}; too few as well: 1 more`);
+    assert.equal(summary([alone(1), rebuilding()]).told[2], "Degraded=true ReplicasNotVoting");
+  });
+
   it("a pod that waits for a lost machine is told first of what is degraded", () => {
     const nodeLoss = "resilver-2: its volumes are on m2 (gone)";
     const pods = PODS.map((name) => ({ name, ready: true }));

@@ -41,6 +41,7 @@ describe("a shard as people see it", () => {
       serving: true,
       commitFloor: { term: 5, offset: 0 },
       ensemble: NODES,
+      desired: NODES,
       stop: null,
       initialized: true,
       changing: false,
@@ -247,5 +248,23 @@ describe("condition Degraded", () => {
     const members = [voter("a"), voter("b", { role: "learner", enrolTerm: 5 }), voter("c")];
     const said = condition("Degraded", { record: recordOf({ members }), observed }).message;
     assert.equal(said, "not voting now: b");
+  });
+
+  it("names how many copies there are of those that are wanted, as after a forced quorum", () => {
+    const alone = { ensemble: ["a"], desired: NODES, members: [voter("a")] };
+    const observed = observedOf({
+      a: { replica: replicaOf("a", { followers: [] }) },
+      b: { reach: "down" },
+      c: { reach: "down" },
+    });
+    const message = "1 of 3 copies that are wanted; to come: b, c";
+    const few = { status: true, reason: "FewerCopies", message };
+    assert.deepEqual(condition("Degraded", { record: recordOf(alone), observed }), few);
+    const next = { ensemble: ["a", "b"], joint: false };
+    const changing = { record: recordOf({ ...alone, next }), observed };
+    assert.deepEqual(condition("Degraded", changing), few);
+    // As many as are wanted, elsewhere for now.
+    const moving = condition("Degraded", { record: recordOf({ desired: ["b", "c", "d"] }) });
+    assert.equal(moving.status, false);
   });
 });

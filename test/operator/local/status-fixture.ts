@@ -48,6 +48,7 @@ export function shardViewOf(
     serving: true,
     commitFloor: { term: 3, offset: 0 },
     ensemble: ["resilver-0", "resilver-1", "resilver-2"],
+    desired: change.ensemble ?? ["resilver-0", "resilver-1", "resilver-2"],
     replicas,
     conditions: [],
     stop: null,
