@@ -88,7 +88,9 @@ export class RecoveryObjects {
   /**
    * Ends what is open of a store that is not there: nobody would ever answer it, and a store that
    * is made under that name must not carry out what was ordered for another. What the store owned
-   * is deleted with it. Returns when it is due again, as {@link reconcile} does.
+   * is deleted with it; people's orders have no owner, and those that a store carried out go here.
+   * A rejection is kept for its time, for whoever ordered. Returns when it is due again, as
+   * {@link reconcile} does.
    */
   async endWithoutStore(objects: readonly KubeObject[], signal: AbortSignal): Promise<number> {
     let dueMs = Number.POSITIVE_INFINITY;
@@ -97,7 +99,7 @@ export class RecoveryObjects {
       const goesByItself = isOwned(object) || object.metadata.deletionTimestamp !== undefined;
       if (recovery === null || goesByItself) continue;
       const { spec, status, metadata } = recovery;
-      if (isFinished(status?.phase)) {
+      if (status?.phase === "Rejected") {
         dueMs = Math.min(dueMs, await this.#expire(object, recovery, signal));
         continue;
       }
@@ -106,6 +108,10 @@ export class RecoveryObjects {
       // A store that was made a moment before is told of by a watch of its own, which may be late.
       const store = await this.#client.get(KINDS.store, namespace, spec.storeName, { signal });
       if (store !== null) continue;
+      if (isFinished(status?.phase)) {
+        await this.#remove(object, signal);
+        continue;
+      }
       const message =
         `spec.storeName is ${spec.storeName}; allowed: the name of a ReplicatedStore in ` +
         `namespace ${namespace}, where there is none of this name. Make another one that names it`;
@@ -308,10 +314,13 @@ export class RecoveryObjects {
     if (Number.isNaN(endedMs)) return Number.POSITIVE_INFINITY;
     const leftMs = endedMs + spec.ttlSecondsAfterFinished * 1_000 - this.#clock.nowMs();
     if (leftMs > 0) return leftMs;
-    const { namespace, name, uid } = object.metadata;
+    await this.#remove(object, signal);
+    return Number.POSITIVE_INFINITY;
+  }
+
+  async #remove({ metadata: { namespace, name, uid } }: KubeObject, signal: AbortSignal) {
     const options = uid === undefined ? {} : { uid };
     await this.#client.delete(KINDS.recovery, namespace, name, options, { signal });
-    return Number.POSITIVE_INFINITY;
   }
 }
 

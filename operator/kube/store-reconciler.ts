@@ -32,6 +32,7 @@ import type { ReconcileResult } from "./reconcile-loop.ts";
 import { KubeRecordStore } from "./record-store.ts";
 import { RecoveryObjects } from "./recovery-objects.ts";
 import { KINDS, type KubeObject } from "./resources.ts";
+import { RetainedShards } from "./retained-shards.ts";
 import { StatusWriter } from "./status-writer.ts";
 import type { StoreCaches } from "./store-caches.ts";
 import { DELETE_DATA_FINALIZER, endStore, settleFinalizer } from "./store-deletion.ts";
@@ -78,6 +79,7 @@ export class StoreReconciler {
   readonly #options: StoreReconcilerOptions;
   readonly #statuses: StatusWriter;
   readonly #recoveries: RecoveryObjects;
+  readonly #retained: RetainedShards;
   readonly #lostNodes: LostNodes;
   readonly #claimLabels: ClaimLabels;
   readonly #runtimes = new Map<string, StoreRuntime>();
@@ -87,6 +89,7 @@ export class StoreReconciler {
     this.#options = options;
     this.#statuses = new StatusWriter(options.client, options.clock);
     this.#recoveries = new RecoveryObjects(options.client, options.clock);
+    this.#retained = new RetainedShards(options.client, options.clock);
     this.#lostNodes = new LostNodes(options.client, options.clock);
     this.#claimLabels = new ClaimLabels(options.client, options.clock);
   }
@@ -98,6 +101,8 @@ export class StoreReconciler {
     const object = caches.get(KINDS.store, namespace, name);
     if (object === undefined) {
       await this.#forget(key);
+      const shards = caches.ofStore(KINDS.shard, namespace, name);
+      await this.#retained.reconcile(namespace, name, shards, signal);
       const recoveries = caches.ofStore(KINDS.recovery, namespace, name);
       return after(await this.#recoveries.endWithoutStore(recoveries, signal));
     }

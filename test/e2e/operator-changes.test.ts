@@ -157,6 +157,8 @@ describe("a store that people change", () => {
     const shard = life.path(GROUP, "storeshards", "demo.default.0");
     const kept = life.server.get(shard);
     life.deleteStore();
+    const told = () => life.server.get(shard)?.["status"] as { state?: string } | undefined;
+    await life.server.until("it is kept", () => told()?.state === "Retained", WAIT_MS);
     life.server.remove(shard);
     await life.server.until("its processes have ended", () => life.kubelet.running === 0, WAIT_MS);
     life.apply({});

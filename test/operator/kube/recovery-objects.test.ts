@@ -398,6 +398,16 @@ describe("ReplicaRecovery objects", () => {
     assert.deepEqual([statusOf(waits).phase, look.dueMs], [undefined, 1_000]);
   });
 
+  for (const phase of ["Succeeded", "Failed"]) {
+    it(`an order that a store carried out goes when the store is gone (${phase})`, async () => {
+      put("mend", {}, { phase, finishedAt: new Date(systemClock.nowMs()).toISOString() });
+      server.put(resourcePath(KINDS.store, "ns", "demo"), { metadata: {} });
+      assert.equal((await look.withoutStore()).length, 1, "it was only not told of yet");
+      server.remove(resourcePath(KINDS.store, "ns", "demo"));
+      assert.deepEqual(await look.withoutStore(), []);
+    });
+  }
+
   it("what was seen of a store that is gone ends; what it owned goes by itself", async () => {
     const spec = { storeName: "demo", rebuild: { pod: POD }, trigger: "Detected" };
     const ownerReferences = [{ uid: "u" }];
