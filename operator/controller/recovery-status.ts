@@ -8,6 +8,7 @@ import {
   type ReplicaRecoveryPhase,
   type ReplicaRecoveryStatus,
 } from "../api/v1alpha1/replica-recovery.ts";
+import { type Gate, gatePage, type RecoveryPolicy } from "../core/gates.ts";
 import { RECOVERY_REASONS, type RecoveryReason } from "../core/record.ts";
 import type { ReplicaView, ShardView } from "../core/status.ts";
 import { isRebuilding } from "./store-status.ts";
@@ -30,6 +31,9 @@ export interface RecoveryInput {
    * not begun.
    */
   readonly awaited: ReadonlySet<string>;
+  /** The store, and its `recovery.mode`: what people have to write who order a rebuild. */
+  readonly storeName: string;
+  readonly mode: RecoveryPolicy["mode"];
   /** False: the store has become smaller, and the pod goes or is gone. */
   readonly isWanted: boolean;
   /** RFC 3339. */
@@ -327,9 +331,9 @@ function messageOf(
   phase: ReplicaRecoveryPhase,
   gate: string | null,
   reported: boolean,
-  { pod }: RecoveryInput,
+  input: RecoveryInput,
 ): string {
-  if (gate !== null) return `waits for the gate ${gate}; \`kubectl describe pod ${pod}\` says more`;
+  if (gate !== null) return gateText(gate, input);
   switch (phase) {
     case "Detected":
       if (!reported) return "its volume claim is another one; the pod has yet to say what it holds";
@@ -343,6 +347,17 @@ function messageOf(
     default:
       return "is being rebuilt from the leader; it does not vote meanwhile";
   }
+}
+
+function gateText(gate: string, { pod, storeName, mode }: RecoveryInput): string {
+  const page = gatePage(gate as Gate);
+  if (gate === "Paused" && mode === "Manual") {
+    return (
+      "spec.recovery.mode of the store is Manual: begins when a person orders it, by a ReplicaRecovery " +
+      `with spec { storeName: ${storeName}, rebuild: { pod: ${pod} } }; see ${page}`
+    );
+  }
+  return `waits for the gate ${gate}, see ${page}; \`kubectl describe pod ${pod}\` says more`;
 }
 
 function percent(done: number, total: number): string {

@@ -19,7 +19,7 @@ import {
 import { RecordInvalid, type ShardKey } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
 import { rebuildingPods } from "../controller/store-status.ts";
-import { ownedMetadata, POD_LABEL, podOrdinal } from "../specs/labels.ts";
+import { ownedMetadata, POD_LABEL, podName, podOrdinal } from "../specs/labels.ts";
 import type { ApiClient } from "./api-client.ts";
 import { isStatus } from "./api-error.ts";
 import { type AwaitedRebuild, awaitedRebuilds, orderedUids } from "./rebuild-orders.ts";
@@ -182,6 +182,8 @@ export class RecoveryObjects {
       awaited: new Set(awaited.flatMap((rebuild) => (rebuild.pod === pod ? rebuild.shard : []))),
       claims: claimsOf(sight, pod),
       oldUids: runtime.votedUids(pod),
+      storeName: sight.store.metadata.name,
+      mode: sight.store.spec.recovery.mode,
       isWanted: (podOrdinal(sight.store.metadata.name, pod) ?? -1) < podsNeeded(sight),
       now: timestamp(this.#clock),
     };
@@ -205,6 +207,12 @@ export class RecoveryObjects {
     const begun = (recovery.status?.shards ?? []).length > 0;
     if (begun || rebuildingUids(look.views, pod, shard).length > 0) {
       await this.#update(look, object, recovery, signal);
+      return;
+    }
+    const stranger = strangerText(look, pod);
+    if (stranger !== null) {
+      const next = this.#ended(recovery.status, "Rejected", stranger);
+      await this.#statuses.write(KINDS.recovery, object, next, signal);
       return;
     }
     const own = look.views.flatMap(({ replicas }) => replicas);
@@ -328,6 +336,21 @@ export class RecoveryObjects {
 function isOwned({ metadata }: KubeObject): boolean {
   const { ownerReferences } = metadata as { readonly ownerReferences?: unknown };
   return Array.isArray(ownerReferences) && ownerReferences.length > 0;
+}
+
+/** What to tell whoever names a pod that the store has not; null: it has. */
+function strangerText({ sight, views }: Look, pod: string): string | null {
+  const { name } = sight.store.metadata;
+  const asked = Array.from({ length: podsNeeded(sight) }, (_, ordinal) => podName(name, ordinal));
+  const seen = [
+    ...sight.pods.map((one) => one.name),
+    ...views.flatMap(({ replicas }) => replicas.map(({ node }) => node)),
+  ];
+  const pods = [...new Set([...asked, ...seen])].toSorted(
+    (a, b) => (podOrdinal(name, a) ?? 0) - (podOrdinal(name, b) ?? 0),
+  );
+  if (pods.includes(pod)) return null;
+  return `spec.rebuild.pod is ${pod}; allowed: a pod of store ${name}, which has ${pods.join(", ")}`;
 }
 
 /** The claims that were noted while the pod voted, in the records first, and those it has now. */

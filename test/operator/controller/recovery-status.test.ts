@@ -31,6 +31,8 @@ function status(
     bytesPerSecond: null,
     awaited: new Set<string>(),
     isWanted: true,
+    storeName: "resilver",
+    mode: "Automatic" as const,
   };
   return recoveryStatus({ ...known, views: seen, ...input }, before);
 }
@@ -62,7 +64,10 @@ describe("status of a recovery", () => {
   it("a closed gate is named", () => {
     const { gate, message } = status(views({ ...WIPED, phase: "Deferred(RecoveryLimit)" }));
     assert.equal(gate, "RecoveryLimit");
-    assert.match(message ?? "", /waits for the gate RecoveryLimit/u);
+    assert.match(
+      message ?? "",
+      /^waits for the gate RecoveryLimit, see runbooks\/gates\/RecoveryLimit\.md;/u,
+    );
   });
 
   it("the shard that is least far says how far the pod is; bytes add up", () => {

@@ -36,6 +36,7 @@ class Look {
   dueMs = 0;
   /** Pods that the store asks for. */
   replicas = 3;
+  mode: ReplicatedStore["spec"]["recovery"]["mode"] = "Automatic";
   /** False: the pod is away. */
   isThere = true;
   readonly orders: unknown[] = [];
@@ -89,7 +90,7 @@ class Look {
     };
     const store = {
       metadata: { name: "demo", namespace: "ns", uid: "u" },
-      spec: { replicas: this.replicas },
+      spec: { replicas: this.replicas, recovery: { mode: this.mode } },
     } as ReplicatedStore;
     return {
       store,
@@ -358,6 +359,38 @@ describe("ReplicaRecovery objects", () => {
       /only while `kubectl get rshard` shows VOTERS n\/n .*, delete the pod's claims, then the pod$/u,
     );
     assert.deepEqual(look.ordered, []);
+  });
+
+  it("a rebuild of a pod that the store has not is refused, and names those it has", async () => {
+    put("mend", { spec: { storeName: "demo", rebuild: { pod: "demo-7" } } });
+    const [refused] = await look.reconcile();
+    assert.equal(statusOf(refused).phase, "Rejected");
+    assert.equal(
+      statusOf(refused).message,
+      "spec.rebuild.pod is demo-7; allowed: a pod of store demo, which has demo-0, demo-1, demo-2",
+    );
+    // One that is too many still has a replica.
+    look.views = [shardViewOf([replicaView("demo-7", { ...WIPED, phase: "Deferred(Paused)" })])];
+    put("mend", { spec: { storeName: "demo", rebuild: { pod: "demo-7" } } });
+    const objects = await look.reconcile();
+    const mend = objects.find(({ metadata }) => metadata.name === "mend");
+    assert.equal(statusOf(mend).phase, "Deferred");
+  });
+
+  it("where the mode is Manual the rebuild that waits says how it is ordered", async () => {
+    look.mode = "Manual";
+    look.views = shards({ ...WIPED, phase: "Deferred(Paused)" });
+    const [made] = await look.reconcile();
+    assert.equal(statusOf(made).gate, "Paused");
+    assert.match(
+      statusOf(made).message ?? "",
+      /mode of the store is Manual: .* spec \{ storeName: demo, rebuild: \{ pod: demo-1 \} \}; see/u,
+    );
+    look.mode = "Paused";
+    assert.match(
+      statusOf((await look.reconcile())[0]).message ?? "",
+      /^waits for the gate Paused,/u,
+    );
   });
 
   /** An object of a store called `demo`; its status as `status`. */
