@@ -134,7 +134,7 @@ export function recoveryStatus(
     ...defined({ reason: joinedReason(toldReason(rows) ?? before?.reason, evidence), gate }),
     message: messageOf(phase, gate ?? null, shards.length > 0, input),
     evidence,
-    ...sourceOf(rows, before),
+    ...sourceOf(input.pod, rows, before),
     ...progressOf(input, phase, shards),
     attempts: Math.max(before?.attempts ?? 0, ...attemptsSeen(input, shards)),
     lastErrors: rows.flatMap(({ replica }) => replica.lastErrors).slice(-5),
@@ -322,9 +322,11 @@ function evidenceOf({ claims, oldUids, pod }: RecoveryInput, rows: readonly Row[
   });
 }
 
-function sourceOf(rows: readonly Row[], before: ReplicaRecoveryStatus | undefined) {
-  const source = rows.find(({ view }) => view.leader !== null)?.view.leader ?? before?.source;
-  return source === undefined ? {} : { source };
+/** A leader that lost its disk leads by the record until another is elected, and sends nothing. */
+function sourceOf(pod: string, rows: readonly Row[], before: ReplicaRecoveryStatus | undefined) {
+  const leaders = [...rows.map(({ view }) => view.leader), before?.source];
+  const source = leaders.find((leader) => typeof leader === "string" && leader !== pod);
+  return typeof source === "string" ? { source } : {};
 }
 
 function messageOf(

@@ -101,6 +101,24 @@ describe("status of a recovery", () => {
     assert.equal(again.finishedAt, "2026-01-01T00:01:00Z", "the time does not move");
   });
 
+  it("is never sent by the pod itself, which may have led when it was wiped", () => {
+    const ledBy = (leader: string | null, shard = 0): ShardView =>
+      shardViewOf([replicaView(POD, { uid: UID, ...WIPED })], { shard, leader });
+    const before = status([ledBy(POD)]);
+    assert.equal(before.source, undefined);
+    assert.equal(status([ledBy(POD), ledBy("resilver-0", 1)]).source, "resilver-0");
+    assert.equal(status([ledBy(null)], { ...before, source: POD }).source, undefined);
+    const sent = status([ledBy("resilver-2")], before);
+    assert.equal(status([ledBy(POD)], sent).source, "resilver-2");
+  });
+
+  it("what went wrong on the way is over when it has succeeded", () => {
+    const failing = { ...LEARNER, lastErrors: ["connection refused"] };
+    const before = status(views(failing));
+    assert.deepEqual(before.lastErrors, ["connection refused"]);
+    assert.deepEqual(status(views({ lastErrors: ["connection refused"] }), before).lastErrors, []);
+  });
+
   it("counts what a transfer moved that was over before anybody looked", () => {
     const before = status(views({ ...LEARNER, phase: "Enrolled" }));
     const moved = { bytesDone: 300, bytesTotal: 300, attempts: 1 };
