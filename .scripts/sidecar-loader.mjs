@@ -12,6 +12,11 @@ import { fileURLToPath } from "node:url";
 import { setFlagsFromString } from "node:v8";
 import vm from "node:vm";
 
+// Before all else: the kernel drops a signal for which the first process of a container has no
+// handler, and its pod then waits for the whole of its grace period. Nothing is open yet. What
+// listens for signals in the bundle takes these away.
+for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => process.exit(0));
+
 /** By then the process serves, and what a start needs has been compiled. */
 const KEEP_AFTER_MS = 3_000;
 
