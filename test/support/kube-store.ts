@@ -361,7 +361,8 @@ export class KubeStore {
     await this.until("new pods are let go", () => {
       return this.kubectl("get", "statefulset", NAME, "-o", selector) === "";
     });
-    this.kubectl("delete", "pod", ...pods, "--wait=false");
+    // The rollout may be at one of them itself.
+    this.kubectl("delete", "pod", ...pods, "--ignore-not-found", "--wait=false");
   }
 
   private isMadeAnew(pod: string, uid: string | undefined): boolean {
