@@ -81,7 +81,6 @@ export class StoreRuntime {
   readonly #moving = new Map<string, Promise<void>>();
   readonly #notMoved: StoreRuntimeOptions["notMoved"];
   readonly #stop = new AbortController();
-  #closing = false;
   readonly #changed: () => void;
   #seen = "";
   /** Runs for a while after each look; what changes meanwhile is looked at when it ends. */
@@ -103,7 +102,8 @@ export class StoreRuntime {
     this.#changed = options.changed;
     this.coordinator.onChange(() => this.#lookSoon());
     this.#running = this.#run(options.starts).catch((error: unknown) => {
-      if (!this.#closing) options.broken(error);
+      // Closed while it waited for its turn; anything else is told of, while closing too.
+      if (error !== this.#stop.signal.reason) options.broken(error);
     });
   }
 
@@ -117,11 +117,13 @@ export class StoreRuntime {
     await running;
   }
 
-  /** Resolves once all nodes and records were looked at, or when that takes too long. */
+  /** Resolves once all nodes and records were looked at, or it takes too long, or at the end. */
   #looked(): Promise<void> {
+    const { signal } = this.#stop;
     return new Promise((resolve) => {
       const done = (): void => {
         timer.cancel();
+        signal.removeEventListener("abort", done);
         off();
         resolve();
       };
@@ -129,6 +131,7 @@ export class StoreRuntime {
       const off = this.coordinator.onChange(() => {
         if (this.coordinator.hasLooked) done();
       });
+      signal.addEventListener("abort", done, { once: true });
     });
   }
 
@@ -204,7 +207,7 @@ export class StoreRuntime {
     const noted = this.coordinator
       .changeEnsemble(key, ensemble)
       .catch((error: unknown) => {
-        if (!this.#closing) this.#notMoved(shard, error);
+        if (!this.#stop.signal.aborted) this.#notMoved(shard, error);
       })
       .finally(() => this.#moving.delete(shard));
     this.#moving.set(shard, noted);
@@ -212,7 +215,6 @@ export class StoreRuntime {
 
   /** Stops deciding; the store serves on. */
   async close(): Promise<void> {
-    this.#closing = true;
     this.#stop.abort(new Error("the coordinator is closing"));
     await this.coordinator.close();
     await Promise.all(this.#moving.values());

@@ -16,6 +16,7 @@ import {
   type RecordStore,
   type SidecarClient,
   type StoredRecord,
+  type StoreSpec,
 } from "../../../operator/controller/ports.ts";
 import { DEFAULT_TIMINGS, type Timings } from "../../../operator/controller/timings.ts";
 import type { CoordinatorEvent } from "../../../operator/core/events.ts";
@@ -118,21 +119,26 @@ export class FakeCluster implements SidecarClient {
     this.#tick();
   }
 
+  /** One store on `nodes`, with one shard of three copies. */
+  spec(nodes: readonly string[] = [...this.nodes.keys()]): StoreSpec {
+    return {
+      storeId: "store",
+      nodes: nodes.map((name) => this.node(name).endpoint),
+      namespaces: [
+        {
+          name: "default",
+          shards: 1,
+          replicationFactor: 3,
+          keySorting: "hierarchical",
+          notifications: false,
+        },
+      ],
+    };
+  }
+
   coordinator(nodes: readonly string[] = [...this.nodes.keys()]): Coordinator {
     return new Coordinator({
-      spec: {
-        storeId: "store",
-        nodes: nodes.map((name) => this.node(name).endpoint),
-        namespaces: [
-          {
-            name: "default",
-            shards: 1,
-            replicationFactor: 3,
-            keySorting: "hierarchical",
-            notifications: false,
-          },
-        ],
-      },
+      spec: this.spec(nodes),
       records: this.records,
       sidecars: this,
       platform: {

@@ -9,19 +9,7 @@ const NODES = ["a", "b", "c"];
 
 function begin(cluster: FakeCluster, starts: CallSlots): StoreRuntime {
   return new StoreRuntime({
-    spec: {
-      storeId: "store",
-      nodes: NODES.map((name) => cluster.node(name).endpoint),
-      namespaces: [
-        {
-          name: "default",
-          shards: 1,
-          replicationFactor: 3,
-          keySorting: "hierarchical",
-          notifications: false,
-        },
-      ],
-    },
+    spec: cluster.spec(),
     policy: { ...DEFAULT_RECOVERY_POLICY, cooldownMs: 0 },
     records: cluster.records,
     sidecars: cluster,
