@@ -1,24 +1,24 @@
 import { Coordinator, type CoordinatorOptions } from "../../operator/controller/coordinator.ts";
 import type { StoreSpec } from "../../operator/controller/ports.ts";
 import { voterSetsText } from "../../operator/core/quorum.ts";
-import { type ShardRecord, voterSets } from "../../operator/core/record.ts";
+import { type ShardKey, type ShardRecord, voterSets } from "../../operator/core/record.ts";
 import { DiskError } from "../../sidecar/lib/ports/disk.ts";
 import type { ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import type { NodeOptions } from "../../sidecar/runtime/node.ts";
 import type { ReplicaHandle } from "../../sidecar/runtime/ports.ts";
 import { Chance } from "./chance.ts";
 import type { SimOptions } from "./options.ts";
-import { isUnopened, Referee } from "./referee.ts";
+import { Referee } from "./referee.ts";
 import { type Owner, SimProcess, SimTime } from "./sim-clock.ts";
 import { type Informer, SimKube } from "./sim-kube.ts";
 import { SimNetwork } from "./sim-network.ts";
-import { NAMESPACE, SHARD, SimNode, STORE } from "./sim-node.ts";
+import { type NodeEvents, SimNode, STORE } from "./sim-node.ts";
 import { SimRecordStore } from "./sim-record-store.ts";
+import { namespacesOf, placeShards, type SimNamespace, SimShard } from "./sim-shard.ts";
+import { isUnopened } from "./shard-referee.ts";
 import { simSidecarClient } from "./sim-sidecar-client.ts";
 import type { Trace } from "./trace.ts";
 
-/** The one shard there is. */
-export const KEY = { namespace: NAMESPACE, shard: SHARD } as const;
 /** A supervisor starts a process that ended by itself again after this. */
 const RESTART_MS = 200;
 /** Real time is precious: states are compared once in so many events of a node. */
@@ -50,6 +50,8 @@ export class SimCluster {
   readonly network: SimNetwork;
   readonly records: SimRecordStore;
   readonly referee: Referee;
+  /** In the order of their numbers, which count from 0. */
+  readonly shards: readonly SimShard[];
   /** Null: nodes are processes on machines. */
   readonly kube: SimKube | null;
   readonly nodes: readonly SimNode[];
@@ -62,12 +64,10 @@ export class SimCluster {
   readonly dead = new Set<string>();
   /** Told of each coordinator that starts. */
   coordinatorStarted: (name: string) => void = () => undefined;
-  /** Nodes whose disk was set back and whose replica still votes, by the record (H19). */
-  readonly setBack = new Set<string>();
   readonly #chance: Chance;
   readonly #recordFaults: { failBefore: number; failAfter: number; staleReads: number };
   readonly #alterCoordinator: (options: CoordinatorOptions) => CoordinatorOptions;
-  readonly #uids = new Map<string, string>();
+  readonly #namespaces: readonly SimNamespace[];
   readonly #byName: ReadonlyMap<string, SimNode>;
   #started = 0;
   #events = 0;
@@ -84,41 +84,57 @@ export class SimCluster {
     this.#recordFaults = { ...options.record, staleReads: options.kube?.staleReads ?? 0 };
     this.records = new SimRecordStore(this.time, this.#recordFaults);
     this.records.onCommit = (record, by, lost) => this.#recordSaved(record, by, lost);
-    this.referee = new Referee();
+    this.#namespaces = namespacesOf(options.namespaces);
+    const placed = placeShards(this.#namespaces);
+    const keys = placed.map(({ key }) => key);
+    this.referee = new Referee(keys);
+    this.shards = placed.map(
+      (one) => new SimShard(one, placed.length === 1, this.records, this.referee.of(one.key)),
+    );
     const world = {
       time: this.time,
       network: this.network,
       options,
+      shards: keys,
       chance: this.#chance,
       alter: alterations.alterNode ?? ((same) => same),
-      events: {
-        appendSent: (_from: string, ...sent: Parameters<Referee["appendSent"]>) =>
-          this.referee.appendSent(...sent),
-        ackSent: (...sent: Parameters<Referee["ackSent"]>) => this.referee.ackSent(...sent),
-        snapshotBegun: (...begun: Parameters<Referee["snapshotBegun"]>) =>
-          this.referee.snapshotBegun(...begun),
-        snapshotAnswered: (...answer: Parameters<Referee["snapshotAnswered"]>) =>
-          this.referee.snapshotAnswered(...answer),
-        streamArrived: (peer: Parameters<Referee["streamArrived"]>[0]) =>
-          this.referee.streamArrived(peer, this.time.nowMs),
-        logged: (node: string, line: string) => this.note(node, line),
-        failed: (node: SimNode, error: Error) => this.#failed(node, error),
-      },
+      events: this.#nodeEvents(),
     };
     const names = ["a", "b", "c", "d", "e", "f", "g"].slice(0, options.nodes + options.spares);
     this.nodes = names.map((name) => new SimNode(name, world));
     this.#byName = new Map(this.nodes.map((node) => [node.name, node]));
     this.kube = options.kube === null ? null : new SimKube(this.time, names, options.kube);
-    this.records.onChange = (version) => this.kube?.recordChanged(version);
+    this.records.onChange = (key, version) => this.kube?.recordChanged(key, version);
+  }
+
+  #nodeEvents(): NodeEvents {
+    const { referee } = this;
+    return {
+      appendSent: (_from, peer, append) => referee.of(peer).appendSent(peer, append),
+      ackSent: (from, peer, ack) => referee.of(peer).ackSent(from, peer, ack),
+      snapshotBegun: (from, peer) => referee.of(peer).snapshotBegun(from, peer),
+      snapshotAnswered: (from, peer, response) =>
+        referee.of(peer).snapshotAnswered(from, peer, response),
+      streamArrived: (peer) => referee.of(peer).streamArrived(peer, this.time.nowMs),
+      logged: (node, line) => this.note(node, line),
+      failed: (node, error) => this.#failed(node, error),
+    };
   }
 
   note(who: string, what: string): void {
     this.trace.add(this.time.nowMs, who, what);
   }
 
-  /** The record as it is. */
-  get record(): ShardRecord | null {
-    return this.records.peek(KEY);
+  /** The first shard: the only one in most runs, and in all that enumerate something. */
+  get shard(): SimShard {
+    return this.shards[0] as SimShard;
+  }
+
+  /** The shard of that name. Throws a RangeError when there is none. */
+  shardOf(key: ShardKey): SimShard {
+    const found = this.shards[key.shard];
+    if (found?.isOf(key) === true) return found;
+    throw new RangeError(`shard: ${key.namespace}/${key.shard}: the store has no such shard`);
   }
 
   node(name: string): SimNode {
@@ -127,9 +143,9 @@ export class SimCluster {
     return found;
   }
 
-  /** The uid that a node's replica had when it was last seen; "" when it never was. */
-  lastUid(name: string): string {
-    return this.#uids.get(name) ?? "";
+  /** True when some shard's record names a replica there. */
+  isMember({ name }: SimNode): boolean {
+    return this.shards.some((shard) => shard.hasMember(name));
   }
 
   boot(node: SimNode): void {
@@ -166,15 +182,13 @@ export class SimCluster {
         internalAddress: node,
         publicAddress: node,
       })),
-      namespaces: [
-        {
-          name: NAMESPACE,
-          shards: 1,
-          replicationFactor: this.options.nodes,
-          keySorting: "hierarchical",
-          notifications: false,
-        },
-      ],
+      namespaces: this.#namespaces.map(({ name: namespace, shards }) => ({
+        name: namespace,
+        shards,
+        replicationFactor: this.options.nodes,
+        keySorting: "hierarchical",
+        notifications: false,
+      })),
     };
     const informer = this.#informer(process, () => coordinator);
     const coordinator: Coordinator = new Coordinator(
@@ -193,17 +207,19 @@ export class SimCluster {
           podOf: (node) => informer?.podOf(node) ?? null,
           podThere: (node) => this.kube?.of(node).pod ?? null,
           onServing: (call, node, request) => {
-            this.referee.arrived(call, node.name, request);
+            if (!namesShard(request)) return;
+            this.referee.of(request).arrived(call, node.name, request);
             // What is asked to go may come back as another replica, also when it was half gone.
-            if (call === "deleteShard") this.node(node.name).retiring = true;
+            if (call === "deleteShard") this.node(node.name).harmTo(request).retiring = true;
           },
-          onServed: (call, node, tookMs) => {
+          onServed: (call, node, request, tookMs) => {
             const hindered = this.node(node.name).hinderedUntilMs;
-            if (hindered < this.time.nowMs - tookMs) this.referee.served(call, node.name, tookMs);
+            if (hindered >= this.time.nowMs - tookMs || !namesShard(request)) return;
+            this.referee.of(request).served(call, node.name, tookMs);
           },
           onAnswer: (call, node, request, answer) => {
-            if (!node.alive) return;
-            this.referee.called(call, node.name, request, answer);
+            if (!node.alive || !namesShard(request)) return;
+            this.referee.of(request).called(call, node.name, request, answer);
           },
         }),
         platform: informer?.platform() ?? { isStopped: async () => false },
@@ -236,7 +252,7 @@ export class SimCluster {
         coordinator().lookAgain(node);
         coordinator().platformChanged();
       },
-      recordChanged: (version) => coordinator().sawRecord(KEY, version),
+      recordChanged: (key, version) => coordinator().sawRecord(key, version),
     });
   }
 
@@ -258,8 +274,11 @@ export class SimCluster {
 
   /** Compares all state machines with each other and with the model. */
   async inspectAll(): Promise<void> {
-    for (const node of this.nodes) {
-      if (node.replica !== null) await this.referee.inspect(node.name, node.replica);
+    for (const shard of this.shards) {
+      for (const node of this.nodes) {
+        const replica = shard.replicaOn(node);
+        if (replica !== null) await shard.referee.inspect(node.name, replica);
+      }
     }
   }
 
@@ -271,20 +290,34 @@ export class SimCluster {
     const node = owner === null ? undefined : this.#byName.get(owner.name);
     // What an earlier process of the node did, or a client, is nothing that is seen there.
     if (node === undefined || node.process !== owner) return undefined;
-    const { replica } = node;
+    const inspects = this.#events % INSPECT_EVERY === 0;
+    let inspection: Promise<void> | undefined;
+    for (const shard of this.shards) {
+      const one = this.#look(shard, node, inspects);
+      if (one !== undefined) inspection = inspection?.then(() => one) ?? one;
+    }
+    return inspection;
+  }
+
+  /** What a node's replica of a shard is after an event of it; a promise when it is inspected. */
+  #look(shard: SimShard, node: SimNode, inspects: boolean): Promise<void> | undefined {
+    const { referee } = shard;
+    const replica = shard.replicaOn(node);
     const seen = seenOf(replica);
-    const harm = { damaged: node.damaged || node.retiring, wiped: node.wiped };
-    const booted = this.referee.settle(node.name, seen, harm);
+    const harm = node.harmTo(shard.key);
+    const { damaged, retiring, wiped } = harm;
+    const booted = referee.settle(node.name, seen, { damaged: damaged || retiring, wiped });
     if (replica === null || seen === null) return undefined;
-    node.damaged = false;
-    node.wiped = false;
-    node.corrupted = false;
-    if (booted) node.retiring = false;
-    if (booted) this.referee.faultInjected();
-    if (booted) this.#uids.set(node.name, seen.replicaUid);
-    if (!booted && this.#events % INSPECT_EVERY !== 0) return undefined;
-    if (!booted && !this.referee.isNews(node.name)) return undefined;
-    return this.referee.inspect(node.name, replica);
+    harm.damaged = false;
+    harm.wiped = false;
+    harm.corrupted = false;
+    if (booted) {
+      harm.retiring = false;
+      referee.faultInjected();
+      shard.sawUid(node.name, seen.replicaUid);
+    }
+    const due = booted || (inspects && referee.isNews(node.name));
+    return due ? referee.inspect(node.name, replica) : undefined;
   }
 
   #recordSaved(record: ShardRecord, by: SimProcess, lost: boolean): void {
@@ -293,15 +326,18 @@ export class SimCluster {
       .join(" ");
     const leader = record.leader?.node ?? "-";
     const sets = voterSetsText(voterSets(record));
-    this.note(by.name, `saves term ${record.term} leader ${leader} ${members} voters ${sets}`);
+    const shard = this.shardOf(record);
+    const what = `saves term ${record.term} leader ${leader} ${members} voters ${sets}`;
+    this.note(by.name, `${shard.prefix}${what}`);
     if (lost) {
-      this.note("-", `that goes when generation ${this.record?.generation} is put back`);
+      const newest = shard.record?.generation;
+      this.note("-", `${shard.prefix}that goes when generation ${newest} is put back`);
       return;
     }
     for (const member of record.members) {
-      if (member.role === "learner") this.setBack.delete(member.node);
+      if (member.role === "learner") shard.setBack.delete(member.node);
     }
-    this.referee.recordSaved(record);
+    shard.referee.recordSaved(record);
     this.probe({ kind: "saved", record });
     this.#coordinatorStep(by, "save");
   }
@@ -333,6 +369,11 @@ export class SimCluster {
     this.kill(node, { power: true, silent: false });
     this.bootLater(node, RESTART_MS);
   }
+}
+
+/** True for a request that is about one shard. */
+function namesShard(request: object): request is ShardKey {
+  return "namespace" in request && "shard" in request;
 }
 
 /** What a replica says; null: it does not run, or holds nothing yet that it could tell of. */

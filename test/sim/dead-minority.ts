@@ -30,7 +30,7 @@ export class DeadMinority {
       .toSorted((a, b) => a.order - b.order);
     for (const { node } of shuffled) {
       if (dead.size >= this.#harm.nodes) break;
-      if (this.#nemesis.isEnoughWithout(new Set([...dead, node.name]))) dead.add(node.name);
+      if (this.#nemesis.atlas.isEnoughWithout(new Set([...dead, node.name]))) dead.add(node.name);
     }
     this.#cluster.coordinatorStarted = (name) => {
       for (const node of this.#deadNodes()) this.#cut(node, name);

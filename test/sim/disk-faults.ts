@@ -1,13 +1,14 @@
 import type { Chance } from "./chance.ts";
 import type { SimCluster } from "./cluster.ts";
 import { isEngineFile } from "./sim-engine.ts";
-import { NAMESPACE, SHARD, type SimNode } from "./sim-node.ts";
+import type { SimNode } from "./sim-node.ts";
 
 /** Faults that leave the process alone, and change what it will find on its disk. */
 export const DISK_FAULTS = ["bitRot", "lostWrite", "misdirectedWrite", "readError"] as const;
 export type DiskFault = (typeof DISK_FAULTS)[number];
 
-const LOG_DIR = `/wal/${NAMESPACE}/${SHARD}/log/`;
+/** In every shard's directory. */
+const LOG_FILE = /^\/wal\/[^/]+\/\d+\/log\//u;
 const SECTOR_BYTES = 512;
 /** A write that went astray is found out at the next restart, which comes within this. */
 const FOUND_OUT_MS = 1_500;
@@ -40,7 +41,7 @@ export class DiskFaults {
 
   /** True when it was begun. */
   inject(fault: DiskFault, node: SimNode): boolean {
-    if (node.latent || node.corrupted) return false;
+    if (node.keepsItsPower) return false;
     switch (fault) {
       case "bitRot":
         return this.#rot(node);
@@ -73,8 +74,10 @@ export class DiskFaults {
     const at = this.#below(file.bytes);
     cluster.note(node.name, `a bit of ${file.path} changes at ${at}`);
     node.disk.corrupt(file.path, at, 1 << this.#below(8));
-    node.damaged = true;
-    node.corrupted = true;
+    for (const harm of node.harmAt(file.path)) {
+      harm.damaged = true;
+      harm.corrupted = true;
+    }
     this.#o.damaged();
     return true;
   }
@@ -96,7 +99,7 @@ export class DiskFaults {
       const lands = landing(position);
       const where = lands === null ? "nowhere" : `to ${lands}`;
       cluster.note(node.name, `a write to ${path} at ${position} goes ${where}`);
-      node.latent = true;
+      for (const harm of node.harmAt(path)) harm.latent = true;
       this.#o.damaged();
       this.#o.later(this.#below(FOUND_OUT_MS), () => this.#findOut(node));
       return lands;
@@ -106,7 +109,7 @@ export class DiskFaults {
 
   #findOut(node: SimNode): void {
     const { cluster } = this.#o;
-    if (node.process === null || !node.latent) return;
+    if (node.process === null || !node.hasLatentHarm) return;
     cluster.kill(node, { power: false, silent: false });
     cluster.bootLater(node, this.#below(1_000));
   }
@@ -135,5 +138,5 @@ export class DiskFaults {
 }
 
 function isLog(path: string): boolean {
-  return path.startsWith(LOG_DIR);
+  return LOG_FILE.test(path);
 }

@@ -110,6 +110,9 @@ function* candidates(options: SimOptions): Generator<Partial<SimOptions>> {
     if (fewer.length > 0) yield { faults: fewer };
   }
   if (safetyMs > 500) yield { safetyMs: Math.floor(safetyMs / 2) };
+  const shards = options.namespaces.reduce((sum, count) => sum + count, 0);
+  if (shards > 1) yield { namespaces: [1] };
+  if (shards > 2) yield { namespaces: [2] };
   if (options.sliceKeys > 0) yield { sliceKeys: 0 };
   if (warmupWrites > 0) yield { warmupWrites: 0 };
   if (spares > 0) yield { spares: 0 };

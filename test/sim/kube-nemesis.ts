@@ -1,10 +1,12 @@
 import { type ShardRecord, voterSets } from "../../operator/core/record.ts";
 import type { Chance } from "./chance.ts";
-import { KEY, type SimCluster } from "./cluster.ts";
-import type { DiskImage } from "./disk-image.ts";
+import type { SimCluster } from "./cluster.ts";
+import { type DiskImage, imageOf, termsOf } from "./disk-image.ts";
+import type { FaultAtlas } from "./fault-atlas.ts";
 import type { KubeFault } from "./options.ts";
 import type { ClaimName, SimKube } from "./sim-kube.ts";
 import type { SimNode } from "./sim-node.ts";
+import type { SimShard } from "./sim-shard.ts";
 
 /** Which claims are lost together, and the directories that go with them. */
 const LOSSES: readonly (readonly ClaimName[])[] = [["data", "wal"], ["data"], ["wal"]];
@@ -14,14 +16,14 @@ const LEASE_NOTICED_MS = 2_000;
 
 /** What the nemesis that does everything else has to say. */
 export interface Bounds {
-  mayLose(node: SimNode): boolean;
-  maySetBack(node: SimNode): boolean;
+  readonly atlas: FaultAtlas;
   /** Puts an older disk in the place of a node's own, which is down from then on. */
   setBack(node: SimNode, image: DiskImage): void;
   /** Counts a disk that was emptied. */
   wiped(): void;
   /** Some time below this, or longer when faults last. */
   below(ms: number): number;
+  anyShard(): SimShard;
   /** Not any more once everything is healed. */
   later(delayMs: number, act: () => void): void;
 }
@@ -54,16 +56,16 @@ export class KubeNemesis {
       case "leaseStolen":
         return this.#stealLease();
       case "recordSetBack":
-        return this.#loseRecord(this.#anyOlder());
+        return this.#setRecordBack(this.#bounds.anyShard());
       case "recordLost":
-        return this.#loseRecord(null);
+        return this.#loseRecord(this.#bounds.anyShard(), null);
     }
   }
 
   /** Whatever is on its way is over; the newest record is back. */
   heal(): void {
-    const { coordinators, nodes, records, time } = this.#cluster;
-    records.putBack(KEY);
+    const { coordinators, nodes, records, shards, time } = this.#cluster;
+    for (const { key } of shards) records.putBack(key);
     for (const { process } of coordinators) time.resume(process);
     for (const { name } of nodes) {
       if (this.#kube.of(name).terminating) this.#kube.terminate(name, false);
@@ -71,8 +73,8 @@ export class KubeNemesis {
   }
 
   /** A copy of the record that whoever is asked can tell from the newest; null: there is none. */
-  olderCopy(): ShardRecord | null {
-    return this.#anyOlder() ?? null;
+  olderCopy(shard: SimShard): ShardRecord | null {
+    return this.#anyOlder(shard) ?? null;
   }
 
   /** Another pod of the same name, on the same claims. */
@@ -88,7 +90,7 @@ export class KubeNemesis {
 
   /** One claim or both are gone with what was on them; the pod comes back on new ones. */
   #replaceClaims(node: SimNode): boolean {
-    if (node.process === null || !this.#bounds.mayLose(node)) return false;
+    if (node.process === null || !this.#bounds.atlas.mayLose(node)) return false;
     const claims = LOSSES[this.#chance.below(LOSSES.length)] ?? ["data", "wal"];
     this.#cluster.note(node.name, `its claims are replaced: ${claims.join(", ")}`);
     this.#cluster.kill(node, { power: true, silent: this.#chance.happens(0.3) });
@@ -112,11 +114,9 @@ export class KubeNemesis {
 
   /** A copy of its disk is made now; later its pod is made anew on claims restored from that. */
   #restoreClaims(node: SimNode): boolean {
-    const status = node.replica?.status();
-    if (status === undefined || node.damaged) return false;
-    const { replicaUid, term } = status;
-    const image = { disk: node.disk.clone(this.#chance.below(2 ** 31)), replicaUid, term };
-    this.#cluster.note(node.name, `a copy is made of its claims in term ${term}`);
+    if (node.replicas().length === 0 || node.isDamaged) return false;
+    const image = imageOf(node, this.#chance.below(2 ** 31));
+    this.#cluster.note(node.name, `a copy is made of its claims in ${termsOf(image)}`);
     this.#bounds.later(100 + this.#bounds.below(4_000), () => this.#restore(node, image));
     return true;
   }
@@ -126,11 +126,9 @@ export class KubeNemesis {
    * was on; before that nobody can know.
    */
   #restore(node: SimNode, image: DiskImage): void {
-    const member = this.#cluster.record?.members.find((one) => one.node === node.name);
-    if (member === undefined || node.process === null || !this.#bounds.maySetBack(node)) return;
-    const same = image.replicaUid === member.replicaUid;
-    const noted = member.role === "voter" && member.pvcUids !== undefined;
-    if (same && !noted) return;
+    const { atlas } = this.#bounds;
+    if (!this.#cluster.isMember(node) || node.process === null || !atlas.maySetBack(node)) return;
+    if (!atlas.isSeen(node, image, ({ pvcUids }) => pvcUids !== undefined)) return;
     this.#cluster.note(node.name, "its claims are restored from a copy");
     this.#bounds.setBack(node, image);
     this.#kube.recreate(node.name, ["data", "wal"]);
@@ -152,26 +150,31 @@ export class KubeNemesis {
     return true;
   }
 
+  #setRecordBack(shard: SimShard): boolean {
+    const older = this.#anyOlder(shard);
+    return older !== undefined && this.#loseRecord(shard, older);
+  }
+
   /** The record is an older copy, or gone, until a person puts the newest back. */
-  #loseRecord(older: ShardRecord | null | undefined): boolean {
-    const { record, records } = this.#cluster;
-    if (older === undefined || record?.initialized !== true || records.isLost(KEY)) return false;
+  #loseRecord({ key, prefix, record }: SimShard, older: ShardRecord | null): boolean {
+    const { records } = this.#cluster;
+    if (record?.initialized !== true || records.isLost(key)) return false;
     const what = older === null ? "is lost" : `is again that of generation ${older.generation}`;
-    this.#cluster.note("-", `the record ${what}`);
-    records.lose(KEY, older);
+    this.#cluster.note("-", `${prefix}the record ${what}`);
+    records.lose(key, older);
     this.#bounds.later(100 + this.#bounds.below(4_000), () => {
-      this.#cluster.note("-", "a person puts the newest record back");
-      records.putBack(KEY);
+      this.#cluster.note("-", `${prefix}a person puts the newest record back`);
+      records.putBack(key);
     });
     return true;
   }
 
-  #anyOlder(): ShardRecord | undefined {
-    const newest = this.#cluster.record;
+  #anyOlder(shard: SimShard): ShardRecord | undefined {
+    const newest = shard.record;
     if (newest === null) return undefined;
     const copies = this.#cluster.records
-      .backups(KEY)
-      .filter((copy) => copy.initialized && this.#isKnownOld(copy, newest));
+      .backups(shard.key)
+      .filter((copy) => copy.initialized && this.#isKnownOld(shard, copy, newest));
     return copies[this.#chance.below(Math.max(1, copies.length))];
   }
 
@@ -179,9 +182,9 @@ export class KubeNemesis {
    * What was decided and told to nobody is lost with the record, and nobody can know: every
    * majority, of then and of now, has to have heard of something newer (R18).
    */
-  #isKnownOld(copy: ShardRecord, newest: ShardRecord): boolean {
+  #isKnownOld(shard: SimShard, copy: ShardRecord, newest: ShardRecord): boolean {
     const knows = (name: string): boolean => {
-      const status = this.#cluster.node(name).replica?.status();
+      const status = shard.replicaOn(this.#cluster.node(name))?.status();
       return status !== undefined && status.generation > copy.generation;
     };
     return [...voterSets(copy), ...voterSets(newest)].every(

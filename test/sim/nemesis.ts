@@ -1,14 +1,14 @@
-import { type RecordMember, voterSets } from "../../operator/core/record.ts";
-import { ServingStatus } from "../../sidecar/protocol/status.ts";
 import type { Chance } from "./chance.ts";
-import { KEY, type SimCluster } from "./cluster.ts";
+import type { SimCluster } from "./cluster.ts";
 import { recordsOf } from "./damaged-record.ts";
-import type { DiskImage } from "./disk-image.ts";
+import { type DiskImage, imageOf, termsOf } from "./disk-image.ts";
 import { DISK_FAULTS, DiskFaults } from "./disk-faults.ts";
+import { FaultAtlas } from "./fault-atlas.ts";
 import { KubeNemesis } from "./kube-nemesis.ts";
 import { LINK_FAULTS, LinkFaults } from "./link-faults.ts";
 import { type Fault, isKubeFault, type QuietTime } from "./options.ts";
-import { NAMESPACE, SHARD, type SimNode } from "./sim-node.ts";
+import type { SimNode } from "./sim-node.ts";
+import type { SimShard } from "./sim-shard.ts";
 
 const WIPES = [["wal", "state"], ["wal"], ["state"]] as const;
 const COORDINATOR_DOWN_MS = 1_500;
@@ -34,6 +34,7 @@ export class Nemesis {
   damages = 0;
   readonly #cluster: SimCluster;
   readonly #chance: Chance;
+  readonly atlas: FaultAtlas;
   readonly #disks: DiskFaults;
   readonly #links: LinkFaults;
   #stopped = false;
@@ -47,13 +48,14 @@ export class Nemesis {
     this.#gapMs = cluster.options.faultGapMs;
     this.#cluster = cluster;
     this.#chance = chance;
+    this.atlas = new FaultAtlas(cluster);
     const { kube } = cluster;
     const bounds = {
-      mayLose: (node: SimNode): boolean => this.mayLose(node),
-      maySetBack: (node: SimNode): boolean => this.maySetBack(node),
+      atlas: this.atlas,
       setBack: (node: SimNode, image: DiskImage): void => this.setBack(node, image),
       wiped: (): void => void (this.wipes += 1),
       below: (ms: number): number => this.#below(ms),
+      anyShard: (): SimShard => this.anyShard(),
       later: (delayMs: number, act: () => void): void => this.#later(delayMs, act),
     };
     this.kube = kube === null ? null : new KubeNemesis(cluster, kube, chance, bounds);
@@ -62,7 +64,7 @@ export class Nemesis {
     const damaged = (): void => {
       this.damages += 1;
     };
-    const { mayLose } = bounds;
+    const mayLose = (node: SimNode): boolean => this.atlas.mayLose(node);
     this.#disks = new DiskFaults({ cluster, chance, later, mayLose, damaged });
     this.#links = new LinkFaults({ cluster, chance, later });
   }
@@ -138,6 +140,7 @@ export class Nemesis {
       case "allRestart":
       case "wipe":
       case "wipeDuringRecovery":
+      case "wipeShard":
       case "corrupt":
       case "syncError":
       case "slowDisk":
@@ -181,6 +184,8 @@ export class Nemesis {
         return true;
       case "wipe":
         return this.#wipe(fault, node);
+      case "wipeShard":
+        return this.#wipeShard(node);
       case "corrupt":
         return this.#corrupt(node);
       case "rollback":
@@ -258,7 +263,7 @@ export class Nemesis {
       case "changeEnsemble":
         return this.#changeEnsemble();
       default:
-        victim?.coordinator.preferLeader({ namespace: NAMESPACE, shard: SHARD }, node.name);
+        victim?.coordinator.preferLeader(this.anyShard().key, node.name);
         return victim !== undefined;
     }
   }
@@ -286,9 +291,11 @@ export class Nemesis {
     // Not one alone: the book of all entries is written from what leaders send.
     const sizes = [options.nodes, options.nodes, options.nodes - 1, options.nodes + 2];
     const wanted = shuffled.slice(0, this.#pick(sizes) ?? options.nodes);
-    this.#cluster.note("-", `an ensemble of ${wanted.join(", ")} is wished for`);
+    const shard = this.anyShard();
+    const wish = `an ensemble of ${wanted.join(", ")} is wished for`;
+    this.#cluster.note("-", `${shard.prefix}${wish}`);
     // A conflict, or a coordinator that dies first: the wish was in vain.
-    asked.coordinator.changeEnsemble(KEY, wanted).catch(() => undefined);
+    asked.coordinator.changeEnsemble(shard.key, wanted).catch(() => undefined);
     return true;
   }
 
@@ -312,51 +319,34 @@ export class Nemesis {
 
   /** Takes an image of the disk now; later, when it may, puts it in the disk's place (H19). */
   #rollBack(node: SimNode): boolean {
-    const status = node.replica?.status();
-    if (status === undefined || node.damaged) return false;
-    const { replicaUid, term } = status;
-    const image = { disk: node.disk.clone(this.#chance.below(2 ** 31)), replicaUid, term };
-    this.#cluster.note(node.name, `an image is taken of it in term ${term}`);
+    if (node.replicas().length === 0 || node.isDamaged) return false;
+    const image = imageOf(node, this.#chance.below(2 ** 31));
+    this.#cluster.note(node.name, `an image is taken of it in ${termsOf(image)}`);
     this.#later(100 + this.#below(4_000), () => this.#restore(node, image));
     return true;
   }
 
-  /**
-   * Only what can be seen is owed: an image from before the promise that the record knows, or of
-   * another replica. One of the same term is seen by the leader alone, so it must not die with it.
-   */
   #restore(node: SimNode, image: DiskImage): void {
-    const member = this.#cluster.record?.members.find((one) => one.node === node.name);
-    if (member === undefined || node.process === null) return;
-    if (!this.#mayHarm("rollback", node) || !this.maySetBack(node)) return;
-    const same = image.replicaUid === member.replicaUid;
-    if (same && (member.role !== "voter" || image.term >= member.ackedTerm)) return;
+    if (!this.#cluster.isMember(node) || node.process === null) return;
+    if (!this.#mayHarm("rollback", node) || !this.atlas.maySetBack(node)) return;
+    if (!this.atlas.isSeen(node, image, ({ ackedTerm }, term) => term < ackedTerm)) return;
     this.setBack(node, image);
     this.#cluster.bootLater(node, this.#chance.below(1_000));
-  }
-
-  /**
-   * Nor is it seen by a leader that was replaced and does not know: back before its promise, the
-   * node would take entries from it until the coordinator tells either, and that may be away.
-   */
-  maySetBack(node: SimNode): boolean {
-    const { nodes, record } = this.#cluster;
-    const replaced = nodes.some(({ replica }) => {
-      const status = replica?.status();
-      return status?.status === ServingStatus.LEADER && status.term < (record?.term ?? -1);
-    });
-    return !replaced && this.mayLose(node);
   }
 
   /** The node is down and has the older disk. */
   setBack(node: SimNode, image: DiskImage): void {
     const cluster = this.#cluster;
     cluster.kill(node, { power: true, silent: this.#chance.happens(0.3) });
-    cluster.note(node.name, `has the disk that it had in term ${image.term}`);
+    cluster.note(node.name, `has the disk that it had in ${termsOf(image)}`);
     node.replaceDisk(image.disk);
-    cluster.setBack.add(node.name);
-    cluster.referee.diskSetBack(node.name, image.replicaUid);
-    cluster.referee.diskSetBack(node.name, cluster.lastUid(node.name));
+    for (const shard of cluster.shards) {
+      if (!shard.hasMember(node.name)) continue;
+      shard.setBack.add(node.name);
+      const imaged = image.replicas.find((replica) => shard.isOf(replica));
+      if (imaged !== undefined) shard.referee.diskSetBack(node.name, imaged.replicaUid);
+      shard.referee.diskSetBack(node.name, shard.lastUid(node.name));
+    }
     this.rollbacks += 1;
   }
 
@@ -383,8 +373,27 @@ export class Nemesis {
     this.#cluster.bootLater(node, this.#chance.happens(0.3) ? 1 : this.#below(2_000));
   }
 
+  /** The node loses what it has of one shard; the others go on from the same disk. */
+  takeShard(node: SimNode, shard: SimShard): void {
+    const what = WIPES[this.#chance.below(WIPES.length)] ?? WIPES[0];
+    this.#cluster.kill(node, { power: true, silent: this.#chance.happens(0.3) });
+    this.#cluster.note(node.name, `loses ${what.join(" and ")} of ${shard.name}`);
+    node.wipeShard(shard.key, what);
+    this.wipes += 1;
+    this.#cluster.bootLater(node, this.#chance.happens(0.3) ? 1 : this.#below(2_000));
+  }
+
+  #wipeShard(node: SimNode): boolean {
+    const shard = this.anyShard();
+    if (shard.replicaOn(node) === null || !this.#mayHarm("wipeShard", node, [shard])) return false;
+    this.takeShard(node, shard);
+    return true;
+  }
+
   #wipeLearner(): boolean {
-    const learner = this.#cluster.record?.members.find((member) => member.role === "learner");
+    const learner = this.#cluster.shards
+      .flatMap(({ record }) => record?.members ?? [])
+      .find((member) => member.role === "learner");
     const node = this.#cluster.nodes.find(({ name }) => name === learner?.node);
     if (node === undefined || node.process === null) return false;
     return this.#wipe("wipeDuringRecovery", node);
@@ -395,7 +404,8 @@ export class Nemesis {
     if (!this.#mayHarm("corrupt", node)) return false;
     this.#cluster.kill(node, { power: false, silent: false });
     this.#cluster.bootLater(node, this.#below(1_000));
-    const dir = `/wal/${NAMESPACE}/${SHARD}/log`;
+    const shard = this.anyShard();
+    const dir = `/wal/${shard.name}/log`;
     // Real disk calls, without any latency: they settle within this event.
     void node.disk.list(dir).then(async (names) => {
       const name = this.#pick(names);
@@ -406,56 +416,32 @@ export class Nemesis {
       const newest = this.#cluster.options.corruptNewest ? records.at(-1) : undefined;
       const at = newest === undefined ? any : newest.end - 1;
       const record = records.find(({ start, end }) => start <= at && at < end)?.position ?? null;
-      this.#cluster.note(node.name, `a byte of ${name} changes at ${at}`);
+      this.#cluster.note(node.name, `${shard.prefix}a byte of ${name} changes at ${at}`);
       node.disk.corrupt(`${dir}/${name}`, at, 1 << this.#chance.below(8));
-      node.damaged = true;
-      node.corrupted = true;
+      const harm = node.harmTo(shard.key);
+      harm.damaged = true;
+      harm.corrupted = true;
       if (record !== null) {
-        this.#cluster.referee.recordDamaged(node.name, this.#cluster.lastUid(node.name), record);
+        shard.referee.recordDamaged(node.name, shard.lastUid(node.name), record);
       }
       this.damages += 1;
     });
     return true;
   }
 
-  /** As {@link mayLose}; says so when it may not. */
-  #mayHarm(fault: Fault, node: SimNode): boolean {
-    if (this.mayLose(node)) return true;
+  /** True when the atlas allows it; says so when it does not. */
+  #mayHarm(fault: Fault, node: SimNode, shards?: readonly SimShard[]): boolean {
+    if (this.atlas.mayLose(node, shards)) return true;
     this.spared.set(fault, (this.spared.get(fault) ?? 0) + 1);
-    const { record } = this.#cluster;
-    const intact = record?.members.filter(
-      (member) => member.node !== node.name && this.#isIntact(member),
-    );
-    const left = intact?.map((member) => member.node).join(", ") ?? "";
-    const why = left === "" ? "nobody is known to keep its data" : `only ${left} would keep theirs`;
+    const why = this.atlas.whyNot(node, shards);
     this.#cluster.note(node.name, `is spared a ${fault}: ${why}`);
     return false;
   }
 
-  /** The fault atlas: who keeps its data after this node lost it are a majority of the ensemble. */
-  mayLose(node: SimNode): boolean {
-    return this.isEnoughWithout(new Set([node.name]));
-  }
-
-  /** True when those who vote and have their data, without these, are a majority of each set. */
-  isEnoughWithout(names: ReadonlySet<string>): boolean {
-    const record = this.#cluster.record;
-    if (record === null || !record.initialized) return false;
-    const intact = record.members
-      .filter((member) => !names.has(member.node) && this.#isIntact(member))
-      .map((member) => member.node);
-    return voterSets(record).every(
-      (set) => set.filter((name) => intact.includes(name)).length > Math.floor(set.length / 2),
-    );
-  }
-
-  #isIntact(member: RecordMember): boolean {
-    if (member.role !== "voter") return false;
-    const node = this.#cluster.node(member.node);
-    if (node.damaged || node.latent || this.#cluster.setBack.has(member.node)) return false;
-    // What the running process says; one that is down, or starting, is as it was before.
-    const uid = node.replica?.status().replicaUid ?? this.#cluster.lastUid(node.name);
-    return uid === member.replicaUid;
+  /** Any shard; where there is one only, no chance is spent on it. */
+  anyShard(): SimShard {
+    const { shards, shard } = this.#cluster;
+    return shards.length === 1 ? shard : (this.#pick(shards) ?? shard);
   }
 
   /** A time below this, in a hurry. */

@@ -42,8 +42,10 @@ export const NEWEST_FAULTS = [
   "lossyLink",
   "repeatedCalls",
 ] as const;
+/** Faults of one shard beside others on the same disk, drawn where there are several. */
+export const SHARD_FAULTS = ["wipeShard"] as const;
 /** Every kind of fault that can be asked for of any run. */
-export const ALL_FAULTS = [...FAULTS, ...LATER_FAULTS, ...NEWEST_FAULTS] as const;
+export const ALL_FAULTS = [...FAULTS, ...LATER_FAULTS, ...NEWEST_FAULTS, ...SHARD_FAULTS] as const;
 /** Faults of runs that have a Kubernetes: to pods, claims, the Lease and the record. */
 export const KUBE_FAULTS = [
   "podRecreated",
@@ -106,6 +108,8 @@ export interface KubeOptions extends KubeSpeed {
   readonly finalForce: boolean;
 }
 
+/** Runs with several shards: they cost as many times as much. */
+const SHARDS_SHARE = 0.25;
 /** Runs that have a Kubernetes. */
 const KUBE_SHARE = 0.4;
 /** Runs in which not all is healed. */
@@ -116,7 +120,9 @@ const MINUTE_MS = 60_000;
 
 /** One run, drawn from its seed: which faults, how often, how fast everything is. */
 export interface SimOptions {
-  /** Replicas of the shard when it starts. */
+  /** How many shards each namespace has. */
+  readonly namespaces: readonly number[];
+  /** Replicas of each shard when it starts. */
   readonly nodes: number;
   /** Nodes beside those, to which replicas may move. */
   readonly spares: number;
@@ -164,13 +170,23 @@ export function optionsOf(seed: number, chance: Chance): SimOptions {
   const lasting = lastingHarm(new Chance((seed ^ 0x1a57_de4d) >>> 0));
   const { kube, faults } = kubernetes(new Chance((seed ^ 0x0c1a_1435) >>> 0));
   const newest = drawNewest(new Chance((seed ^ 0x1057_b17e) >>> 0));
+  const shards = drawShards(new Chance((seed ^ 0x05a2_d5ed) >>> 0));
   return {
     ...drawn,
     ...newest,
+    ...shards,
     lasting,
     kube,
-    faults: [...drawn.faults, ...faults, ...newest.faults],
+    faults: [...drawn.faults, ...faults, ...newest.faults, ...shards.faults],
   };
+}
+
+/** Most seeds have one shard, as all had once, and go as they always went. */
+function drawShards(chance: Chance): Pick<SimOptions, "namespaces" | "faults"> {
+  if (!chance.happens(SHARDS_SHARE)) return { namespaces: [1], faults: [] };
+  const layouts = [[2], [2], [1, 1], [3], [1, 2]] as const;
+  const namespaces = layouts[chance.below(layouts.length)] ?? layouts[0];
+  return { namespaces, faults: SHARD_FAULTS.filter(() => chance.happens(0.5)) };
 }
 
 /** What came last, from one more stream: seeds of which it draws nothing go as they always went. */
@@ -182,7 +198,7 @@ function drawNewest(chance: Chance): Pick<SimOptions, "faults" | "sliceKeys" | "
   };
 }
 
-type Drawn = Omit<SimOptions, "sliceKeys" | "finalRollback" | "lasting" | "kube">;
+type Drawn = Omit<SimOptions, "namespaces" | "sliceKeys" | "finalRollback" | "lasting" | "kube">;
 
 /** Draws the options of a run. `later` draws what was added since. */
 function drawOptions(chance: Chance, later: Chance): Drawn {

@@ -2,9 +2,10 @@ import type { ShardRecord } from "../../operator/core/record.ts";
 import type { StopReason } from "../../operator/core/stops.ts";
 import { acknowledgement } from "../../operator/core/force-quorum.ts";
 import type { Chance } from "./chance.ts";
-import { KEY, type SimCluster } from "./cluster.ts";
+import type { SimCluster } from "./cluster.ts";
 import type { SimKube } from "./sim-kube.ts";
 import type { SimNode } from "./sim-node.ts";
+import type { SimShard } from "./sim-shard.ts";
 import type { StoreLife } from "./store-life.ts";
 
 /** A coordinator finds out within this that it must not go on. */
@@ -32,24 +33,34 @@ export class Person {
 
   /**
    * R11, R18: on an older copy of the record, or on none, a coordinator that knew the newest stops,
-   * and so does one that begins then, though nobody leads; with the newest record all goes on.
+   * and so does one that begins then, though nobody leads; with the newest record all goes on. So
+   * do the store's other shards at any time: what is known of them is as true as ever.
    */
-  async putsRecordBack(older: ShardRecord | null): Promise<boolean> {
+  async putsRecordBack(shard: SimShard, older: ShardRecord | null): Promise<boolean> {
     const cluster = this.#cluster;
+    const { key, prefix } = shard;
     const reason = older === null ? "RecordLost" : "RecordStale";
-    cluster.note("-", `the record ${older === null ? "is lost" : "is an older copy"}`);
-    cluster.records.lose(KEY, older);
+    cluster.note("-", `${prefix}the record ${older === null ? "is lost" : "is an older copy"}`);
+    cluster.records.lose(key, older);
     // With nothing to do, standing still would prove nothing.
-    const leader = cluster.node(cluster.record?.leader?.node ?? "");
+    const leader = cluster.node(shard.record?.leader?.node ?? "");
     cluster.kill(leader, { power: false, silent: false });
     cluster.bootLater(leader, AWAY_MS);
-    if (!(await this.#stops(reason))) return false;
+    if (!(await this.#stops(reason, [shard]))) return false;
     for (const one of [...cluster.coordinators]) cluster.killCoordinator(one);
     cluster.startCoordinator();
-    if (!(await this.#stops(reason))) return false;
-    cluster.note("-", "a person puts the newest record back");
-    cluster.records.putBack(KEY);
+    if (!(await this.#stops(reason, [shard]))) return false;
+    if (!(await this.#othersGoOn(shard))) return false;
+    cluster.note("-", `${prefix}a person puts the newest record back`);
+    cluster.records.putBack(key);
     return this.#life.recovered();
+  }
+
+  async #othersGoOn(shard: SimShard): Promise<boolean> {
+    const others = this.#cluster.shards.filter((other) => other !== shard);
+    if (others.length === 0) return true;
+    const serve = (): boolean => others.every((other) => this.#life.healthyShard(other) === null);
+    return this.#life.until("L1", STOP_MS, serve);
   }
 
   /**
@@ -59,14 +70,20 @@ export class Person {
    */
   async forcesQuorum(): Promise<boolean> {
     const cluster = this.#cluster;
-    const members = this.#life.members();
-    const survivor = members[this.#chance.below(members.length)];
+    const { shards } = cluster;
+    const hosts = (node: SimNode, shard: SimShard): boolean =>
+      this.#life.members(shard).includes(node);
+    const members = cluster.nodes.filter((node) => shards.some((shard) => hosts(node, shard)));
+    // Whoever is to keep it all has to have a part of each.
+    const able = members.filter((node) => shards.every((shard) => hosts(node, shard)));
+    const survivor = able[this.#chance.below(able.length)];
     if (survivor === undefined) return true;
     // What it applied is durable elsewhere; its own log may be a sync behind.
-    const synced = (): boolean => {
-      const { head, durableOffset = -1 } = survivor.replica?.status() ?? {};
-      return durableOffset >= (head?.offset ?? Number.POSITIVE_INFINITY);
-    };
+    const synced = (): boolean =>
+      shards.every((shard) => {
+        const { head, durableOffset = -1 } = shard.replicaOn(survivor)?.status() ?? {};
+        return durableOffset >= (head?.offset ?? Number.POSITIVE_INFINITY);
+      });
     if (!(await this.#life.until("L1", STOP_MS, synced))) return false;
     const others = members.filter((node) => node !== survivor);
     for (const node of members) {
@@ -77,14 +94,19 @@ export class Person {
       cluster.bootLater(node, AWAY_MS);
     }
     cluster.note("-", `all but ${survivor.name} lost their disks`);
-    if (!(await this.#stops("QuorumLost"))) return false;
-    if (!(await this.#ordered(survivor, (refusal) => refusal?.startsWith("stop first") === true)))
-      return false;
+    if (!(await this.#stops("QuorumLost", shards))) return false;
+    for (const shard of shards) {
+      const refused = (refusal: string | null): boolean =>
+        refusal?.startsWith("stop first") === true;
+      if (!(await this.#ordered(shard, survivor, refused))) return false;
+    }
     for (const node of others) {
       cluster.kill(node, { power: true, silent: false });
       this.#kube.deletePod(node.name);
     }
-    if (!(await this.#ordered(survivor, (refusal) => refusal === null))) return false;
+    for (const shard of shards) {
+      if (!(await this.#ordered(shard, survivor, (refusal) => refusal === null))) return false;
+    }
     for (const node of others) {
       this.#kube.recreate(node.name, []);
       cluster.bootLater(node, AWAY_MS);
@@ -92,11 +114,15 @@ export class Person {
     return this.#life.recovered();
   }
 
-  async #stops(reason: StopReason): Promise<boolean> {
+  /** Every coordinator stops for these shards, for that reason. */
+  async #stops(reason: StopReason, shards: readonly SimShard[]): Promise<boolean> {
     const { coordinators, referee, time } = this.#cluster;
     const stopped = (): boolean =>
       coordinators.length > 0 &&
-      coordinators.every(({ coordinator }) => coordinator.views()[0]?.stop?.reason === reason);
+      coordinators.every(({ coordinator }) => {
+        const views = coordinator.views();
+        return shards.every(({ key }) => views[key.shard]?.stop?.reason === reason);
+      });
     if (!(await this.#life.until(reason, STOP_MS, stopped))) return false;
     await time.run(STOPPED_FOR_MS, () => this.#life.broken());
     if (!stopped()) referee.violate(reason, "a coordinator goes on, and no person said so");
@@ -107,28 +133,31 @@ export class Person {
 
   /** A person who is told to wait for something asks again; null: the order was carried out. */
   async #ordered(
+    shard: SimShard,
     survivor: SimNode,
     isAnswer: (refusal: string | null) => boolean,
   ): Promise<boolean> {
     let done = false;
     // Who held more has lost it, whether a coordinator has seen that or not.
     let newer: string | null = null;
-    const order = (): void => {
-      const { offset } = survivor.replica?.status().head ?? { offset: -1 };
+    const ask = (): void => {
+      const { offset } = shard.replicaOn(survivor)?.status().head ?? { offset: -1 };
       const acknowledgeDataLoss = acknowledgement({ term: -1, offset }, newer);
       const [asked] = this.#cluster.coordinators;
       const answered = (refusal: string | null): void => {
-        this.#cluster.note("-", `a forced quorum of ${survivor.name}: ${refusal ?? "done"}`);
+        const order = `a forced quorum of ${survivor.name}`;
+        this.#cluster.note("-", `${shard.prefix}${order}: ${refusal ?? "done"}`);
         done = isAnswer(refusal);
         newer = /although (\S+) has newer entries/u.exec(refusal ?? "")?.[1] ?? null;
-        if (!done) this.#cluster.time.after(AWAY_MS, null, "a person asks again", order);
+        if (!done) this.#cluster.time.after(AWAY_MS, null, "a person asks again", ask);
       };
-      asked?.coordinator.forceQuorum(KEY, { survivor: survivor.name, acknowledgeDataLoss }).then(
+      const wish = { survivor: survivor.name, acknowledgeDataLoss };
+      asked?.coordinator.forceQuorum(shard.key, wish).then(
         () => answered(null),
         (error: Error) => answered(error.message),
       );
     };
-    order();
+    ask();
     return this.#life.until("forceQuorum", STOP_MS, () => done);
   }
 }

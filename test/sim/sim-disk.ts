@@ -246,8 +246,9 @@ export class SimDisk implements Disk {
 
   /** A file or directory is gone for good, at once. */
   wipe(path: string): void {
-    const { directory, name } = this.#locate(path);
-    directory.wipe(name);
+    const parts = partsOf(path);
+    const name = parts.pop() ?? "";
+    this.#walk(parts)?.wipe(name);
   }
 
   /** Flips bits of the byte at `offset`, in what is durable and in what is read. */

@@ -1,4 +1,5 @@
 import type { Platform } from "../../operator/controller/ports.ts";
+import type { ShardKey } from "../../operator/core/record.ts";
 import type { SimProcess, SimTime } from "./sim-clock.ts";
 
 /** What is lost on the way is told by the next list of all objects. */
@@ -31,7 +32,7 @@ export interface Placed {
 export interface Informed {
   /** Something about a pod or its claims changed. */
   placedChanged(node: string): void;
-  recordChanged(version: string): void;
+  recordChanged(key: ShardKey, version: string): void;
 }
 
 /** Pods and claims as the API server has them. */
@@ -78,8 +79,8 @@ export class SimKube {
   }
 
   /** Tells of the record as of anything else. */
-  recordChanged(version: string): void {
-    this.#tell((informer) => informer.deliver(() => informer.informed.recordChanged(version)));
+  recordChanged(key: ShardKey, version: string): void {
+    this.#tell((informer) => informer.deliver(() => informer.informed.recordChanged(key, version)));
   }
 
   /** What a coordinator's caches say; it is told as long as its process lives. */

@@ -1,3 +1,4 @@
+import { type ShardKey, shardKeyText } from "../../operator/core/record.ts";
 import { DiskError } from "../../sidecar/lib/ports/disk.ts";
 import { type DuplexCall, TransportError } from "../../sidecar/lib/ports/duplex-call.ts";
 import { type LogFields, type Logger, SILENT_LOGGER } from "../../sidecar/lib/ports/logger.ts";
@@ -23,11 +24,31 @@ import { SimDisk } from "./sim-disk.ts";
 import { simEngineFactory } from "./sim-engine.ts";
 import type { SimNetwork } from "./sim-network.ts";
 
-export const NAMESPACE = "default";
-export const SHARD = 0;
 export const STORE = "sim-store";
-const WAL_DIR = "/wal";
-const STATE_DIR = "/state";
+/** The two volumes of a node. */
+export type Volume = "wal" | "state";
+const DIRS: Readonly<Record<Volume, string>> = { wal: "/wal", state: "/state" };
+
+/** What happened to the files of a replica since the last process of its node saw them. */
+export interface ReplicaHarm {
+  /** Something was taken from them: another identity is right. */
+  damaged: boolean;
+  /** A directory or a cookie was taken away: no uid may stay (R1). */
+  wiped: boolean;
+  /** Its shard was asked to go since the last boot. */
+  retiring: boolean;
+  /**
+   * Its newest record may be damaged, and no process has looked yet. Until then the node's power
+   * stays on: the mark that tells such damage from a torn write survives processes, not power
+   * losses.
+   */
+  corrupted: boolean;
+  /**
+   * A write went astray, and its pages still cover it up. Till the process ends the power stays on,
+   * for the same reason.
+   */
+  latent: boolean;
+}
 
 /** Operations of a disk that leave something to be lost. */
 const CHANGES: ReadonlySet<string> = new Set([
@@ -58,6 +79,8 @@ export interface NodeWorld {
   readonly time: SimTime;
   readonly network: SimNetwork;
   readonly options: SimOptions;
+  /** Every shard of the store, be it here or not. */
+  readonly shards: readonly ShardKey[];
   readonly chance: Chance;
   readonly events: NodeEvents;
   /** Replaces parts of what a process is made of: for mutants. */
@@ -74,24 +97,8 @@ export class SimNode {
   hinderedUntilMs = 0;
   /** Its wall clock is ahead of the others' by this. */
   skewMs: number;
-  /** Something was taken from the disk since the last process saw it: another identity is right. */
-  damaged = false;
   /** Whatever was to boot it again is too late: it is dead. */
   staysDown = false;
-  /** A directory or a cookie was taken away since the last process saw it: no uid may stay (R1). */
-  wiped = false;
-  /** Its shard was asked to go since the last boot. */
-  retiring = false;
-  /**
-   * Its newest record may be damaged, and no process has looked yet. Until then its power stays on:
-   * the mark that tells such damage from a torn write survives processes, not power losses.
-   */
-  corrupted = false;
-  /**
-   * A write went astray, and its pages still cover it up. Till the process ends the power stays on,
-   * for the same reason.
-   */
-  latent = false;
   /** The process dies at this many disk operations from now on; 0: it does not. */
   dieAfterOperations = 0;
   /** The process dies before the operation that is the so-manyth change of all; 0: it does not. */
@@ -101,6 +108,8 @@ export class SimNode {
   /** Says what decides what its next power loss keeps; null: its disk's own chance does. */
   fate: ((disk: SimDisk) => PowerLoss) | null = null;
   readonly #world: NodeWorld;
+  /** By the shard's number. */
+  readonly #harms: readonly ReplicaHarm[];
 
   constructor(name: string, world: NodeWorld) {
     this.name = name;
@@ -108,10 +117,40 @@ export class SimNode {
     this.speed = { ...world.options.disk };
     this.disk = new SimDisk({ seed: world.chance.below(2 ** 31) });
     this.skewMs = world.chance.below(2_000) - 1_000;
+    this.#harms = world.shards.map(() => unharmed());
   }
 
-  get replica(): ReplicaHandle | null {
-    return this.process?.runtime?.replicas()[0] ?? null;
+  /** Its replicas that are open, of whichever shards. */
+  replicas(): readonly ReplicaHandle[] {
+    return this.process?.runtime?.replicas() ?? [];
+  }
+
+  /** What happened to the files of a shard here. */
+  harmTo(key: ShardKey): ReplicaHarm {
+    const found = this.#harms[key.shard];
+    if (found === undefined) throw new RangeError(`shard: ${shardKeyText(key)}: none such`);
+    return found;
+  }
+
+  /** Something was taken from its disk that no process has seen since. */
+  get isDamaged(): boolean {
+    return this.#harms.some(({ damaged }) => damaged);
+  }
+
+  /** Something on its disk would be hidden by a power loss: see {@link ReplicaHarm}. */
+  get keepsItsPower(): boolean {
+    return this.#harms.some(({ corrupted, latent }) => corrupted || latent);
+  }
+
+  /** A write to its disk went astray, and is not found out yet. */
+  get hasLatentHarm(): boolean {
+    return this.#harms.some(({ latent }) => latent);
+  }
+
+  /** What happened to whichever shards have this file; to all of them when it is nobody's. */
+  harmAt(path: string): readonly ReplicaHarm[] {
+    const own = this.#world.shards.filter((key) => isBelow(path, shardKeyText(key)));
+    return own.length === 0 ? this.#harms : own.map((key) => this.harmTo(key));
   }
 
   /** Starts a process. */
@@ -127,8 +166,8 @@ export class SimNode {
       alter({
         node: this.name,
         storeId: STORE,
-        walDir: WAL_DIR,
-        stateDir: STATE_DIR,
+        walDir: DIRS.wal,
+        stateDir: DIRS.state,
         disk,
         clock: process.clock,
         random: randomOf(process.chance),
@@ -159,42 +198,57 @@ export class SimNode {
     this.dieAfterOperations = 0;
     this.#world.network.down(process, options.silent);
     this.disk.setAstray(null);
-    if (options.power && !this.corrupted && !this.latent) {
-      this.disk.restart(this.fate?.(this.disk));
-    } else this.disk.kill();
-    if (this.latent) this.#findOut();
+    if (options.power && !this.keepsItsPower) this.disk.restart(this.fate?.(this.disk));
+    else this.disk.kill();
+    if (this.hasLatentHarm) this.#findOut();
   }
 
   /** What went astray is no longer covered up. */
   #findOut(): void {
     this.disk.forgetPages();
-    this.latent = false;
-    this.damaged = true;
-    this.corrupted = true;
+    for (const harm of this.#harms) {
+      if (!harm.latent) continue;
+      harm.latent = false;
+      harm.damaged = true;
+      harm.corrupted = true;
+    }
   }
 
   /** Takes directories away from a node that is down. */
-  wipe(what: readonly ("wal" | "state")[]): void {
-    for (const dir of what) this.disk.wipe(dir === "wal" ? WAL_DIR : STATE_DIR);
-    this.damaged = true;
-    this.wiped = true;
+  wipe(what: readonly Volume[]): void {
+    for (const volume of what) this.disk.wipe(DIRS[volume]);
+    for (const harm of this.#harms) {
+      harm.damaged = true;
+      harm.wiped = true;
+    }
   }
 
-  /** Takes the cookie of one directory away from a node that is down. */
-  wipeCookie(which: "wal" | "state"): void {
-    const dir = which === "wal" ? WAL_DIR : STATE_DIR;
-    this.disk.wipe(`${dir}/${NAMESPACE}/${SHARD}/${COOKIE_FILE}`);
-    this.damaged = true;
-    this.wiped = true;
+  /** Takes what one shard has in these directories away from a node that is down. */
+  wipeShard(key: ShardKey, what: readonly Volume[]): void {
+    for (const volume of what) this.#wipeOf(key, `${DIRS[volume]}/${shardKeyText(key)}`);
+  }
+
+  /** Takes the cookie of one directory of a shard away from a node that is down. */
+  wipeCookie(key: ShardKey, which: Volume): void {
+    this.#wipeOf(key, `${DIRS[which]}/${shardKeyText(key)}/${COOKIE_FILE}`);
+  }
+
+  #wipeOf(key: ShardKey, path: string): void {
+    this.disk.wipe(path);
+    const harm = this.harmTo(key);
+    harm.damaged = true;
+    harm.wiped = true;
   }
 
   /** A node that is down gets another disk, as of a volume restored from an image. */
   replaceDisk(disk: SimDisk): void {
     this.disk = disk;
     disk.restart();
-    this.damaged = true;
-    // Whatever was taken away, this disk has it.
-    this.wiped = false;
+    for (const harm of this.#harms) {
+      harm.damaged = true;
+      // Whatever was taken away, this disk has it.
+      harm.wiped = false;
+    }
   }
 
   #logger(): Logger {
@@ -266,6 +320,14 @@ export class SimNode {
       close: async () => undefined,
     };
   }
+}
+
+function unharmed(): ReplicaHarm {
+  return { damaged: false, wiped: false, retiring: false, corrupted: false, latent: false };
+}
+
+function isBelow(path: string, shard: string): boolean {
+  return Object.values(DIRS).some((dir) => path.startsWith(`${dir}/${shard}/`));
 }
 
 /** As the replication service does. */

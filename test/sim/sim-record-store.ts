@@ -46,8 +46,8 @@ export class SimRecordStore {
   #version = 0;
   /** Called after each commit. `lost`: onto what was set back, or where the record is lost. */
   onCommit: (record: ShardRecord, by: SimProcess, lost: boolean) => void = () => undefined;
-  /** Called after each change, with the version that is there now; "": none. */
-  onChange: (version: string) => void = () => undefined;
+  /** Called after each change of a record, with the version that is there now; "": none. */
+  onChange: (key: ShardKey, version: string) => void = () => undefined;
 
   constructor(time: SimTime, faults: RecordFaults) {
     this.#time = time;
@@ -79,7 +79,7 @@ export class SimRecordStore {
     const newest = this.#records.get(name);
     if (newest === undefined || this.#aside.has(name)) return;
     this.#aside.set(name, newest);
-    this.#put(name, older);
+    this.#put(key, older);
   }
 
   /** A person puts back what was committed last. */
@@ -87,7 +87,7 @@ export class SimRecordStore {
     const name = shardKeyText(key);
     const newest = this.#aside.get(name);
     if (newest === undefined) return;
-    this.#put(name, newest.record);
+    this.#put(key, newest.record);
     this.#aside.delete(name);
   }
 
@@ -121,22 +121,23 @@ export class SimRecordStore {
       throw new RecordConflict(`expected ${expected ?? "none"}, found ${version ?? "none"}`);
     }
     // As it would be read back.
-    const stored = this.#put(name, parseRecord(JSON.parse(text)));
+    const stored = this.#put(record, parseRecord(JSON.parse(text)));
     this.onCommit(stored.record, process, this.#aside.has(name));
     await this.#travel(process, signal);
     if (chance.happens(this.#faults.failAfter)) throw new Error("record store: reply lost");
     return stored;
   }
 
-  #put(name: string, record: ShardRecord): StoredRecord;
-  #put(name: string, record: ShardRecord | null): StoredRecord | null;
-  #put(name: string, record: ShardRecord | null): StoredRecord | null {
+  #put(key: ShardKey, record: ShardRecord): StoredRecord;
+  #put(key: ShardKey, record: ShardRecord | null): StoredRecord | null;
+  #put(key: ShardKey, record: ShardRecord | null): StoredRecord | null {
+    const name = shardKeyText(key);
     this.#remember(name);
     this.#version += 1;
     const stored = record === null ? null : { record, version: String(this.#version) };
     if (stored === null) this.#records.delete(name);
     else this.#records.set(name, stored);
-    this.onChange(stored?.version ?? "");
+    this.onChange(key, stored?.version ?? "");
     return stored;
   }
 

@@ -31,7 +31,7 @@ export interface SidecarClientOptions {
   /** Called at the node, after it answered. */
   readonly onAnswer: (name: string, node: SimProcess, request: object, answer: object) => void;
   /** Called at the node, when it answered or refused, with how long that took. */
-  readonly onServed: (name: string, node: SimProcess, tookMs: number) => void;
+  readonly onServed: (name: string, node: SimProcess, request: object, tookMs: number) => void;
 }
 
 /**
@@ -128,7 +128,7 @@ function callNode<Q extends object, A>(
       onServing(name, node, sent);
       const beganMs = time.nowMs;
       const answered = await act(running, sent, signal).finally(() => {
-        if (node.alive) onServed(name, node, time.nowMs - beganMs);
+        if (node.alive) onServed(name, node, sent, time.nowMs - beganMs);
       });
       onAnswer(name, node, sent, (answered ?? {}) as object);
       return answered;

@@ -13,6 +13,7 @@ import {
   LASTING_KINDS,
   NEWEST_FAULTS,
   optionsOf,
+  SHARD_FAULTS,
   type SimOptions,
 } from "./options.ts";
 import { trapRealWorld } from "./real-world-trap.ts";
@@ -73,9 +74,10 @@ const DRAWN_THEN = [
 /** What makes a seed go as it went then: nothing that came since. */
 function asThen(seed: number): Partial<SimOptions> {
   const drawn = optionsOf(seed, new Chance(seed));
-  const newest: readonly Fault[] = [...NEWEST_FAULTS, ...KUBE_FAULTS];
+  const newest: readonly Fault[] = [...NEWEST_FAULTS, ...SHARD_FAULTS, ...KUBE_FAULTS];
   const faults = drawn.faults.filter((fault) => !newest.includes(fault));
-  return { quiet: null, lasting: null, kube: null, sliceKeys: 0, finalRollback: false, faults };
+  const none = { quiet: null, lasting: null, kube: null, sliceKeys: 0, finalRollback: false };
+  return { ...none, namespaces: [1], faults };
 }
 
 /** Differs when the seed draws something else. */

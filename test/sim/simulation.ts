@@ -4,10 +4,13 @@ import { SlicePace } from "../../sidecar/state/slice-pace.ts";
 import { Chance } from "./chance.ts";
 import { SimCluster } from "./cluster.ts";
 import { DeadMinority } from "./dead-minority.ts";
+import { imageOf } from "./disk-image.ts";
 import { Nemesis } from "./nemesis.ts";
 import { Person } from "./person.ts";
 import { optionsOf, type Fault, type SimOptions } from "./options.ts";
 import { replaceGetter } from "./patch.ts";
+import type { SimNode } from "./sim-node.ts";
+import type { SimShard } from "./sim-shard.ts";
 import { StoreLife } from "./store-life.ts";
 import { judgeTouched, trapRealWorld } from "./real-world-trap.ts";
 import type { Violation } from "./referee.ts";
@@ -94,6 +97,11 @@ function sliceBy(keys: number): () => void {
   return keys === 0 ? () => undefined : replaceGetter(SlicePace.prototype, "keys", () => keys);
 }
 
+/** The term and who leads it, by the record. */
+function ledBy({ record }: SimShard): string {
+  return `${record?.term} ${record?.leader?.node}`;
+}
+
 class Run {
   readonly cluster: SimCluster;
   readonly #settings: SimSettings;
@@ -164,10 +172,12 @@ class Run {
   /** The record is lost, or set back, and nothing happens until a person helps (R11, R18). */
   async #recordReturns(): Promise<boolean> {
     const { finalRecord = "kept" } = this.#options.kube ?? {};
-    const older = finalRecord === "setBack" ? (this.#nemesis.kube?.olderCopy() ?? null) : null;
+    if (finalRecord === "kept") return true;
+    const shard = this.#nemesis.anyShard();
+    const older = finalRecord === "setBack" ? (this.#nemesis.kube?.olderCopy(shard) ?? null) : null;
     // No copy is old enough for anybody to know.
-    if (finalRecord === "kept" || (finalRecord === "setBack" && older === null)) return true;
-    const back = (await this.#person?.putsRecordBack(older)) ?? true;
+    if (finalRecord === "setBack" && older === null) return true;
+    const back = (await this.#person?.putsRecordBack(shard, older)) ?? true;
     return back && this.#settlesAgain();
   }
 
@@ -236,30 +246,37 @@ class Run {
     const life = this.#life;
     const whole = (): boolean => life.settled() === null;
     if (!(await life.until("L1", RECOVERY_MS, whole))) return false;
-    const leader = cluster.record?.leader?.node;
-    const node = life.members().find(({ name }) => name !== leader);
-    const status = node?.replica?.status();
-    if (node === undefined || status === undefined) return true;
-    const { replicaUid, term } = status;
-    const image = { disk: node.disk.clone(term), replicaUid, term };
+    const leads = new Set(cluster.shards.map(({ record }) => record?.leader?.node));
+    const node = cluster.nodes.find((one) => !leads.has(one.name) && this.#isOwed(one));
+    const [replica] = node?.replicas() ?? [];
+    if (node === undefined || replica === undefined) return true;
+    const image = imageOf(node, replica.status().term);
+    const before = cluster.shards.map(ledBy);
     if (!(await life.writes(WRITES_AT_END))) return false;
     // What was acknowledged on the way to the leader may be lost, and nobody knows of it.
     // An election in between would have shown the record more than the leader knows.
     const moved = (): boolean =>
-      cluster.record?.term !== term || cluster.record.leader?.node !== leader;
-    const told = (): boolean => whole() && this.#isAcknowledged(leader ?? "", node.name);
+      cluster.shards.some((shard, index) => ledBy(shard) !== before[index]);
+    const told = (): boolean =>
+      whole() && cluster.shards.every((shard) => this.#isAcknowledged(shard, node.name));
     if (!(await life.until("L1", RECOVERY_MS, () => moved() || told()))) return false;
     if (moved()) return true;
     this.#nemesis.setBack(node, image);
     cluster.bootLater(node, 100);
-    const seen = (): boolean => !cluster.setBack.has(node.name);
+    const seen = (): boolean => cluster.shards.every(({ setBack }) => !setBack.has(node.name));
     if (!(await life.until("R3", RECOVERY_MS, seen))) return false;
     return life.recovered();
   }
 
-  /** True when the leader has heard that this follower holds all of its log. */
-  #isAcknowledged(leader: string, follower: string): boolean {
-    const status = this.cluster.node(leader).replica?.status();
+  #isOwed(node: SimNode): boolean {
+    return this.cluster.shards.some((shard) => this.#life.members(shard).includes(node));
+  }
+
+  /** True when the leader has heard that this node holds all of its log, if it follows it. */
+  #isAcknowledged(shard: SimShard, follower: string): boolean {
+    if (!shard.hasMember(follower)) return true;
+    const leader = this.cluster.node(shard.record?.leader?.node ?? "");
+    const status = shard.replicaOn(leader)?.status();
     const own = status?.followers.find(({ node }) => node === follower);
     return own !== undefined && own.ackOffset === status?.head?.offset;
   }
@@ -277,36 +294,42 @@ class Run {
     // acknowledged.
     if (!(await this.#life.until("L1", RECOVERY_MS, () => this.#life.settled() === null)))
       return false;
-    const leader = cluster.record?.leader?.node;
+    const shard = this.#nemesis.anyShard();
+    const { atlas } = this.#nemesis;
+    const leader = shard.record?.leader?.node;
+    // Whoever leads another shard there would lose what makes it know best with its process.
+    const isSole = cluster.shards.every(({ record }) => record?.leader?.node === leader);
+    const hit = isSole ? cluster.shards : [shard];
     const gone = new Set(cluster.dead);
-    for (const node of this.#life.members()) {
+    for (const node of this.#life.members(shard)) {
       if (node.name === leader || gone.has(node.name)) continue;
       gone.add(node.name);
       // Beside those who stay dead, the leader alone is no majority, however much it knows.
-      if (cluster.dead.size > 0 && !this.#nemesis.isEnoughWithout(gone)) gone.delete(node.name);
-      else this.#nemesis.takeDisk(node);
+      if (cluster.dead.size > 0 && !atlas.isEnoughWithout(gone, hit)) gone.delete(node.name);
+      else if (isSole) this.#nemesis.takeDisk(node);
+      else this.#nemesis.takeShard(node, shard);
     }
     cluster.coordinatorDiesAfter = 5;
     await cluster.time.run(1_000, () => this.#life.broken());
     if (!(await this.#life.recovered())) return false;
-    const leads = cluster.record?.leader?.node ?? "";
+    const leads = shard.record?.leader?.node ?? "";
     // Of two, for instance, the one that is left is no majority.
-    const enough = this.#nemesis.isEnoughWithout(new Set([...cluster.dead, leads]));
-    return !enough || !this.#options.finalElection || this.#loseLeader();
+    const enough = atlas.isEnoughWithout(new Set([...cluster.dead, leads]));
+    return !enough || !this.#options.finalElection || this.#loseLeader(shard);
   }
 
   /** Those who were rebuilt hold it all: one of them leads while the old leader is away. */
-  async #loseLeader(): Promise<boolean> {
+  async #loseLeader(shard: SimShard): Promise<boolean> {
     const { cluster } = this;
-    const name = cluster.record?.leader?.node ?? "";
-    const { leader } = cluster.record ?? {};
-    cluster.kill(cluster.node(name), { power: false, silent: false });
+    const { leader } = shard.record ?? {};
+    const node = cluster.node(leader?.node ?? "");
+    cluster.kill(node, { power: false, silent: false });
     const other = (): boolean => {
-      const now = cluster.record?.leader ?? null;
+      const now = shard.record?.leader ?? null;
       return now !== null && now.uid !== leader?.uid;
     };
     if (!(await this.#life.until("L2", RECOVERY_MS, other))) return false;
-    cluster.boot(cluster.node(name));
+    cluster.boot(node);
     return this.#life.recovered();
   }
 }

@@ -1,10 +1,12 @@
 import { checkLinearizable } from "../linearizability/check.ts";
 import type { Operation } from "../linearizability/history.ts";
 import type { RecordMember, ShardRecord } from "../../operator/core/record.ts";
+import type { ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import { ServingStatus } from "../../sidecar/protocol/status.ts";
 import type { SimCluster } from "./cluster.ts";
 import type { Nemesis } from "./nemesis.ts";
 import type { SimNode } from "./sim-node.ts";
+import type { SimShard } from "./sim-shard.ts";
 import type { Workload } from "./workload.ts";
 
 /** Virtual time within which a healthy store starts, and a healed one has recovered (L1, L2). */
@@ -63,8 +65,8 @@ export class StoreLife {
     if (!reached) {
       const why = this.settled() ?? "writes are not acknowledged";
       const views = cluster.coordinators.map(({ coordinator }) => coordinator.views());
-      const seen = cluster.nodes.map((node) => node.replica?.status());
-      const known = { record: cluster.record, views, seen };
+      const seen = cluster.nodes.map((node) => node.replicas().map((one) => one.status()));
+      const known = { records: cluster.shards.map(({ record }) => record), views, seen };
       cluster.note("-", JSON.stringify(known, null, 1));
       cluster.referee.violate(invariant, `not within ${boundMs} ms: ${why}`);
     }
@@ -75,17 +77,17 @@ export class StoreLife {
    * The history without puts that nobody answered and no committed entry holds: they never took
    * effect, and each one left doubles the work. Whoever read such a value read what nobody wrote.
    */
-  #withoutLost(history: readonly Operation[]): readonly Operation[] {
-    const { model } = this.cluster.referee;
+  #withoutLost(shard: SimShard, history: readonly Operation[]): readonly Operation[] {
+    const { model } = shard.referee;
     return history.filter(({ call, outcome }) => {
       if (outcome.kind !== "unknown" || call.kind !== "put") return true;
       return model.putOf(call.value) !== null;
     });
   }
 
-  /** The nodes of the ensemble that are not left dead: all to whom anything is owed. */
-  members(): readonly SimNode[] {
-    const { record, nodes, dead } = this.cluster;
+  /** The nodes of a shard's ensemble that are not left dead: all to whom anything is owed. */
+  members({ record }: SimShard): readonly SimNode[] {
+    const { nodes, dead } = this.cluster;
     return nodes.filter(({ name }) => record?.ensemble.includes(name) === true && !dead.has(name));
   }
 
@@ -100,7 +102,27 @@ export class StoreLife {
    * under a serving leader.
    */
   healthy(): string | null {
-    const { record, dead } = this.cluster;
+    return this.#ofAny((shard) => this.healthyShard(shard));
+  }
+
+  /** Also: every replica holds and has applied all of the leader's log. */
+  settled(): string | null {
+    return this.#ofAny((shard) => this.healthyShard(shard) ?? this.#behind(shard));
+  }
+
+  /** What is wrong with the first shard that anything is wrong with. */
+  #ofAny(wrong: (shard: SimShard) => string | null): string | null {
+    for (const shard of this.cluster.shards) {
+      const found = wrong(shard);
+      if (found !== null) return `${shard.prefix}${found}`;
+    }
+    return null;
+  }
+
+  /** {@link healthy} of one shard alone. */
+  healthyShard(shard: SimShard): string | null {
+    const { dead } = this.cluster;
+    const { record } = shard;
     if (record === null || record.leader === null) return "nobody leads";
     if (dead.has(record.leader.node)) return `${record.leader.node} leads, which is dead`;
     const change = this.#waitsForDead(record) ? null : unfinishedChange(record);
@@ -112,10 +134,10 @@ export class StoreLife {
     const learner = owed.find(({ role }) => role !== "voter");
     if (learner !== undefined) return `${learner.node} is a ${learner.role}`;
     for (const member of owed) {
-      const sick = this.#sick(record, member);
+      const sick = this.#sick(shard, record, member);
       if (sick !== null) return sick;
     }
-    const leader = this.cluster.node(record.leader.node).replica?.status();
+    const leader = this.#status(shard, record.leader.node);
     if (leader?.status !== ServingStatus.LEADER || !leader.serving)
       return "the leader does not serve";
     const followers = leader.followers.filter(({ node }) => !dead.has(node));
@@ -135,19 +157,20 @@ export class StoreLife {
     return changes && concerned.some((node) => dead.has(node));
   }
 
-  #sick(record: ShardRecord, member: RecordMember): string | null {
-    const status = this.cluster.node(member.node).replica?.status();
+  #status(shard: SimShard, node: string): ReplicaStatus | undefined {
+    return shard.replicaOn(this.cluster.node(node))?.status();
+  }
+
+  #sick(shard: SimShard, record: ShardRecord, member: RecordMember): string | null {
+    const status = this.#status(shard, member.node);
     if (status === undefined) return `${member.node} has no replica`;
     if (status.replicaUid !== member.replicaUid) return `${member.node} was wiped`;
     if (status.fault !== "") return `${member.node}: ${status.fault}`;
     return status.term === record.term ? null : `${member.node} is in term ${status.term}`;
   }
 
-  /** Also: every replica holds and has applied all of the leader's log. */
-  settled(): string | null {
-    const sick = this.healthy();
-    if (sick !== null) return sick;
-    const statuses = this.members().map((node) => node.replica?.status());
+  #behind(shard: SimShard): string | null {
+    const statuses = this.members(shard).map(({ name }) => this.#status(shard, name));
     const head = Math.max(...statuses.map((status) => status?.head?.offset ?? -1));
     const behind = statuses.find((status) => status?.appliedOffset !== head);
     return behind === undefined
@@ -159,17 +182,21 @@ export class StoreLife {
    * Every acknowledged write is in the model, and every state machine is what the model says (I6).
    */
   async judgeEnd(): Promise<void> {
-    const { referee } = this.cluster;
     await this.cluster.inspectAll();
-    for (const [value, key] of this.workload.acknowledged) {
+    for (const shard of this.cluster.shards) this.#judge(shard);
+  }
+
+  #judge(shard: SimShard): void {
+    const { referee } = shard;
+    for (const [value, key] of this.workload.acknowledged(shard)) {
       if (referee.model.putOf(value) !== null) continue;
       referee.violate("I7", `${key}=${value} was acknowledged and is in no committed entry`);
     }
-    const history = this.workload.history();
+    const history = this.workload.history(shard);
     let verdict = checkLinearizable(history, ORDER_STEPS_MAX);
-    this.hardToOrder = verdict.kind === "undecided";
-    if (this.hardToOrder) {
-      verdict = checkLinearizable(this.#withoutLost(history), ORDER_STEPS_LAST);
+    if (verdict.kind === "undecided") {
+      this.hardToOrder = true;
+      verdict = checkLinearizable(this.#withoutLost(shard, history), ORDER_STEPS_LAST);
     }
     if (verdict.kind === "violation") referee.violate("I18", verdict.witness);
     if (verdict.kind === "undecided") {
@@ -177,7 +204,7 @@ export class StoreLife {
       referee.violate("I18", `${tried}, in ${ORDER_STEPS_LAST} steps`);
     }
     const applied = new Set(
-      this.members().map((node) => node.replica?.status().appliedOffset ?? -1),
+      this.members(shard).map(({ name }) => this.#status(shard, name)?.appliedOffset ?? -1),
     );
     if (applied.size !== 1) referee.violate("I6", `replicas end at ${[...applied].join(", ")}`);
   }

@@ -26,6 +26,7 @@ export interface SeedSummary {
   /** Stops that a person ended. */
   readonly stops: number;
   readonly hardToOrder: boolean;
+  readonly shards: number;
 }
 
 /** The summary of a result; `failure` is what {@link describeFailure} says of it. */
@@ -49,6 +50,7 @@ export function summarize(result: SimResult, realMs: number, failure: string): S
     leftDead: result.leftDead,
     stops: result.stops,
     hardToOrder: result.hardToOrder,
+    shards: result.options.namespaces.reduce((sum, count) => sum + count, 0),
   };
 }
 
@@ -56,6 +58,7 @@ export function summarize(result: SimResult, realMs: number, failure: string): S
 export class Tally {
   readonly failed: number[] = [];
   seeds = 0;
+  #severalShards = 0;
   #simulatedMs = 0;
   #quietMs = 0;
   /** Summed over all processes. */
@@ -76,6 +79,7 @@ export class Tally {
   add(seed: SeedSummary): void {
     this.seeds += 1;
     if (seed.failure !== "") this.failed.push(seed.seed);
+    if (seed.shards > 1) this.#severalShards += 1;
     this.#simulatedMs += seed.simulatedMs;
     this.#quietMs += seed.quietMs;
     this.#busyMs += seed.realMs;
@@ -107,6 +111,7 @@ export class Tally {
     return [
       `${this.seeds} seeds`,
       `${this.failed.length} failed${failed}`,
+      `${this.#severalShards} with several shards`,
       `${(this.#simulatedMs / 1000).toFixed(0)} s simulated, ${(this.#quietMs / 1000).toFixed(0)} of them quiet`,
       `${perCore.toFixed(0)} s a second a core`,
       `${this.#events} events`,

@@ -4,9 +4,10 @@ import type { ReplicaHandle } from "../../sidecar/runtime/ports.ts";
 import type { Call, Expected, Operation, Outcome } from "../linearizability/history.ts";
 import { Chance } from "./chance.ts";
 import type { SimCluster } from "./cluster.ts";
+import { keysByShard } from "./key-space.ts";
 import { SimProcess } from "./sim-clock.ts";
 import { NetworkFailure } from "./sim-network.ts";
-import { SHARD } from "./sim-node.ts";
+import type { SimShard } from "./sim-shard.ts";
 
 const REQUEST_TIMEOUT_MS = 1_500;
 const RETRY_MS = 30;
@@ -21,6 +22,7 @@ const NOTHING_DONE: ReadonlySet<string> = new Set([
   "NODE_IS_NOT_LEADER",
   "NODE_IS_NOT_MEMBER",
   "NOT_INITIALIZED",
+  "NAMESPACE_NOT_FOUND",
   "SHARD_NOT_FOUND",
 ]);
 
@@ -32,19 +34,37 @@ export interface WorkloadCounts {
   reads: number;
 }
 
+/** One shard as its clients know it. */
+class ShardClients {
+  readonly shard: SimShard;
+  /** Those that clients find there. */
+  readonly keys: readonly string[];
+  /** The value of every acknowledged write, with its key. */
+  readonly acknowledged = new Map<string, string>();
+  readonly ended: Operation[] = [];
+  /** Requests that are not answered yet. */
+  readonly open = new Set<Operation>();
+  /** By client and key: the version that it saw last. */
+  readonly versions = new Map<string, number>();
+  /** By client: who answered it last. */
+  readonly answering = new Map<SimProcess, string>();
+
+  constructor(shard: SimShard, keys: readonly string[]) {
+    this.shard = shard;
+    this.keys = keys;
+  }
+
+  anyKey(chance: Chance): string {
+    return this.keys[chance.below(this.keys.length)] ?? "";
+  }
+}
+
 /** Clients that put unique values, delete and read them back, one request at a time each. */
 export class Workload {
   readonly counts: WorkloadCounts = { acknowledged: 0, unknown: 0, refused: 0, reads: 0 };
-  /** The value of every acknowledged write, with its key. */
-  readonly acknowledged = new Map<string, string>();
-  readonly #history: Operation[] = [];
-  /** Requests that are not answered yet. */
-  readonly #open = new Set<Operation>();
-  /** By client and key: the version that it saw last. */
-  readonly #versions = new Map<string, number>();
+  readonly #shards: readonly ShardClients[];
   readonly #cluster: SimCluster;
   readonly #seed: Chance;
-  readonly #answering = new Map<SimProcess, string>();
   #next = 0;
   #stopped = false;
   #restMs = 0;
@@ -52,6 +72,11 @@ export class Workload {
   constructor(cluster: SimCluster, seed: Chance) {
     this.#cluster = cluster;
     this.#seed = seed;
+    const placed = cluster.shards.map((shard) => shard.placed);
+    const keys = keysByShard(placed, cluster.options.keys);
+    this.#shards = cluster.shards.map(
+      (shard) => new ShardClients(shard, keys.get(shard.key.shard) ?? []),
+    );
   }
 
   /** Starts the clients. */
@@ -63,9 +88,19 @@ export class Workload {
     }
   }
 
-  /** Every write, also one that nobody has answered yet, and every read that was answered. */
-  history(): readonly Operation[] {
-    return [...this.#history, ...this.#open];
+  /** Every write to a shard, also one that nobody answered yet, and every answered read. */
+  history(shard: SimShard): readonly Operation[] {
+    const { ended, open } = this.#of(shard);
+    return [...ended, ...open];
+  }
+
+  /** The value of every acknowledged write to a shard, with its key. */
+  acknowledged(shard: SimShard): ReadonlyMap<string, string> {
+    return this.#of(shard).acknowledged;
+  }
+
+  #of(shard: SimShard): ShardClients {
+    return this.#shards[shard.key.shard] as ShardClients;
   }
 
   stop(): void {
@@ -77,12 +112,16 @@ export class Workload {
     this.#restMs = thinkMs;
   }
 
-  /** Writes `count` values, each until it is acknowledged; resolves when all are. */
+  /** Writes `count` values to each shard, each until it is acknowledged; resolves when all are. */
   async writeAll(count: number): Promise<void> {
+    await Promise.all(this.#shards.map((at) => this.#writeAll(at, count)));
+  }
+
+  async #writeAll(at: ShardClients, count: number): Promise<void> {
     const process = this.#process("client-once");
     for (let i = 0; i < count; i += 1) {
-      const key = this.#key(process.chance);
-      while (!(await this.#put(process, key, undefined))) await pauseOf(process, RETRY_MS);
+      const key = at.anyKey(process.chance);
+      while (!(await this.#put(process, at, key, undefined))) await pauseOf(process, RETRY_MS);
     }
   }
 
@@ -98,31 +137,39 @@ export class Workload {
 
   async #write(process: SimProcess): Promise<boolean> {
     const { chance } = process;
-    const key = this.#key(chance);
+    const at = this.#any(chance);
+    const key = at.anyKey(chance);
     const kind = chance.unit();
-    if (kind < 0.7) return this.#put(process, key, undefined);
-    const expected = this.#versions.get(`${process.name} ${key}`) ?? null;
-    if (kind < 0.85) return this.#put(process, key, expected);
-    return this.#delete(process, key, chance.happens(0.5) ? undefined : expected);
+    if (kind < 0.7) return this.#put(process, at, key, undefined);
+    const expected = at.versions.get(`${process.name} ${key}`) ?? null;
+    if (kind < 0.85) return this.#put(process, at, key, expected);
+    return this.#delete(process, at, key, chance.happens(0.5) ? undefined : expected);
   }
 
   async #read(process: SimProcess): Promise<boolean> {
+    const { chance } = process;
+    const at = this.#any(chance);
     const scans = this.#cluster.options.keys <= SCANNED_KEYS_MAX;
-    if (scans && process.chance.happens(0.2)) return this.#scan(process);
-    return this.#get(process, this.#key(process.chance));
+    if (scans && chance.happens(0.2)) return this.#scan(process, at);
+    return this.#get(process, at, at.anyKey(chance));
   }
 
   /** True when it was acknowledged. */
-  async #put(process: SimProcess, key: string, expected: Expected): Promise<boolean> {
-    const { referee } = this.#cluster;
+  async #put(
+    process: SimProcess,
+    at: ShardClients,
+    key: string,
+    expected: Expected,
+  ): Promise<boolean> {
+    const { referee, key: place } = at.shard;
     const value = `v${this.#next++}`.padEnd(this.#cluster.options.valueBytes, ".");
     const newestBefore = referee.versions.newest;
     const put = { key, value: Buffer.from(value), ...expectation(expected) };
-    const request = WriteRequest.fromPartial({ shard: SHARD, puts: [put] });
+    const request = WriteRequest.fromPartial({ shard: place.shard, puts: [put] });
     const raw = WriteRequest.encode(request).finish();
     const call: Call = { kind: "put", key, value, expected };
-    return this.#ends(process, call, async () => {
-      const [answer] = await this.#ask(process, "write", async (node, replica) => {
+    return this.#ends(process, at, call, async () => {
+      const [answer] = await this.#ask(process, at, "write", async (node, replica) => {
         const { puts } = await replica.write(request, raw);
         const written = puts[0]?.status === Status.OK;
         if (written) referee.answered({ kind: "write", node: node.name, key, value });
@@ -131,18 +178,23 @@ export class Workload {
       if (answer?.status !== Status.OK) return { kind: "refused" };
       const versionId = answer.version?.versionId ?? -1;
       referee.versions.acknowledged({ key, versionId, newestBefore });
-      this.#versions.set(`${process.name} ${key}`, versionId);
-      this.acknowledged.set(value, key);
+      at.versions.set(`${process.name} ${key}`, versionId);
+      at.acknowledged.set(value, key);
       return { kind: "written", versionId };
     });
   }
 
-  async #delete(process: SimProcess, key: string, expected: Expected): Promise<boolean> {
+  async #delete(
+    process: SimProcess,
+    at: ShardClients,
+    key: string,
+    expected: Expected,
+  ): Promise<boolean> {
     const deletes = [{ key, ...expectation(expected) }];
-    const request = WriteRequest.fromPartial({ shard: SHARD, deletes });
+    const request = WriteRequest.fromPartial({ shard: at.shard.key.shard, deletes });
     const raw = WriteRequest.encode(request).finish();
-    return this.#ends(process, { kind: "delete", key, expected }, async () => {
-      const [answer] = await this.#ask(process, "write", async (_node, replica) => {
+    return this.#ends(process, at, { kind: "delete", key, expected }, async () => {
+      const [answer] = await this.#ask(process, at, "write", async (_node, replica) => {
         const response = await replica.write(request, raw);
         return response.deletes;
       });
@@ -151,12 +203,12 @@ export class Workload {
     });
   }
 
-  async #get(process: SimProcess, key: string): Promise<boolean> {
-    const { referee } = this.#cluster;
+  async #get(process: SimProcess, at: ShardClients, key: string): Promise<boolean> {
+    const { referee } = at.shard;
     const comparisonType = KeyComparisonType.EQUAL;
     const request = { key, includeValue: true, comparisonType, secondaryIndexName: undefined };
-    return this.#ends(process, { kind: "get", key }, async () => {
-      const found = await this.#ask(process, "read", async (node, replica) => {
+    return this.#ends(process, at, { kind: "get", key }, async () => {
+      const found = await this.#ask(process, at, "read", async (node, replica) => {
         await replica.readBarrier(node.endless);
         const seen = replica.get(request);
         const shown = seen.value === undefined ? null : Buffer.from(seen.value).toString();
@@ -166,16 +218,17 @@ export class Workload {
       this.counts.reads += 1;
       if (found.value === undefined) return { kind: "absent" };
       const versionId = found.version?.versionId ?? -1;
-      this.#versions.set(`${process.name} ${key}`, versionId);
+      at.versions.set(`${process.name} ${key}`, versionId);
       return { kind: "found", value: Buffer.from(found.value).toString(), versionId };
     });
   }
 
-  async #scan(process: SimProcess): Promise<boolean> {
+  /** All that one shard has: a client of several asks each, and no two at the same moment. */
+  async #scan(process: SimProcess, at: ShardClients): Promise<boolean> {
     const range = { startInclusive: KEY_START, endExclusive: KEY_END };
     const call: Call = { kind: "scan", start: KEY_START, end: KEY_END };
-    return this.#ends(process, call, async () => {
-      const pairs = await this.#ask(process, "read", async (node, replica) => {
+    return this.#ends(process, at, call, async () => {
+      const pairs = await this.#ask(process, at, "read", async (node, replica) => {
         await replica.readBarrier(node.endless);
         return [...replica.scan({ ...WHOLE_RANGE, ...range })].flat();
       });
@@ -190,16 +243,21 @@ export class Workload {
   }
 
   /** Keeps the operation, however it ends. True when it was answered. */
-  async #ends(process: SimProcess, call: Call, ask: () => Promise<Outcome>): Promise<boolean> {
+  async #ends(
+    process: SimProcess,
+    at: ShardClients,
+    call: Call,
+    ask: () => Promise<Outcome>,
+  ): Promise<boolean> {
     const client = process.name;
     const { time } = this.#cluster;
     const calledAt = time.nowMs;
     const unknown = { kind: "unknown" } as const;
     const open = { client, call, outcome: unknown, calledAt, returnedAt: UNKNOWN };
-    this.#open.add(open);
+    at.open.add(open);
     try {
       const outcome = await ask();
-      this.#history.push({ client, call, outcome, calledAt, returnedAt: time.nowMs });
+      at.ended.push({ client, call, outcome, calledAt, returnedAt: time.nowMs });
       if (call.kind === "put" || call.kind === "delete") this.counts.acknowledged += 1;
       return true;
     } catch (error) {
@@ -207,10 +265,10 @@ export class Workload {
       const refused = wasNotBegun(error);
       if (refused) this.counts.refused += 1;
       else this.counts.unknown += 1;
-      if (!reads && !refused) this.#history.push(open);
+      if (!reads && !refused) at.ended.push(open);
       return false;
     } finally {
-      this.#open.delete(open);
+      at.open.delete(open);
     }
   }
 
@@ -219,37 +277,37 @@ export class Workload {
    */
   #ask<T>(
     process: SimProcess,
+    { answering, shard: { key, record } }: ShardClients,
     label: string,
     act: (node: SimProcess, replica: ReplicaHandle) => Promise<T>,
   ): Promise<T> {
-    const { network, nodes, record } = this.#cluster;
+    const { network, nodes } = this.#cluster;
     const any = nodes[process.chance.below(nodes.length)]?.name ?? "";
     const named = process.chance.happens(0.9) ? (record?.leader?.node ?? any) : any;
-    const to = this.#answering.get(process) ?? named;
+    const to = answering.get(process) ?? named;
     const { answer, cancel } = network.unary({
       from: process,
       to,
       label,
       serve: async (node) => {
-        const [replica] = node.runtime?.replicas() ?? [];
-        if (replica === undefined) throw new ProtocolError("SHARD_NOT_FOUND", "not here");
-        return act(node, replica);
+        if (node.runtime === null) throw new ProtocolError("SHARD_NOT_FOUND", "not here");
+        return act(node, node.runtime.replica(key.namespace, key.shard));
       },
     });
     return new Promise((resolve, reject) => {
       const timer = process.clock.timer(REQUEST_TIMEOUT_MS, () => {
-        this.#answering.delete(process);
+        answering.delete(process);
         cancel();
         reject(new Error("no answer"));
       });
       answer
         .then(
           (value) => {
-            this.#answering.set(process, to);
+            answering.set(process, to);
             resolve(value);
           },
           (error: Error) => {
-            this.#answering.delete(process);
+            answering.delete(process);
             reject(error);
           },
         )
@@ -257,8 +315,10 @@ export class Workload {
     });
   }
 
-  #key(chance: Chance): string {
-    return `key-${chance.below(this.#cluster.options.keys)}`;
+  /** Any shard; where there is one only, no chance is spent on it. */
+  #any(chance: Chance): ShardClients {
+    const at = this.#shards.length === 1 ? 0 : chance.below(this.#shards.length);
+    return this.#shards[at] as ShardClients;
   }
 
   #process(name: string): SimProcess {

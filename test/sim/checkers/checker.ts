@@ -8,6 +8,10 @@ import type { SeenStatus } from "./seen-status.ts";
 
 /** What checkers share: the knowledge of somebody who sees the whole cluster at once. */
 export interface CheckContext {
+  /** `namespace/shard`: whom all that follows is about. */
+  readonly shard: string;
+  /** By identity: the shard that it was first seen in. Shared with the checkers of other shards. */
+  readonly identities: Map<string, string>;
   readonly book: LogBook;
   readonly committed: CommittedLog;
   readonly model: ModelState;

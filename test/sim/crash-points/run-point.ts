@@ -102,6 +102,7 @@ const OPTIONS = {
   quiet: null,
   lasting: null,
   kube: null,
+  namespaces: [1],
   nodes: 3,
   spares: 1,
   faults: ["crash"],

@@ -1,4 +1,3 @@
-import { KEY } from "../cluster.ts";
 import type { SimNode } from "../sim-node.ts";
 import type { StoreLife } from "../store-life.ts";
 
@@ -19,19 +18,23 @@ const WAIT_MS = 30_000;
 
 function leader(life: StoreLife): SimNode {
   const { cluster } = life;
-  return cluster.node(cluster.record?.leader?.node ?? "a");
+  return cluster.node(cluster.shard.record?.leader?.node ?? "a");
 }
 
 /** A voter that follows; always the same one. */
 function follower(life: StoreLife): SimNode {
   const { cluster } = life;
-  const name = cluster.record?.ensemble.find((node) => node !== cluster.record?.leader?.node);
+  const name = cluster.shard.record?.ensemble.find(
+    (node) => node !== cluster.shard.record?.leader?.node,
+  );
   return cluster.node(name ?? "b");
 }
 
 function spare(life: StoreLife): SimNode {
   const { cluster } = life;
-  const found = cluster.nodes.find(({ name }) => cluster.record?.ensemble.includes(name) !== true);
+  const found = cluster.nodes.find(
+    ({ name }) => cluster.shard.record?.ensemble.includes(name) !== true,
+  );
   return found ?? cluster.node("d");
 }
 
@@ -52,11 +55,11 @@ function moves(watched: (life: StoreLife) => SimNode, to: (life: StoreLife) => S
     victim: watched,
     act: async (life, watch) => {
       const { cluster } = life;
-      term = cluster.record?.term ?? -1;
+      term = cluster.shard.record?.term ?? -1;
       watch();
-      cluster.coordinators[0]?.coordinator.preferLeader(KEY, to(life).name);
+      cluster.coordinators[0]?.coordinator.preferLeader(cluster.shard.key, to(life).name);
     },
-    done: (life) => (life.cluster.record?.term ?? -1) > term && settled(life),
+    done: (life) => (life.cluster.shard.record?.term ?? -1) > term && settled(life),
   };
 }
 
@@ -69,13 +72,13 @@ function rebuilt(victim: (life: StoreLife) => SimNode): Scenario {
     act: async (life, watch) => {
       const { cluster } = life;
       const wiped = follower(life);
-      uid = cluster.lastUid(wiped.name);
+      uid = cluster.shard.lastUid(wiped.name);
       cluster.kill(wiped, { power: true, silent: false });
       wiped.wipe(["wal", "state"]);
       watch();
       cluster.boot(wiped);
     },
-    done: (life) => cluster(life).lastUid(follower(life).name) !== uid && settled(life),
+    done: (life) => cluster(life).shard.lastUid(follower(life).name) !== uid && settled(life),
   };
 }
 
@@ -88,15 +91,16 @@ function swapped(victim: (life: StoreLife) => SimNode): Scenario {
     name: "",
     victim,
     act: async (life, watch) => {
-      const { record, coordinators } = life.cluster;
+      const { coordinators, shard } = life.cluster;
+      const { record } = shard;
       const leaves = follower(life).name;
       const joins = spare(life).name;
       wanted = (record?.ensemble ?? []).map((node) => (node === leaves ? joins : node));
       watch();
-      coordinators[0]?.coordinator.changeEnsemble(KEY, wanted).catch(() => undefined);
+      coordinators[0]?.coordinator.changeEnsemble(shard.key, wanted).catch(() => undefined);
     },
     done: (life) =>
-      wanted.every((node) => life.cluster.record?.ensemble.includes(node)) && settled(life),
+      wanted.every((node) => life.cluster.shard.record?.ensemble.includes(node)) && settled(life),
   };
 }
 
@@ -107,7 +111,7 @@ function conflicting(): Scenario {
     name: "cut a conflicting tail",
     victim: (life) => life.cluster.node(old === "" ? leader(life).name : old),
     prepare: async (life) => {
-      const { network, nodes, time, record } = life.cluster;
+      const { network, nodes, time, shard } = life.cluster;
       old = leader(life).name;
       const others = nodes.filter(({ name }) => name !== old);
       const coordinators = life.cluster.coordinators.map(({ process }) => process.name);
@@ -118,9 +122,9 @@ function conflicting(): Scenario {
         network.block(old, name);
         network.block(name, old);
       }
-      const term = record?.term ?? -1;
+      const term = shard.record?.term ?? -1;
       const moved = (): boolean => {
-        const now = life.cluster.record;
+        const now = life.cluster.shard.record;
         return now !== null && now.term > term && now.leader !== null && now.leader.node !== old;
       };
       return time.run(WAIT_MS, moved);

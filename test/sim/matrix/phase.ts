@@ -33,13 +33,14 @@ const recoveryPhase =
   (step, { cluster, learner }) =>
     step.kind === "event" &&
     step.owner === learner &&
-    cluster.node(learner).replica?.status().recovery?.phase === name;
+    cluster.shard.replicaOn(cluster.node(learner))?.status().recovery?.phase === name;
 
 const leads =
   (serving: boolean): Phase["reached"] =>
   (step, { cluster, termBefore }) => {
     if (step.kind !== "event") return false;
-    const status = cluster.nodes.find(({ name }) => name === step.owner)?.replica?.status();
+    const owner = cluster.nodes.find(({ name }) => name === step.owner);
+    const status = owner && cluster.shard.replicaOn(owner)?.status();
     if (status?.status !== ServingStatus.LEADER || status.term <= termBefore) return false;
     return status.serving === serving;
   };
@@ -50,7 +51,8 @@ const installRename =
   (step, watch) => {
     const { cluster, learner } = watch;
     if (step.kind !== "event" || step.owner !== learner || step.label !== "rename") return false;
-    if (cluster.node(learner).replica?.status().recovery?.phase !== "Installing") return false;
+    if (cluster.shard.replicaOn(cluster.node(learner))?.status().recovery?.phase !== "Installing")
+      return false;
     watch.installRenames += 1;
     return watch.installRenames === count;
   };
@@ -87,7 +89,7 @@ export const PHASES: readonly Phase[] = [
     during: "recovery",
     reached: (step, { cluster, learner }) => {
       if (step.kind !== "event" || step.owner !== learner) return false;
-      const progress = cluster.node(learner).replica?.status().recovery;
+      const progress = cluster.shard.replicaOn(cluster.node(learner))?.status().recovery;
       return progress !== undefined && progress.bytesDone * 2 > progress.bytesTotal;
     },
   },
@@ -98,7 +100,7 @@ export const PHASES: readonly Phase[] = [
     during: "recovery",
     reached: (step, { cluster, learner }) =>
       step.kind === "saved" &&
-      cluster.node(learner).replica?.status().enrolledTerm === step.record.term &&
+      cluster.shard.replicaOn(cluster.node(learner))?.status().enrolledTerm === step.record.term &&
       step.record.members.some(({ node, role }) => node === learner && role === "voter"),
   },
   { name: "telling the leader", during: "recovery", reached: calls("promote") },
@@ -120,7 +122,7 @@ export const PHASES: readonly Phase[] = [
     during: "recovery",
     reached: (step, { cluster, learner }) => {
       if (step.kind !== "event" || step.owner !== learner) return false;
-      const progress = cluster.node(learner).replica?.status().recovery;
+      const progress = cluster.shard.replicaOn(cluster.node(learner))?.status().recovery;
       return (
         progress !== undefined &&
         progress.bytesDone > 0 &&

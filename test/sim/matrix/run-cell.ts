@@ -1,6 +1,6 @@
 import { Chance } from "../chance.ts";
-import { KEY, SimCluster } from "../cluster.ts";
-import type { DiskImage } from "../disk-image.ts";
+import { SimCluster } from "../cluster.ts";
+import { type DiskImage, imageOf } from "../disk-image.ts";
 import { Nemesis } from "../nemesis.ts";
 import { optionsOf, type SimOptions } from "../options.ts";
 import { judgeTouched, trapRealWorld } from "../real-world-trap.ts";
@@ -85,7 +85,7 @@ class CellRun {
     if (!(await this.#recoveredFromLoss())) return true;
     if (this.#cell.times === "twice") {
       // The same role again, once it votes and can be spared; whoever has it now.
-      const possible = (): boolean => life.nemesis.mayLose(this.#victim(""));
+      const possible = (): boolean => life.nemesis.atlas.mayLose(this.#victim(""));
       await life.cluster.time.run(PHASE_MS, () => life.broken() || possible());
       this.secondSpared = !life.broken() && !possible();
       if (this.secondSpared) return false;
@@ -115,14 +115,8 @@ class CellRun {
     if (this.#cell.log === "rebuilt" && !(await this.#leadFromSnapshot())) return false;
     if (this.#cell.loss !== "rollback") return true;
     for (const node of cluster.nodes) {
-      const status = node.replica?.status();
-      if (status === undefined) continue;
-      const { replicaUid, term } = status;
-      this.#images.set(node.name, {
-        disk: node.disk.clone(node.name.charCodeAt(0)),
-        replicaUid,
-        term,
-      });
+      if (node.replicas().length === 0) continue;
+      this.#images.set(node.name, imageOf(node, node.name.charCodeAt(0)));
     }
     // Only an image of an older term is told from its node's own disk (R3).
     return this.#elect();
@@ -139,9 +133,9 @@ class CellRun {
 
   async #elect(prefer = this.#victimOf("follower", "").name): Promise<boolean> {
     const { cluster } = this.life;
-    const before = cluster.record?.term ?? -1;
-    cluster.coordinators[0]?.coordinator.preferLeader(KEY, prefer);
-    const raised = (): boolean => (cluster.record?.term ?? -1) > before;
+    const before = cluster.shard.record?.term ?? -1;
+    cluster.coordinators[0]?.coordinator.preferLeader(cluster.shard.key, prefer);
+    const raised = (): boolean => (cluster.shard.record?.term ?? -1) > before;
     return (await this.life.until("L2", 60_000, raised)) && this.life.recovered();
   }
 
@@ -153,9 +147,14 @@ class CellRun {
     if (phase.during === "recovery" || victim === "learner") {
       const first = this.#victimOf("follower", "");
       learner = first.name;
-      if (!nemesis.mayLose(first)) return false;
+      if (!nemesis.atlas.mayLose(first)) return false;
     }
-    const watch = { cluster, learner, termBefore: cluster.record?.term ?? -1, installRenames: 0 };
+    const watch = {
+      cluster,
+      learner,
+      termBefore: cluster.shard.record?.term ?? -1,
+      installRenames: 0,
+    };
     let reached = phase.during === "nothing" && victim !== "learner";
     let lost = false;
     const arm = (): void => {
@@ -183,18 +182,19 @@ class CellRun {
     if (phase.during === "recovery") return;
     if (learner !== "") {
       const learns = (): boolean =>
-        cluster.record?.members.some(({ node, role }) => node === learner && role === "learner") ===
-        true;
+        cluster.shard.record?.members.some(
+          ({ node, role }) => node === learner && role === "learner",
+        ) === true;
       await cluster.time.run(PHASE_MS, () => learns() || this.life.broken());
     }
     arm();
     const { coordinator } = cluster.coordinators[0] ?? {};
-    const { record } = cluster;
+    const { record } = cluster.shard;
     if (phase.during === "election") {
       const others = record?.members.filter(
         ({ node, role }) => role === "voter" && node !== record.leader?.node,
       );
-      coordinator?.preferLeader(KEY, others?.[0]?.node ?? "");
+      coordinator?.preferLeader(cluster.shard.key, others?.[0]?.node ?? "");
     }
     if (phase.during !== "ensembleChange" || record === null) return;
     const [leaves] = record.ensemble.filter(
@@ -202,14 +202,14 @@ class CellRun {
     );
     const spare = cluster.nodes.find(({ name }) => !record.ensemble.includes(name))?.name ?? "";
     const wanted = record.ensemble.map((node) => (node === leaves ? spare : node));
-    coordinator?.changeEnsemble(KEY, wanted).catch(() => undefined);
+    coordinator?.changeEnsemble(cluster.shard.key, wanted).catch(() => undefined);
   }
 
   #loseNow(learner: string): boolean {
     const { cluster, nemesis } = this.life;
     const victim = this.#victim(learner);
     // By now too few might be left with their data: this cell's loss would be one too many.
-    if (!nemesis.mayLose(victim)) return false;
+    if (!nemesis.atlas.mayLose(victim)) return false;
     if (this.#cell.times === "coordinator too") cluster.coordinatorDiesAfter = 1;
     this.#lose(victim);
     return true;
@@ -224,7 +224,7 @@ class CellRun {
   /** The leader, or a voter that follows it. */
   #victimOf(role: "leader" | "follower", except: string): SimNode {
     const { cluster } = this.life;
-    const { record } = cluster;
+    const { record } = cluster.shard;
     const leader = record?.leader?.node ?? cluster.nodes[0]?.name ?? "";
     if (role === "leader") return cluster.node(leader);
     const voters = record?.members.filter(
@@ -242,7 +242,8 @@ class CellRun {
     } else {
       cluster.kill(node, { power: true, silent: this.#chance.happens(0.3) });
       cluster.note(node.name, `loses ${loss}`);
-      if (loss === "cookie") node.wipeCookie(this.#chance.happens(0.5) ? "wal" : "state");
+      if (loss === "cookie")
+        node.wipeCookie(cluster.shard.key, this.#chance.happens(0.5) ? "wal" : "state");
       else node.wipe(loss === "wal" || loss === "state" ? [loss] : ["wal", "state"]);
     }
     cluster.bootLater(node, RESTART_MS);
@@ -258,6 +259,7 @@ function optionsFor({ phase, victim, log }: Cell): Partial<SimOptions> {
     quiet: null,
     lasting: null,
     kube: null,
+    namespaces: [1],
     spares: phase.during === "ensembleChange" ? 1 : 0,
     record: { failBefore: 0, failAfter: 0 },
     snapshotBytesPerSecond: victim === "learner" && phase.during !== "recovery" ? 8_000 : 0,

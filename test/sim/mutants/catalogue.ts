@@ -2,6 +2,7 @@ import { COORDINATOR_MUTANTS } from "./coordinator-mutants.ts";
 import { CORE_MUTANTS } from "./core-mutants.ts";
 import { DRIVER_MUTANTS } from "./driver-mutants.ts";
 import type { Mutant, Redundancy } from "./mutant.ts";
+import { SHARD_MUTANTS } from "./shard-mutants.ts";
 import { STORAGE_MUTANTS } from "./storage-mutants.ts";
 
 /** Every mutant. */
@@ -10,6 +11,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...DRIVER_MUTANTS,
   ...STORAGE_MUTANTS,
   ...COORDINATOR_MUTANTS,
+  ...SHARD_MUTANTS,
 ];
 
 /** Rules without a mutant of their own, and why none could be caught. */

@@ -21,7 +21,7 @@ export async function tryMutant(mutant: Mutant, first: number, max: number): Pro
       const { violations } = await simulate({
         seed,
         // Most rules break in a hurry; hours in which nothing happens only cost time here.
-        force: { faults, quiet: null, lasting: null, kube: null, ...force },
+        force: { faults, quiet: null, lasting: null, kube: null, namespaces: [1], ...force },
         ...(alterNode === undefined ? {} : { alterNode }),
         ...(alterCoordinator === undefined ? {} : { alterCoordinator }),
       });
