@@ -115,7 +115,7 @@ export class SimCluster {
       snapshotBegun: (from, peer) => referee.of(peer).snapshotBegun(from, peer),
       snapshotAnswered: (from, peer, response) =>
         referee.of(peer).snapshotAnswered(from, peer, response),
-      streamArrived: (peer) => referee.of(peer).streamArrived(peer, this.time.nowMs),
+      streamArrived: (peer, openedAtMs) => referee.of(peer).streamArrived(peer, openedAtMs),
       logged: (node, line) => this.note(node, line),
       failed: (node, error) => this.#failed(node, error),
     };

@@ -146,8 +146,8 @@ export class ShardReferee {
     for (const checker of this.#checkers) checker.snapshotBegun?.(node, peer);
   }
 
-  streamArrived(peer: Peer, atMs: number): void {
-    for (const checker of this.#checkers) checker.streamArrived?.(peer, atMs);
+  streamArrived(peer: Peer, openedAtMs: number): void {
+    for (const checker of this.#checkers) checker.streamArrived?.(peer, openedAtMs);
   }
 
   arrived(name: string, node: string, request: object): void {

@@ -66,7 +66,7 @@ export interface NodeEvents {
   appendSent(from: string, peer: Peer, append: Append): void;
   ackSent(from: string, peer: Peer, ack: Ack): void;
   snapshotBegun(from: string, peer: Peer): void;
-  streamArrived(peer: Peer): void;
+  streamArrived(peer: Peer, openedAtMs: number): void;
   snapshotAnswered(from: string, peer: Peer, response: SnapshotResponse): void;
   /** The process ended by itself: a failed sync, or a broken invariant. */
   failed(node: SimNode, error: Error): void;
@@ -282,9 +282,10 @@ export class SimNode {
   }
 
   #transport(process: SimProcess): PeerTransport {
-    const { network, events } = this.#world;
+    const { time, network, events } = this.#world;
     return {
       replicate: (to, peer) => {
+        const openedAtMs = time.nowMs;
         const { client } = network.stream<Append, Ack>({
           from: process,
           to,
@@ -293,7 +294,7 @@ export class SimNode {
           down: Ack,
           window: 32,
           serve: (server, { server: call }) => {
-            events.streamArrived(peer);
+            events.streamArrived(peer, openedAtMs);
             const seen = tapped(call, (ack) => events.ackSent(server.name, peer, ack));
             serve(server, peer, seen, (replica) => replica.serveReplicate(peer, seen));
           },

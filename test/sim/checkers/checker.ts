@@ -75,8 +75,8 @@ export interface Checker {
   dataTaken?(node: string, peer: Peer, what: string): void;
   /** A leader on `node` opens a stream for a snapshot. */
   snapshotBegun?(node: string, peer: Peer): void;
-  /** A stream of a leader for entries arrives at its follower, at this virtual time. */
-  streamArrived?(peer: Peer, atMs: number): void;
+  /** A stream for entries that its leader opened at this virtual time arrives at its follower. */
+  streamArrived?(peer: Peer, openedAtMs: number): void;
   /** A byte of this record on the disk of `node`, written by `uid`, was changed. */
   recordDamaged?(node: string, uid: string, position: LogPosition): void;
   /** The disk of `node` is an older image of itself; `uid` is the replica that is lost by it. */
