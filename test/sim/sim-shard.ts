@@ -80,7 +80,7 @@ export class SimShard {
   replicaOn(node: SimNode): ReplicaHandle | null {
     const replicas = node.replicas();
     if (this.#alone) return replicas[0] ?? null;
-    return replicas.find((replica) => this.isOf(replica.status())) ?? null;
+    return replicas.find((replica) => this.isOf(shardOf(replica))) ?? null;
   }
 
   /** True when the record names a replica there. */
@@ -101,4 +101,16 @@ export class SimShard {
   sawUid(node: string, uid: string): void {
     this.#uids.set(node, uid);
   }
+}
+
+/** By replica: what it is one of, which never changes. Asked after each event of its node. */
+const SHARDS = new WeakMap<ReplicaHandle, ShardKey>();
+
+function shardOf(replica: ReplicaHandle): ShardKey {
+  const known = SHARDS.get(replica);
+  if (known !== undefined) return known;
+  const { namespace, shard } = replica.status();
+  const found = { namespace, shard };
+  SHARDS.set(replica, found);
+  return found;
 }
