@@ -5,6 +5,7 @@ import type {
   Ack,
   Append,
   Peer,
+  RemoveFollowerRequest,
   ReplicaStatus,
   SnapshotResponse,
 } from "../../sidecar/protocol/gen/resilver.ts";
@@ -172,6 +173,10 @@ export class ShardReferee {
   }
 
   called(name: string, node: string, request: object, answer: object): void {
+    if (name === "removeFollower") {
+      const { term, replicaUid } = request as RemoveFollowerRequest;
+      this.#voters.discarded(term, replicaUid);
+    }
     for (const checker of this.#checkers) checker.called?.(name, node, request, answer);
   }
 

@@ -4,28 +4,53 @@ import { voterSets, type ShardRecord } from "../../operator/core/record.ts";
 interface Configuration {
   /** Node names; two sets while a change is joint (R13). */
   readonly sets: readonly (readonly string[])[];
+  /** The identity that leads; "": none does. */
+  leader: string;
   /** By node: the identity that votes there. */
-  voters: ReadonlyMap<string, string>;
+  voters: Map<string, string>;
+  /** Identities that lost their vote in the record, of which the leader may not know yet. */
+  untold: ReadonlySet<string>;
 }
 
 /**
  * What the record said of voters, term by term: the measure of who may be counted (R2, R13). A new
  * save under the same voter sets takes the place of the one before: a leader discards an identity
- * before the record names another.
+ * before the record names another. A vote alone is taken in the record first (R3), and its leader
+ * goes on counting it until it is told: any majority of those who still vote meets what was
+ * committed so.
  */
 export class VoterHistory {
   readonly #configurations = new Map<number, Configuration[]>();
 
   recordSaved(record: ShardRecord): void {
     const sets = voterSets(record);
+    const leader = record.leader?.uid ?? "";
     const voting = record.members.filter(({ role }) => role !== "learner");
     const voters = new Map(voting.map(({ node, replicaUid }) => [node, replicaUid]));
     const known = this.#configurations.get(record.term) ?? [];
     const last = known.at(-1);
     if (last !== undefined && JSON.stringify(last.sets) === JSON.stringify(sets)) {
+      const counted =
+        leader === "" || leader !== last.leader ? new Map<string, string>() : last.voters;
+      const untold = record.members.filter(
+        ({ node, replicaUid, role, enrolTerm }) =>
+          // Its leader is told before it is enrolled.
+          role === "learner" && enrolTerm !== record.term && counted.get(node) === replicaUid,
+      );
+      for (const { node, replicaUid } of untold) voters.set(node, replicaUid);
+      last.leader = leader;
       last.voters = voters;
-    } else known.push({ sets, voters });
+      last.untold = new Set(untold.map(({ replicaUid }) => replicaUid));
+    } else known.push({ sets, leader, voters, untold: new Set() });
     this.#configurations.set(record.term, known);
+  }
+
+  /** The leader of that term was told that this identity does not vote. */
+  discarded(term: number, uid: string): void {
+    for (const { voters, untold } of this.#configurations.get(term) ?? []) {
+      if (!untold.has(uid)) continue;
+      for (const [node, voter] of voters) if (voter === uid) voters.delete(node);
+    }
   }
 
   /**

@@ -5,7 +5,8 @@ import type { CheckContext, Checker } from "./checker.ts";
 /**
  * I11: only voters are counted in a quorum, by the uid that the record names. When a leader's
  * commit offset moves, it moves to an entry of its own term (R7), and a majority of every full
- * voter set claims that entry: replicas that were voters in the record at some time of the term.
+ * voter set claims that entry: replicas that were voters in the record at some time of the term, or
+ * were not yet known to the leader to be none ({@link VoterHistory}).
  */
 export function onlyVotersCount(context: CheckContext): Checker {
   return {
