@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { crcOf } from "../../sidecar/lib/crc.ts";
 import { ServingStatus } from "../../sidecar/protocol/status.ts";
 import {
   Ack,
@@ -20,6 +21,20 @@ import { simulate } from "./simulation.ts";
 const UNHARMED = { damaged: false, wiped: false };
 const LAYOUTS: readonly SimOptions["namespaces"][] = [[2], [1, 1], [3], [1, 2]];
 const SEEDS_EACH = 5;
+
+/** Seeds that once failed, what was wrong then, and of what they drew when they did. */
+const REGRESSIONS = [
+  {
+    seed: 300_016,
+    found: "a vote that was taken counted for none before its leader could know (I11)",
+    drawn: 3_048_060_100,
+  },
+  {
+    seed: 300_338,
+    found: "a leader that an earlier order moved was to tell of a disk that was set back (R3)",
+    drawn: 3_325_936_173,
+  },
+] as const;
 
 /** What opens a term. */
 const BARRIER = LogEntryValue.encode({
@@ -111,6 +126,16 @@ describe("simulator: several shards", function () {
         const { invariant, message } = violation ?? {};
         assert.equal(violation, null, `seed ${seed}: ${invariant}: ${message}`);
       }
+    });
+  }
+
+  for (const { seed, found, drawn } of REGRESSIONS) {
+    it(`seed ${seed}: ${found}`, async () => {
+      const text = JSON.stringify(optionsOf(seed, new Chance(seed)));
+      const why = `seed ${seed} draws other options than when it failed: put another in its place`;
+      assert.equal(crcOf(Buffer.from(text)), drawn, why);
+      const { violation } = await simulate({ seed });
+      assert.equal(violation, null, `${violation?.invariant}: ${violation?.message}`);
     });
   }
 

@@ -263,7 +263,11 @@ class Run {
     if (moved()) return true;
     this.#nemesis.setBack(node, image);
     cluster.bootLater(node, 100);
-    const seen = (): boolean => cluster.shards.every(({ setBack }) => !setBack.has(node.name));
+    // An order from before may still move a leader, and with it goes who can tell.
+    const seen = (): boolean =>
+      cluster.shards.every(
+        (shard, index) => !shard.setBack.has(node.name) || ledBy(shard) !== before[index],
+      );
     if (!(await life.until("R3", RECOVERY_MS, seen))) return false;
     return life.recovered();
   }
