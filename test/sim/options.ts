@@ -135,7 +135,7 @@ export interface SimOptions {
   readonly keys: number;
   readonly thinkMs: number;
   readonly valueBytes: number;
-  /** Writes before the first fault, so that there is something to lose. */
+  /** Writes before the first fault, to all shards, so that there is something to lose. */
   readonly warmupWrites: number;
   readonly faults: readonly Fault[];
   readonly faultGapMs: number;

@@ -136,7 +136,8 @@ class Run {
     if (!(await this.#life.start())) return;
     const { warmupWrites, quiet } = this.#options;
     const first = quiet === null ? warmupWrites : Math.min(warmupWrites, WRITES_BEFORE_QUIET_MAX);
-    if (!(await this.#life.writes(first))) return;
+    // As many in all as one shard would get.
+    if (!(await this.#life.writes(Math.ceil(first / cluster.shards.length)))) return;
     this.#workload.start();
     this.#nemesis.start();
     await this.#harm();
