@@ -94,7 +94,12 @@ export function rebuildingUids(
  */
 export function recoveryName(views: readonly ShardView[], pod: string): string | null {
   const [first] = rebuildingRows(views, pod);
-  return first === undefined ? null : `${pod}-${first.replica.uid.slice(-8).toLowerCase()}`;
+  return first === undefined ? null : objectName(pod, first.replica.uid);
+}
+
+/** Name of the object for the rebuild of the replica, or of what is on the claim, with this uid. */
+export function objectName(pod: string, uid: string): string {
+  return `${pod}-${uid.slice(-8).toLowerCase()}`;
 }
 
 /**

@@ -12,16 +12,18 @@ import {
   type ClaimEvidence,
   isAbout,
   isClaimReplaced,
+  objectName,
   rebuildingUids,
   recoveryName,
   recoveryStatus,
 } from "../controller/recovery-status.ts";
-import { RecordInvalid, type ShardKey } from "../core/record.ts";
+import { RecordInvalid, type ShardKey, shardKeyText } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
 import { rebuildingPods } from "../controller/store-status.ts";
 import { ownedMetadata, POD_LABEL, podName, podOrdinal } from "../specs/labels.ts";
 import type { ApiClient } from "./api-client.ts";
 import { isStatus } from "./api-error.ts";
+import { type BegunRecovery, isOfAnother, rebuiltUids, withBegun } from "./begun-recoveries.ts";
 import { type AwaitedRebuild, awaitedRebuilds, orderedUids } from "./rebuild-orders.ts";
 import { recordIn } from "./record-store.ts";
 import { KINDS, type KubeObject } from "./resources.ts";
@@ -35,6 +37,8 @@ interface Look {
   readonly runtime: StoreRuntime;
   readonly views: readonly ShardView[];
   readonly awaited: readonly AwaitedRebuild[];
+  /** What began, and was in no object's status at the look before. */
+  readonly begun: readonly BegunRecovery[];
 }
 
 /** An open object is looked at again after so long, whatever happens. */
@@ -61,7 +65,9 @@ export class RecoveryObjects {
     const views = runtime.views();
     const recoveries = sight.recoveries.flatMap((object) => parsed(object) ?? []);
     const awaited = awaitedRebuilds(recoveries, views, sight.records);
-    const look: Look = { sight, runtime, views, awaited };
+    const look: Look = { sight, runtime, views, awaited, begun: runtime.begun.all() };
+    // From here on, what is written: objects are as they were cached.
+    runtime.begun.told(look.begun.flatMap((one) => (isTold(one, recoveries) ? one.newUid : [])));
     await this.#create(look, signal);
     runtime.coordinator.orderRebuilds(orderedUids(recoveries, views, awaited));
     const open = new Set<string>();
@@ -123,12 +129,16 @@ export class RecoveryObjects {
   }
 
   /**
-   * One for each pod that has replicas to rebuild, or other claims than it had, and none open yet.
+   * One for each pod that has replicas to rebuild, or other claims than it had, or had some rebuilt
+   * since the last look, and none open yet.
    */
   async #create(look: Look, signal: AbortSignal): Promise<void> {
     const { sight, views } = look;
     const { name: storeName } = sight.store.metadata;
     const names = new Map(replacedPods(sight));
+    for (const { node, newUid } of untoldRecoveries(look)) {
+      names.set(node, objectName(node, newUid));
+    }
     // What a pod has reported says more than its claims.
     for (const pod of rebuildingPods(views)) {
       const name = recoveryName(views, pod);
@@ -146,8 +156,7 @@ export class RecoveryObjects {
       };
       try {
         const made = await this.#client.create(KINDS.recovery, object, { signal });
-        const status = this.#status(look, pod, undefined);
-        await this.#statuses.write(KINDS.recovery, made, status, signal);
+        await this.#tell(look, pod, made, undefined, signal);
       } catch (error) {
         // Made before this process began; its event is on the way.
         if (!isStatus(error, 409)) throw error;
@@ -165,22 +174,35 @@ export class RecoveryObjects {
     const current = recoveryName(look.views, pod);
     const isOther = current !== null && current !== object.metadata.name;
     const superseded = isOther && !isAbout(status, look.views, pod);
-    const next = superseded
-      ? this.#ended(status, "Failed", `wiped again before it voted; ${current} goes on`)
-      : this.#status(look, pod, status);
+    if (!superseded) return await this.#tell(look, pod, object, status, signal);
+    const next = this.#ended(status, "Failed", `wiped again before it voted; ${current} goes on`);
     await this.#statuses.write(KINDS.recovery, object, next, signal);
   }
 
-  #status(
-    { sight, runtime, views, awaited }: Look,
+  /** Writes what there is to say of a pod, which said `before`. */
+  async #tell(
+    look: Look,
     pod: string,
+    object: KubeObject,
     before: ReplicaRecoveryStatus | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const status = this.#status(look, pod, before);
+    await this.#statuses.write(KINDS.recovery, object, status, signal);
+  }
+
+  #status(
+    { sight, runtime, views, awaited, begun }: Look,
+    pod: string,
+    told: ReplicaRecoveryStatus | undefined,
   ): ReplicaRecoveryStatus {
+    const own = begun.filter(({ node }) => node === pod);
+    const before = withBegun(told, own);
     const input = {
       pod,
       views,
       awaited: new Set(awaited.flatMap((rebuild) => (rebuild.pod === pod ? rebuild.shard : []))),
-      claims: claimsOf(sight, pod),
+      claims: before === told ? claimsOf(sight, pod) : claimsBefore(sight, pod, own),
       oldUids: runtime.votedUids(pod),
       storeName: sight.store.metadata.name,
       mode: sight.store.spec.recovery.mode,
@@ -204,7 +226,13 @@ export class RecoveryObjects {
     signal: AbortSignal,
   ): Promise<void> {
     const { pod = "", shard } = recovery.spec.rebuild ?? {};
-    const begun = (recovery.status?.shards ?? []).length > 0;
+    const begun =
+      (recovery.status?.shards ?? []).length > 0 ||
+      look.begun.some((one) => {
+        return (
+          one.node === pod && (shard === undefined || shardKeyText(one) === shardKeyText(shard))
+        );
+      });
     if (begun || rebuildingUids(look.views, pod, shard).length > 0) {
       await this.#update(look, object, recovery, signal);
       return;
@@ -368,6 +396,46 @@ function claimsOf(sight: StoreSight, pod: string): ClaimEvidence {
 }
 
 /**
+ * The same for a rebuild that has begun: the records know the claims that are there now, and people
+ * were told last of the old ones, or of the new ones already. Where those are known to be others,
+ * and no others are known, nothing is said of them.
+ */
+function claimsBefore(
+  sight: StoreSight,
+  pod: string,
+  begun: readonly BegunRecovery[],
+): ClaimEvidence {
+  const { pods = [] } = (sight.object["status"] ?? {}) as ReplicatedStoreStatus;
+  const { now } = claimsOf(sight, pod);
+  const old = pods.find(({ name }) => name === pod)?.claimUids ?? null;
+  const isOther = begun.some(({ reason }) => reason === "PVCReplaced");
+  return { old: isOther && !isClaimReplaced({ old, now }) ? null : old, now };
+}
+
+/** True when an object is about it, or has ended under its name. */
+function isTold({ node, newUid }: BegunRecovery, recoveries: readonly ReplicaRecovery[]): boolean {
+  return recoveries.some(({ metadata, status }) => {
+    const ended = isFinished(status?.phase) && metadata.name === objectName(node, newUid);
+    return ended || rebuiltUids(status).includes(newUid);
+  });
+}
+
+/** Those that need an object of their own: none is about them, or can be made so. */
+function untoldRecoveries({ sight, begun }: Look): readonly BegunRecovery[] {
+  const recoveries = sight.recoveries.flatMap((object) => parsed(object) ?? []);
+  return begun.filter((one) => {
+    return !isTold(one, recoveries) && !recoveries.some((recovery) => hasRoomFor(recovery, one));
+  });
+}
+
+/** True when it is open for the pod, and about no replica whose place the begun one took. */
+function hasRoomFor({ spec, status }: ReplicaRecovery, begun: BegunRecovery): boolean {
+  const isOpen = spec.trigger === "Detected" && !isFinished(status?.phase);
+  if (!isOpen || spec.rebuild?.pod !== begun.node) return false;
+  return !isOfAnother(status, begun);
+}
+
+/**
  * Pods whose data is on another claim, with a name for the object that says so: a pod tells what it
  * holds only once it runs, which takes a while.
  */
@@ -382,7 +450,7 @@ function replacedPods(sight: StoreSight): readonly (readonly [pod: string, name:
       const same = evidence?.newDataClaimUid === now?.data && evidence?.newWalClaimUid === now?.wal;
       return object.metadata.labels?.[POD_LABEL] === pod && same;
     });
-    return about ? [] : [[pod, `${pod}-${uid.slice(-8).toLowerCase()}`] as const];
+    return about ? [] : [[pod, objectName(pod, uid)] as const];
   });
 }
 

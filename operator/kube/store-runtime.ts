@@ -16,6 +16,7 @@ import type { CoordinatorEvent } from "../core/events.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
 import { shardKeyText, type ShardKey } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
+import { BegunRecoveries } from "./begun-recoveries.ts";
 import type { CallSlots } from "./call-slots.ts";
 import { recordVersion } from "./record-store.ts";
 import type { KubeObject } from "./resources.ts";
@@ -64,6 +65,8 @@ export class StoreRuntime {
   readonly pods: number;
   /** How fast its recoveries go, by pod. */
   readonly rates = new TransferRates();
+  /** Those that no object tells of yet. */
+  readonly begun = new BegunRecoveries();
   /** Uids of voters, by node and shard, kept while another replica is there. */
   readonly #votedUids = new Map<string, string>();
   /** What each pod was at the last look. */
@@ -96,7 +99,12 @@ export class StoreRuntime {
     this.coordinator = new Coordinator({
       ...options,
       timings: SHARED_TIMINGS,
-      events: { emit: (event) => options.told(event) },
+      events: {
+        emit: (event) => {
+          this.begun.saw(event);
+          options.told(event);
+        },
+      },
     });
     this.#notMoved = options.notMoved;
     this.#changed = options.changed;

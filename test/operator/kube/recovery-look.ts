@@ -5,6 +5,7 @@ import type { ShardRecord } from "../../../operator/core/record.ts";
 import type { ReplicaView, ShardView } from "../../../operator/core/status.ts";
 import { TransferRates } from "../../../operator/controller/transfer-rate.ts";
 import { IN_SYNC_GATE } from "../../../operator/specs/labels.ts";
+import { BegunRecoveries } from "../../../operator/kube/begun-recoveries.ts";
 import { claimFacts, podFacts } from "../../../operator/kube/pods.ts";
 import { RecoveryObjects } from "../../../operator/kube/recovery-objects.ts";
 import { KINDS, type KubeObject, resourcePath } from "../../../operator/kube/resources.ts";
@@ -24,6 +25,10 @@ export class Look {
   readonly server: FakeApiServer;
   readonly #recoveries: RecoveryObjects;
   readonly #rates = new TransferRates();
+  /** What the coordinator told of since. */
+  readonly begun = new BegunRecoveries();
+  /** What people were told of the pod's claims. */
+  toldClaims = OLD;
   /** When it said it is to look again. */
   dueMs = 0;
   /** Pods that the store asks for. */
@@ -88,7 +93,7 @@ export class Look {
       store,
       object: {
         metadata: { name: "demo", namespace: "ns" },
-        status: { pods: [{ name: POD, claimUids: OLD }] },
+        status: { pods: [{ name: POD, claimUids: this.toldClaims }] },
       },
       storeId: "u",
       records: this.records,
@@ -107,6 +112,7 @@ export class Look {
     return {
       views: () => this.views,
       rates: this.#rates,
+      begun: this.begun,
       votedUids: () => this.voted,
       coordinator: {
         orderRebuilds: (uids: ReadonlySet<string>) => {
