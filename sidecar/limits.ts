@@ -84,6 +84,11 @@ export const LIMITS = Object.freeze({
   snapshotRetryMinMs: 1_000,
   snapshotRetryMaxMs: 20_000,
   heartbeatIntervalMs: 100,
+  /**
+   * A connection that is not made by then goes to where nobody is any more: a pod that was made
+   * again has another address, and at the old one nobody refuses. Long enough for one packet lost.
+   */
+  connectTimeoutMs: 1_500,
   /** Silence after which a peer or leader counts as gone. */
   peerTimeoutMs: 2_000,
   /**

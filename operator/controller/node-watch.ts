@@ -38,6 +38,8 @@ export class NodeWatch {
   #heardAtMs: number;
   /** Ends the stream in use, so that it is opened anew. */
   #dropStream: (() => void) | null = null;
+  /** The stream in use has brought something. */
+  #received = false;
   readonly #retry: Wake;
   /** Until it is tried again, and since when it ought to be there. */
   #delayMs = 0;
@@ -102,6 +104,8 @@ export class NodeWatch {
   retryNow(): void {
     this.#expectSoon();
     this.#retry.notify();
+    // What nobody has answered yet may go to where it was before; there it can hang for long.
+    if (!this.#received) this.#dropStream?.();
   }
 
   #expectSoon(): void {
@@ -115,14 +119,14 @@ export class NodeWatch {
     this.#dropStream = () => {
       controller.abort(new Error("status stream dropped"));
     };
-    let received = false;
+    this.#received = false;
     try {
       for await (const status of this.#options.sidecars.watchStatus(
         this.endpoint,
         { heartbeatMs: this.#options.timings.heartbeatMs },
         controller.signal,
       )) {
-        received = true;
+        this.#received = true;
         this.#take(status);
       }
     } catch {
@@ -133,7 +137,7 @@ export class NodeWatch {
       // With a reason that is there: Node's own is dear to make, and this one nobody reads.
       controller.abort(STREAM_OVER);
     }
-    return received;
+    return this.#received;
   }
 
   #take(status: NodeStatus): void {

@@ -52,7 +52,9 @@ export class FramedCaller {
     }
     const key = `${framed.caller.preface.toString("latin1")} ${address}`;
     if ((this.#refused.get(key) ?? 0) > this.#clock.monotonicMs()) return null;
-    const stream = new FramedStream(this.#connect(at), framed.caller, openHead, this.#clock);
+    const socket = this.#connect(at);
+    this.#bound(socket, address);
+    const stream = new FramedStream(socket, framed.caller, openHead, this.#clock);
     const call = callerStreamCall(stream, errorOfFramedStatus, signal);
     this.#calls.add(call);
     stream.once("status", () => {
@@ -65,6 +67,17 @@ export class FramedCaller {
   /** Cancels all calls. */
   close(): void {
     for (const call of this.#calls) call.cancel();
+  }
+
+  /** Ends what is not connected in time. */
+  #bound(socket: FrameSocket, address: string): void {
+    const { connectTimeoutMs } = LIMITS;
+    const late = this.#clock.timer(connectTimeoutMs, () => {
+      socket.destroy(new Error(`no connection to ${address} within ${connectTimeoutMs} ms`));
+    });
+    const done = (): void => late.cancel();
+    socket.once("connect", done);
+    socket.once("close", done);
   }
 
   #remember(key: string): void {

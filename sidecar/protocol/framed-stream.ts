@@ -22,12 +22,12 @@ export interface FrameSocket {
   isPaused(): boolean;
   setNoDelay(noDelay: boolean): unknown;
   end(): unknown;
-  destroy(): unknown;
+  destroy(error?: Error): unknown;
   destroySoon(): void;
   on(event: "data", listener: (data: Buffer) => void): unknown;
   on(event: "error", listener: (error: Error) => void): unknown;
   on(event: "close", listener: () => void): unknown;
-  once(event: "end" | "close", listener: () => void): unknown;
+  once(event: "connect" | "end" | "close", listener: () => void): unknown;
 }
 
 /** A message as a frame's two parts. */

@@ -21,6 +21,27 @@ describe("Coordinator: how soon it acts in a quiet store", () => {
       }));
   }
 
+  it("upon a lost disk, though it was tried where the pod was before", () =>
+    whileQuiet(SHARED_TIMINGS, async (cluster, coordinator) => {
+      const follower = [...cluster.nodes.keys()].find((node) => node !== cluster.leader()) ?? "";
+      const streams = cluster.watchStatus.bind(cluster);
+      // Nobody is at the old address: neither an answer nor a refusal comes from there.
+      let moved = false;
+      cluster.watchStatus = async function* (to, request, signal) {
+        if (to.node === follower && !moved) await cluster.clock.sleep(60_000, signal);
+        signal.throwIfAborted();
+        yield* streams(to, request, signal);
+      };
+      cluster.kill(follower);
+      await cluster.clock.pass(1_000);
+      const uid = cluster.wipe(follower);
+      moved = true;
+      coordinator.lookAgain(follower);
+      const started = (): boolean =>
+        cluster.events.some((event) => event.kind === "recoveryStarted" && event.newUid === uid);
+      await cluster.clock.until("it is being rebuilt", 1_000, started);
+    }));
+
   for (const [how, withinMs, strike] of [
     ["whose connection broke", 250, (cluster, leader) => cluster.kill(leader)],
     [

@@ -10,6 +10,7 @@ import {
 import type { DuplexCall } from "../../../sidecar/lib/ports/duplex-call.ts";
 import { LIMITS } from "../../../sidecar/limits.ts";
 import { FRAME, frameHeader } from "../../../sidecar/protocol/frame.ts";
+import { FramedCaller } from "../../../sidecar/protocol/framed-caller.ts";
 import { REPLICATE_CALL, WATCH_CALL } from "../../../sidecar/protocol/framed-calls.ts";
 import { type Ack, type Append, NodeStatus } from "../../../sidecar/protocol/gen/resilver.ts";
 import { serveFramedCalls } from "../../../sidecar/rpc/framed-server.ts";
@@ -74,6 +75,35 @@ describe("framed calls, by a clock of the test's", () => {
     await within(heard);
     silence(10_000);
     await within(ended, LIMITS.peerTimeoutMs);
+  });
+
+  it("gives up a connection that is neither made nor refused", async () => {
+    // Its name is never resolved: as where packets get lost, nothing comes of it.
+    const caller = new FramedCaller(clock, (address) => connect({ ...address, lookup: () => {} }));
+    const opened = caller.open(WATCH_CALL, "pod-that-was:6649", Buffer.alloc(0));
+    const failed = (async () => {
+      for await (const _status of opened?.call.messages ?? []) assert.fail("nobody is there");
+    })();
+    clock.advance(LIMITS.connectTimeoutMs);
+    await within(
+      assert.rejects(failed, {
+        message: `UNAVAILABLE: framed stream: no connection to pod-that-was:6649 within ${LIMITS.connectTimeoutMs} ms`,
+      }),
+    );
+    assert.deepEqual([opened?.isRefused(), clock.timers], [false, []]);
+  });
+
+  it("leaves a connection alone that was made", async () => {
+    const caller = new FramedCaller(clock, (address) => connect({ ...address }));
+    const opened = caller.open(WATCH_CALL, `127.0.0.1:${port}`, Buffer.alloc(0));
+    const messages = opened?.call.messages[Symbol.asyncIterator]();
+    const first = messages?.next();
+    while (watches.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    clock.advance(LIMITS.connectTimeoutMs);
+    watches[0]?.write(NodeStatus.create({ node: "still-there" }));
+    assert.equal((await within(first ?? assert.fail())).value?.node, "still-there");
+    caller.close();
+    await within(messages?.next().catch(() => undefined) ?? assert.fail());
   });
 
   it("lets nobody stay who greets and never says what it wants", async () => {
