@@ -1,7 +1,6 @@
 /**
  * One active process of several, by a Lease. A holder that does not renew in time stops acting
- * before another may begin. How old a Lease is follows from when this process saw it change, by its
- * own monotonic clock: clocks of different machines, and jumps of the wall clock, do not matter.
+ * before another may begin; how old a Lease is, SeenLease says.
  *
  * A Lease is no lock: a process that slept may act for a moment beside its successor. What must not
  * happen twice is guarded where it happens, by compare-and-swap of the record (R18).
@@ -14,6 +13,7 @@ import { isStatus } from "./api-error.ts";
 import { KUBE_LIMITS, type KubeLimits } from "./limits.ts";
 import { microTime } from "./micro-time.ts";
 import { KINDS, type KubeObject } from "./resources.ts";
+import { leaseHolder, leaseSpec, SeenLease } from "./seen-lease.ts";
 
 /** What an elector needs. */
 export interface LeaseElectorOptions {
@@ -34,13 +34,13 @@ export interface LeaseElectorOptions {
 export class LeaseElector {
   readonly #options: LeaseElectorOptions;
   readonly #limits: KubeLimits;
-  /** The Lease as last seen, and when it was first seen so. */
-  #seen: { readonly lease: KubeObject; readonly sinceMs: number } | null = null;
+  readonly #seen: SeenLease;
   #leads = false;
 
   constructor(options: LeaseElectorOptions) {
     this.#options = options;
     this.#limits = { ...KUBE_LIMITS, ...options.limits };
+    this.#seen = new SeenLease(options.clock, this.#limits.leaseDurationMs);
   }
 
   /** True while this process leads. */
@@ -50,7 +50,7 @@ export class LeaseElector {
 
   /** Who held the Lease when it was last seen; "" when nobody did. */
   get holder(): string {
-    return this.#seen === null ? "" : holderOf(this.#seen.lease);
+    return this.#seen.holder;
   }
 
   /**
@@ -130,20 +130,21 @@ export class LeaseElector {
     const call = { signal, deadlineMs: Math.max(1, deadlineMs), urgent: true };
     try {
       // One call instead of two, which a busy server may take seconds for, each.
-      if (this.#leads && this.#seen !== null) {
-        const askedAtMs = await this.#renewAsSeen(this.#seen.lease, call);
+      const known = this.#seen.lease;
+      if (this.#leads && known !== null) {
+        const askedAtMs = await this.#renewAsSeen(known, call);
         if (askedAtMs !== null) return askedAtMs;
       }
       const lease = await client.get(KINDS.lease, namespace, name, call);
-      if (lease !== null) this.#see(lease);
-      if (lease !== null && !this.#mayTake(lease)) return null;
+      if (lease !== null) this.#seen.see(lease);
+      if (lease !== null && !this.#mayTake()) return null;
       const askedAtMs = clock.monotonicMs();
       const after = this.#leaseAfter(lease);
       const written =
         lease === null
           ? await client.create(KINDS.lease, after, call)
           : await client.replace(KINDS.lease, after, call);
-      this.#see(written);
+      this.#seen.see(written);
       return askedAtMs;
     } catch (error) {
       if (signal.aborted) return null;
@@ -162,7 +163,7 @@ export class LeaseElector {
   async #renewAsSeen(seen: KubeObject, call: Call): Promise<number | null> {
     const askedAtMs = this.#options.clock.monotonicMs();
     try {
-      this.#see(await this.#options.client.replace(KINDS.lease, this.#leaseAfter(seen), call));
+      this.#seen.see(await this.#options.client.replace(KINDS.lease, this.#leaseAfter(seen), call));
       return askedAtMs;
     } catch (error) {
       if (isStatus(error, 409) || isStatus(error, 404)) return null;
@@ -174,29 +175,18 @@ export class LeaseElector {
     const { client, namespace, name } = this.#options;
     const call = { signal, deadlineMs: Math.max(1, deadlineMs), urgent: true };
     const lease = await client.get(KINDS.lease, namespace, name, call).catch(() => null);
-    if (lease !== null) this.#see(lease);
+    if (lease !== null) this.#seen.see(lease);
   }
 
-  #see(lease: KubeObject): void {
-    const known = this.#seen?.lease.metadata.resourceVersion;
-    if (known !== undefined && known === lease.metadata.resourceVersion) return;
-    this.#seen = { lease, sinceMs: this.#options.clock.monotonicMs() };
-  }
-
-  /** Ours, nobody's, or unchanged for as long as its holder said it would hold. */
-  #mayTake(lease: KubeObject): boolean {
-    const holder = holderOf(lease);
-    if (holder === "" || holder === this.#options.identity) return true;
-    const seconds = specOf(lease)["leaseDurationSeconds"];
-    const holdsMs = typeof seconds === "number" ? seconds * 1_000 : this.#limits.leaseDurationMs;
-    const sinceMs = this.#seen?.sinceMs ?? this.#options.clock.monotonicMs();
-    return this.#options.clock.monotonicMs() - sinceMs >= holdsMs;
+  /** Ours, or nobody's any more. */
+  #mayTake(): boolean {
+    return this.holder === this.#options.identity || this.#seen.isFree;
   }
 
   #leaseAfter(before: KubeObject | null): KubeObject {
     const { namespace, name, identity, clock } = this.#options;
     const now = microTime(clock.nowMs());
-    const spec = before === null ? {} : specOf(before);
+    const spec = before === null ? {} : leaseSpec(before);
     const same = spec["holderIdentity"] === identity;
     const transitions = typeof spec["leaseTransitions"] === "number" ? spec["leaseTransitions"] : 0;
     return {
@@ -230,10 +220,10 @@ export class LeaseElector {
     const { signal } = new AbortController();
     const call = { signal, deadlineMs: this.#limits.leaseRetryMs, urgent: true };
     const lease = await client.get(KINDS.lease, namespace, name, call);
-    if (lease === null || holderOf(lease) !== identity) return true;
+    if (lease === null || leaseHolder(lease) !== identity) return true;
     const now = microTime(clock.nowMs());
     const spec = {
-      ...specOf(lease),
+      ...leaseSpec(lease),
       holderIdentity: "",
       leaseDurationSeconds: 1,
       acquireTime: now,
@@ -252,14 +242,4 @@ export class LeaseElector {
     this.#leads = leads;
     this.#options.changed?.(leads);
   }
-}
-
-function specOf(lease: KubeObject): Readonly<Record<string, unknown>> {
-  const spec = lease["spec"];
-  return typeof spec === "object" && spec !== null ? (spec as Record<string, unknown>) : {};
-}
-
-function holderOf(lease: KubeObject): string {
-  const holder = specOf(lease)["holderIdentity"];
-  return typeof holder === "string" ? holder : "";
 }
