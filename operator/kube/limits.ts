@@ -31,6 +31,11 @@ export const KUBE_LIMITS = Object.freeze({
   leaseDurationMs: 15_000,
   leaseRenewMs: 10_000,
   leaseRetryMs: 2_000,
+  /** Wait before a store of another operator is looked at again; a fifth shorter at most. */
+  otherLookMs: 10_000,
+  /** One read of another operator's Lease serves its stores so long; of a free one, less. */
+  otherLeaseMs: 8_000,
+  freeLeaseMs: 1_000,
   /** Events that wait to be sent; beyond, the oldest are dropped. */
   eventsWaitingMax: 1_000,
   /** Different events that are remembered, to be counted rather than repeated. */

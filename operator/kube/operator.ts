@@ -149,7 +149,8 @@ export class Operator {
   }
 
   async #lead(signal: AbortSignal): Promise<void> {
-    const { logger, clock, random, sidecars, image, workers, endpoint } = this.#options;
+    const { logger, clock, random, sidecars, image, workers, endpoint, limits } = this.#options;
+    const { leaseNamespace, leaseName } = this.#options;
     const reconciler = new StoreReconciler({
       client: this.#client,
       caches: this.#caches,
@@ -159,9 +160,11 @@ export class Operator {
       metrics: this.#coordinators,
       logger,
       image,
+      lease: { namespace: leaseNamespace, name: leaseName },
       touched: (key) => this.#queue.addAfter(key, TOUCH_MS),
       broken: (error) => this.#broken.abort(error),
       ...(endpoint === undefined ? {} : { endpoint }),
+      ...(limits === undefined ? {} : { limits }),
     });
     this.#reconciler = reconciler;
     const events = this.#events.run(signal);

@@ -3,8 +3,11 @@ import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 import type { Logger } from "../../sidecar/lib/ports/logger.ts";
 import type { Workqueue } from "./workqueue.ts";
 
-/** When a key is to be looked at again by itself; null: only when something changes. */
-export type ReconcileResult = { readonly requeueAfterMs: number } | null;
+/**
+ * When a key is to be looked at again by itself; null: only when something changes. `failed`: it
+ * counts as an error, whose cause was told; unlike one that is thrown it is tried at this pace.
+ */
+export type ReconcileResult = { readonly requeueAfterMs: number; readonly failed?: true } | null;
 
 /** Looks at what is and what ought to be of one key; told nothing of what happened to it. */
 export type Reconcile = (key: string, signal: AbortSignal) => Promise<ReconcileResult>;
@@ -71,7 +74,7 @@ async function reconcileOne(
     const result = await reconcile(key, signal);
     queue.forget(key);
     if (result !== null) queue.addAfter(key, spread(result.requeueAfterMs, random));
-    observe?.(result === null ? "success" : "requeue_after");
+    observe?.(outcomeOf(result));
   } catch (error) {
     if (signal.aborted) return;
     const message = error instanceof Error ? error.message : String(error);
@@ -79,6 +82,11 @@ async function reconcileOne(
     logger.warn("reconcile failed", { key, error: message });
     observe?.("error");
   }
+}
+
+function outcomeOf(result: ReconcileResult): ReconcileOutcome {
+  if (result === null) return "success";
+  return result.failed === true ? "error" : "requeue_after";
 }
 
 function spread(waitMs: number, random: () => number): number {

@@ -1,6 +1,6 @@
 /**
  * A Lease as this process sees it. How old it is follows from when this process saw it change, by
- * its own monotonic clock: clocks of different machines, and jumps of the wall clock, do not matter.
+ * its own monotonic clock: clocks of other machines, and jumps of the wall clock, do not matter.
  */
 import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 import type { KubeObject } from "./resources.ts";

@@ -62,13 +62,38 @@ export class StatusWriter {
     await this.#client.apply(kind, applied, { signal }, "status");
   }
 
-  /** A store that cannot be worked on: the reason is one word, the message says what to do. */
+  /**
+   * The store's status, as long as it is the version that was looked at; false: it is not, and has
+   * to be looked at again. Each such write repeats `status.operator`, since what is not applied is
+   * removed. When another operator took the store over meanwhile, this one must neither take it
+   * back nor undo what that one has told: the claims noted for pods are evidence. Without the
+   * version it would; what is written elsewhere of the store has the version as well (finalizers),
+   * and the statuses of its StoreShards, which decide nothing, are mended by the next look.
+   */
+  async #report(
+    object: KubeObject,
+    status: ReplicatedStoreStatus,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    try {
+      await this.write(KINDS.store, object, status, signal, "unchanged");
+      return true;
+    } catch (error) {
+      if (isStatus(error, 409)) return false;
+      throw error;
+    }
+  }
+
+  /**
+   * A store that cannot be worked on: the reason is one word, the message says what to do. False:
+   * it changed, look again.
+   */
   async refuse(
     object: KubeObject,
     reason: string,
     message: string,
     signal: AbortSignal,
-  ): Promise<void> {
+  ): Promise<boolean> {
     const status = (object["status"] ?? {}) as ReplicatedStoreStatus;
     const conditions = withConditions(
       status.conditions ?? [],
@@ -76,17 +101,18 @@ export class StatusWriter {
       object.metadata.generation ?? 0,
       timestamp(this.#clock),
     );
-    await this.write(KINDS.store, object, { ...status, state: reason, conditions }, signal);
+    const next = { ...status, state: reason, conditions: [...conditions] };
+    return await this.#report(object, next, signal);
   }
 
-  /** The store's own status. */
+  /** The store's own status. False: it changed, look again. */
   async store(
     sight: StoreSight,
     views: readonly ShardView[],
     expectedPods: number,
     under: Pick<StatusInput, "rollout" | "nodeLoss" | "trouble">,
     signal: AbortSignal,
-  ): Promise<void> {
+  ): Promise<boolean> {
     const { store, object, pods, storeId } = sight;
     const summary = storeSummary({ views, pods, expectedPods, ...under });
     const { conditions, ...columns } = summary;
@@ -97,6 +123,7 @@ export class StatusWriter {
       replicas: pods.length,
       selector: selectorText(selectorLabels(store.metadata.name)),
       storeId,
+      ...(before.operator === undefined ? {} : { operator: before.operator }),
       ...columns,
       pods: [
         ...pods.map((pod) => podStatus(sight, views, pod, before)),
@@ -106,7 +133,7 @@ export class StatusWriter {
         ...withConditions(before.conditions ?? [], conditions, generation, timestamp(this.#clock)),
       ],
     };
-    await this.write(KINDS.store, object, status, signal);
+    return await this.#report(object, status, signal);
   }
 
   /** The statuses of the store's StoreShards, as far as there are any. */

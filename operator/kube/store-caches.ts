@@ -165,7 +165,8 @@ export class StoreCaches {
 
 /**
  * A change of the status alone of one of our own kinds: the operator itself has written it. Looking
- * at the store because of it would write again, and so on.
+ * at the store because of it would write again, and so on. Whose store it is changes rarely, and
+ * has to be seen at once.
  */
 function isOwnReport(kind: ResourceKind, { object, previous }: ObjectChange): boolean {
   if (kind !== KINDS.store && kind !== KINDS.shard && kind !== KINDS.recovery) return false;
@@ -173,10 +174,17 @@ function isOwnReport(kind: ResourceKind, { object, previous }: ObjectChange): bo
   const [now, before] = [object.metadata, previous.metadata];
   return (
     now.uid === before.uid &&
+    operatorOf(object) === operatorOf(previous) &&
     now.generation === before.generation &&
     now.deletionTimestamp === before.deletionTimestamp &&
     (now.finalizers ?? []).join() === (before.finalizers ?? []).join()
   );
+}
+
+function operatorOf({ status }: KubeObject): unknown {
+  return typeof status === "object" && status !== null
+    ? Reflect.get(status, "operator")
+    : undefined;
 }
 
 function storesOf(kind: ResourceKind, { object, previous }: ObjectChange): readonly string[] {

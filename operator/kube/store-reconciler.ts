@@ -25,7 +25,7 @@ import { ClaimLabels } from "./claim-labels.ts";
 import { eventNote } from "./event-notes.ts";
 import type { EventRecorder } from "./event-recorder.ts";
 import { KubePlatform, podAddressResolver, type ResolveAddress } from "./kube-platform.ts";
-import { KUBE_LIMITS } from "./limits.ts";
+import { KUBE_LIMITS, type KubeLimits } from "./limits.ts";
 import { LostNodes } from "./lost-nodes.ts";
 import { PersonNeeded } from "./person-needed.ts";
 import type { ReconcileResult } from "./reconcile-loop.ts";
@@ -37,6 +37,7 @@ import { StatusWriter } from "./status-writer.ts";
 import type { StoreCaches } from "./store-caches.ts";
 import { DELETE_DATA_FINALIZER, endStore, settleFinalizer } from "./store-deletion.ts";
 import { apiTrouble, bringAbout, type ObjectsReport } from "./store-objects.ts";
+import { StoreOwner, type LeasePlace } from "./store-owner.ts";
 import { rollOut } from "./store-rollout.ts";
 import {
   coordinatorSpec,
@@ -57,12 +58,15 @@ export interface StoreReconcilerOptions {
   readonly logger: Logger;
   /** Image of the sidecar where a store names none. */
   readonly image: string;
+  /** This operator's Lease: what its stores are known by as its own. */
+  readonly lease: LeasePlace;
   /** Has a store (`namespace/name`) looked at again soon. */
   readonly touched: (key: string) => void;
   /** An invariant broke in a store's coordinator: the process must end. */
   readonly broken: (error: unknown) => void;
   /** Where pods are reached, when that is not by their names and addresses in the cluster. */
   readonly endpoint?: (namespace: string, node: string) => NodeEndpoint;
+  readonly limits?: Partial<KubeLimits>;
 }
 
 /** Looked at anew this often, even if nothing was seen to change. */
@@ -78,6 +82,7 @@ const TROUBLE_MS = 10_000;
 export class StoreReconciler {
   readonly #options: StoreReconcilerOptions;
   readonly #statuses: StatusWriter;
+  readonly #owner: StoreOwner;
   readonly #recoveries: RecoveryObjects;
   readonly #retained: RetainedShards;
   readonly #lostNodes: LostNodes;
@@ -87,7 +92,9 @@ export class StoreReconciler {
 
   constructor(options: StoreReconcilerOptions) {
     this.#options = options;
-    this.#statuses = new StatusWriter(options.client, options.clock);
+    const statuses = new StatusWriter(options.client, options.clock);
+    this.#statuses = statuses;
+    this.#owner = new StoreOwner({ ...options, statuses, leave: (key) => this.#forget(key) });
     this.#recoveries = new RecoveryObjects(options.client, options.clock);
     this.#retained = new RetainedShards(options.client, options.clock);
     this.#lostNodes = new LostNodes(options.client, options.clock);
@@ -101,11 +108,14 @@ export class StoreReconciler {
     const object = caches.get(KINDS.store, namespace, name);
     if (object === undefined) {
       await this.#forget(key);
+      this.#owner.forget(key);
       const shards = caches.ofStore(KINDS.shard, namespace, name);
       await this.#retained.reconcile(namespace, name, shards, signal);
       const recoveries = caches.ofStore(KINDS.recovery, namespace, name);
       return after(await this.#recoveries.endWithoutStore(recoveries, signal));
     }
+    const owner = await this.#owner.settle(key, object, signal);
+    if (owner !== "ours") return owner;
     // Whatever is wrong with a manifest: what runs goes on.
     this.#runtimes.get(key)?.saw(storeParts(caches, namespace, name));
     try {
@@ -113,8 +123,11 @@ export class StoreReconciler {
     } catch (error) {
       const refusal = refusalOf(error);
       if (refusal === null) throw error;
-      await this.#statuses.refuse(object, refusal.reason, refusal.message, signal);
-      this.#note(object, "Warning", refusal.reason, refusal.message);
+      const { reason, message } = refusal;
+      if (!(await this.#statuses.refuse(object, reason, message, signal))) {
+        return { requeueAfterMs: BUSY_MS };
+      }
+      this.#note(object, "Warning", reason, message);
       return { requeueAfterMs: RESYNC_MS };
     }
   }
@@ -169,10 +182,10 @@ export class StoreReconciler {
     await this.#statuses.shards(sight, runtime.views(), signal);
     const trouble = objects.trouble ?? unlabelled ?? apiTrouble(failure);
     const under = { rollout, nodeLoss, trouble };
-    await this.#statuses.store(sight, runtime.views(), replicas, under, signal);
+    const told = await this.#statuses.store(sight, runtime.views(), replicas, under, signal);
     if (failure !== null) throw failure;
     const whole = runtime.views().every(({ replicas: all }) => all.every(({ voting }) => voting));
-    const idle = whole && !moving && rollout === null && nodeLoss === null;
+    const idle = [told, whole, !moving, rollout === null, nodeLoss === null].every(Boolean);
     if (!idle) return { requeueAfterMs: BUSY_MS };
     const restMs = trouble === null ? RESYNC_MS : TROUBLE_MS;
     return { requeueAfterMs: Math.min(restMs, dueMs) };

@@ -36,8 +36,9 @@ describe("chart and store on a cluster", function () {
   });
 
   it("kubectl explain tells what the fields are", () => {
-    const said = cluster.kubectl(["explain", "rstore.spec.storage.data.size"]);
-    assert.match(said, /can grow where the storage class allows it/);
+    const said = (field: string): string => cluster.kubectl(["explain", `rstore.${field}`]);
+    assert.match(said("spec.storage.data.size"), /can grow where the storage class allows it/);
+    assert.match(said("status.operator"), /Lease of the operator that looks after the\s+store/);
   });
 
   it("the API server refuses what cannot work, and names field, value and what is allowed", () => {
@@ -86,6 +87,45 @@ describe("chart and store on a cluster", function () {
       assert.equal(cluster.kubectl(get), "");
     } finally {
       cluster.kubectl(["delete", "namespace", elsewhere, "--wait=false"]);
+      cluster.installOperator();
+    }
+  });
+
+  it("two releases that watch one store: one looks after it, the other when that is gone", async () => {
+    const store = await start();
+    const other = cluster.freshNamespace();
+    cluster.namespace(other);
+    const release = ["other", "--namespace", other, "--wait", "--timeout", "170s"];
+    const install = (...options: readonly string[]): string => {
+      const chart = [...release, "charts/resilver", "--install", "--reset-values"];
+      return cluster.helm("upgrade", ...chart, ...options);
+    };
+    const operator = (): string | undefined => store.store?.status?.operator;
+    const [first, second] = [OPERATOR_NAMESPACE, other].map((name) => `${name}/resilver-operator`);
+    try {
+      store.startWriting();
+      // With the rights of one namespace alone it cannot see whether the first one works.
+      install("--set", `watchNamespaces={${store.namespace}}`);
+      await toldOfOther(
+        cluster,
+        store,
+        /right "get leases.coordination.k8s.io" in namespace .* is missing/u,
+      );
+      // With those of all it can.
+      install();
+      await toldOfOther(cluster, store, /whose Lease is held/u);
+      await store.replaceVolumes(store.follower());
+      assert.equal(operator(), first);
+      cluster.uninstallOperator();
+      await store.until("it is taken over", () => operator() === second);
+      await store.replaceVolumes(store.follower());
+      cluster.installOperator();
+      cluster.helm("uninstall", ...release);
+      await store.until("it is taken back", () => operator() === first);
+      await store.proveNothingLost();
+    } finally {
+      cluster.helm("uninstall", ...release, "--ignore-not-found");
+      cluster.kubectl(["delete", "namespace", other, "--wait=false"]);
       cluster.installOperator();
     }
   });
@@ -145,6 +185,18 @@ describe("chart and store on a cluster", function () {
     });
   }
 });
+
+/** Resolves when an Event says of the store what is meant. */
+async function toldOfOther(cluster: KubeCluster, store: KubeStore, meant: RegExp): Promise<void> {
+  const selector = "--field-selector=reason=OtherOperator";
+  for (const endMs = Date.now() + ORDINARY_TIMEOUT_MS * 6; ; ) {
+    const told = store.kubectl("get", "events", selector, "-o", "jsonpath={.items[*].message}");
+    if (meant.test(told)) return;
+    assert.ok(Date.now() < endMs, `${meant.source}: ${told}\n${cluster.operatorLog()}`);
+    // A write of ours comes after theirs: no clock is waited for.
+    await store.written(10);
+  }
+}
 
 /** A person's container beside the sidecar, allowed where pods may do little. */
 function containerOf(image: string, script: string): object {

@@ -72,6 +72,45 @@ describe("operator of some namespaces", () => {
     assert.deepEqual(refusals(), []);
   });
 
+  /** A store that another operator looked after. */
+  function putStoreOf(operator: string): void {
+    const of = { apiVersion: "resilver.io/v1alpha1", kind: "ReplicatedStore" };
+    life.server.put(life.storePath, {
+      ...{ ...of, metadata: {}, spec: { replicas: 1 } },
+      status: { operator },
+    });
+  }
+  const leases = "/apis/coordination.k8s.io/v1/namespaces";
+
+  it("takes over the store of an operator that is gone, where it may see that", async () => {
+    putStoreOf("team-a/resilver-operator");
+    await life.whole(1);
+    const asked = life.server.requests.filter(({ path }) => path.startsWith(`${leases}/team-a/`));
+    assert.deepEqual([asked.length, refusals()], [1, []]);
+  });
+
+  it("leaves that of another alone where it may not, names the right, and can be given it", async () => {
+    putStoreOf("elsewhere/resilver-operator");
+    const note = await life.server.until(
+      "it is told",
+      () => {
+        const [event] = life.server.list("/apis/events.k8s.io/v1/events");
+        return event === undefined ? null : String(event["note"]);
+      },
+      WAIT_MS,
+    );
+    assert.match(note, /"get leases\.coordination\.k8s\.io" in namespace elsewhere is missing/u);
+    assert.deepEqual(refusals(), [`GET ${leases}/elsewhere/leases/resilver-operator`]);
+    const writes = life.server.requests.filter(({ method, path }) => {
+      return method !== "GET" && !/\/(leases|events)(\/|$)/u.test(path);
+    });
+    assert.deepEqual(writes, []);
+    // What it says is to be typed.
+    const patch = JSON.parse(/--patch '(.*?)'/u.exec(note)?.[1] ?? "") as { status: object };
+    life.server.put(life.storePath, { ...life.store(), ...patch });
+    await life.whole(1);
+  });
+
   it("leaves stores of other namespaces alone", async () => {
     const elsewhere = life.storePath.replace("team-b", "team-c");
     const of = { apiVersion: "resilver.io/v1alpha1", kind: "ReplicatedStore" };

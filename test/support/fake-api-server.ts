@@ -35,6 +35,8 @@ export interface Seen {
   readonly path: string;
   readonly query: URLSearchParams;
   readonly contentType: string;
+  /** The token that it came with. */
+  readonly token: string;
   readonly body: unknown;
 }
 
@@ -214,6 +216,7 @@ export class FakeApiServer {
       path: url.pathname,
       query: url.searchParams,
       contentType: request.headers["content-type"] ?? "",
+      token: request.headers.authorization?.replace("Bearer ", "") ?? "",
       body: text === "" ? undefined : JSON.parse(text),
     };
     this.requests.push(seen);

@@ -37,6 +37,10 @@
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [delete, get, list, patch, watch]
+# Of a store that another release looks after: whether that one still works.
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [get]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

@@ -10,6 +10,8 @@ export const BOUNDS = Object.freeze({
   labelLengthMax: 63,
   /** Longest name of an object. */
   nameLengthMax: 253,
+  /** Both, with a '/' between them. */
+  namespacedNameLengthMax: 317,
   replicasMax: 99,
   namespacesMax: 32,
   /** Shards of one namespace, and of all namespaces of a store together. */

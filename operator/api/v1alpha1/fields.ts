@@ -197,6 +197,17 @@ export function label(description: string, lengthMax: number = BOUNDS.labelLengt
   });
 }
 
+/** An object by its namespace and name. */
+export function namespacedName(description: string): z.ZodString {
+  return text({
+    description,
+    allowed: "a namespace and a name with '/' between them",
+    lengthMin: 3,
+    lengthMax: BOUNDS.namespacedNameLengthMax,
+    pattern: /^[a-z0-9]([-a-z0-9]*[a-z0-9])?\/[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/u,
+  });
+}
+
 /** An identity that somebody else made. */
 export function identity(description: string): z.ZodString {
   return text({

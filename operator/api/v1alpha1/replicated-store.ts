@@ -10,6 +10,7 @@ import {
   integer,
   label,
   list,
+  namespacedName,
   nodeName,
   note,
   ruled,
@@ -253,6 +254,9 @@ const statusSchema = fields("How far it has come.", {
     BOUNDS.annotationLengthMax,
   ).optional(),
   storeId: identity("Identity of the data; a volume of another store is refused.").optional(),
+  operator: namespacedName(
+    "Namespace and name of the Lease of the operator that looks after the store. Others leave it alone while that Lease is held, and take the store over when it is not.",
+  ).optional(),
   ready: note("Ready pods of all, as 3/3.", BOUNDS.quantityLengthMax).optional(),
   quorate: note("Shards that serve of all, as 4/4.", BOUNDS.quantityLengthMax).optional(),
   rebuilding: integer("Pods that are being rebuilt.", 0).optional(),

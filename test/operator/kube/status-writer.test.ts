@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
+import { parseReplicatedStore } from "../../../operator/api/v1alpha1/validation.ts";
 import type { PodFacts } from "../../../operator/kube/pods.ts";
-import { KINDS, resourcePath } from "../../../operator/kube/resources.ts";
+import { KINDS, type KubeObject, resourcePath } from "../../../operator/kube/resources.ts";
 import { StatusWriter } from "../../../operator/kube/status-writer.ts";
 import type { ShardView } from "../../../operator/core/status.ts";
+import type { StoreSight } from "../../../operator/kube/store-view.ts";
 import { systemClock } from "../../../operator/local/system-clock.ts";
 import type { Fault } from "../../support/fake-answers.ts";
 import { FakeApiServer } from "../../support/fake-api-server.ts";
@@ -78,4 +80,70 @@ describe("the readiness gates of a store's pods", () => {
     answerFirst({ kind: "status", status: 422 });
     await assert.rejects(gates(), /422 as told/u);
   });
+});
+
+describe("a store's status", () => {
+  const STORE = resourcePath(KINDS.store, "ns", "demo");
+  const OPERATOR = "system/resilver-operator";
+  const OTHER = "elsewhere/resilver-operator";
+  let server: FakeApiServer;
+  let close: () => void;
+  /** Both ways in which it is written; each resolves with what it says. */
+  let writes: Readonly<Record<string, (object: KubeObject) => Promise<boolean>>>;
+
+  beforeEach(async () => {
+    server = await FakeApiServer.start();
+    const { client, transport } = clientOf(server);
+    close = () => transport.close();
+    const writer = new StatusWriter(client, systemClock);
+    const under = { rollout: null, nodeLoss: null, trouble: null };
+    const { signal } = call();
+    writes = {
+      refuse: (object) => writer.refuse(object, "SpecInvalid", "wrong", signal),
+      store: (object) => {
+        const store = parseReplicatedStore(object);
+        const sight = { store, object, pods: [], storeId: "s" } as unknown as StoreSight;
+        return writer.store(sight, [], 3, under, signal);
+      },
+    };
+  });
+  afterEach(async () => {
+    close();
+    await server.close();
+  });
+
+  /** As the cache has it. */
+  function put(status?: object): KubeObject {
+    const { apiVersion, kind } = KINDS.store;
+    const fields = status === undefined ? {} : { status };
+    const stored = server.put(STORE, { apiVersion, kind, metadata: {}, spec: {}, ...fields });
+    return structuredClone(stored) as unknown as KubeObject;
+  }
+  const operator = (): unknown =>
+    (server.get(STORE)?.["status"] as { operator?: unknown } | undefined)?.operator;
+
+  for (const way of ["refuse", "store"]) {
+    it(`still names the operator after ${way}()`, async () => {
+      assert.equal(await writes[way]?.(put({ operator: OPERATOR })), true);
+      assert.equal(operator(), OPERATOR);
+      assert.equal(server.requests.length, 1);
+    });
+
+    it(`names none after ${way}() when it named none: older definitions know no such field`, async () => {
+      assert.equal(await writes[way]?.(put()), true);
+      assert.ok(!JSON.stringify(server.requests.map(({ body }) => body)).includes("operator"));
+    });
+
+    it(`is left as it is by ${way}() when another operator took the store over`, async () => {
+      const seen = put({ operator: OPERATOR });
+      const taken = put({ operator: OTHER, state: "Available" });
+      assert.equal(await writes[way]?.(seen), false);
+      assert.deepEqual(server.get(STORE)?.["status"], taken["status"]);
+    });
+
+    it(`fails by ${way}() when the server refuses for another reason`, async () => {
+      server.fault = () => ({ kind: "status", status: 403 });
+      await assert.rejects(async () => await writes[way]?.(put()), /403/u);
+    });
+  }
 });

@@ -146,6 +146,39 @@ describe("reconcile loop", () => {
     ]);
   });
 
+  it("counts one that says it failed as an error, and keeps to its pace", async () => {
+    const clock = new VirtualClock();
+    const queue = new Workqueue(clock);
+    const stop = new AbortController();
+    const outcomes: string[] = [];
+    const at: number[] = [];
+    const loop = runReconcileLoop(
+      {
+        queue,
+        clock,
+        workers: 1,
+        random: () => 0,
+        logger: SILENT_LOGGER,
+        observe: (outcome) => outcomes.push(outcome),
+        reconcile: async () => {
+          at.push(await Promise.resolve(clock.monotonicMs()));
+          return { requeueAfterMs: 10_000, failed: true };
+        },
+      },
+      stop.signal,
+    );
+    queue.add("a");
+    await clock.until("three calls", 100_000, () => at.length === 3);
+    stop.abort(new Error("done"));
+    await clock.during(loop);
+    const [first = 0] = at;
+    assert.deepEqual(
+      at.map((ms) => ms - first),
+      [0, 10_000, 20_000],
+    );
+    assert.ok(outcomes.length >= 2 && outcomes.every((outcome) => outcome === "error"));
+  });
+
   it("lets others work between keys that wait for nothing", async () => {
     const queue = new Workqueue(systemClock);
     const stop = new AbortController();
