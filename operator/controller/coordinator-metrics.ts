@@ -5,6 +5,11 @@ import type { ShardView } from "../core/status.ts";
 
 const SHARD = ["store", "namespace", "shard"] as const;
 const POD = [...SHARD, "pod"] as const;
+/**
+ * Not `namespace`, which is that of keys, nor `kubernetes_namespace`: by that the monitors say
+ * where what they scrape runs, here the operator. `store_name` is what the PodMonitor says, too.
+ */
+const INFO = ["store", "store_namespace", "store_name"] as const;
 /** Seconds: from a heartbeat to a large transfer. */
 const BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800];
 
@@ -12,6 +17,8 @@ const BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 
 export interface StoreViews {
   readonly storeId: string;
   readonly views: readonly ShardView[];
+  /** What people call it; absent where nobody named it. */
+  readonly called?: { readonly namespace: string; readonly name: string };
 }
 
 /**
@@ -129,10 +136,13 @@ export class CoordinatorMetrics {
   private gauges(stores: () => Iterable<StoreViews>): void {
     // All gauges of a scrape are asked in one turn: what they are asked about is put together once.
     let asked: readonly StoreViews[] | null = null;
-    const each = (look: (labels: Labels, replica: ShardView["replicas"][number]) => void): void => {
+    const all = (): readonly StoreViews[] => {
       if (asked === null) queueMicrotask(() => (asked = null));
       asked ??= [...stores()];
-      for (const { storeId, views } of asked) {
+      return asked;
+    };
+    const each = (look: (labels: Labels, replica: ShardView["replicas"][number]) => void): void => {
+      for (const { storeId, views } of all()) {
         for (const view of views) {
           for (const replica of view.replicas) {
             look({ ...shardLabels(storeId, view), pod: replica.node }, replica);
@@ -154,6 +164,18 @@ export class CoordinatorMetrics {
     this.gauge("recovery_deferred", "1 while a gate holds the recovery back", held, (gauge) =>
       each((labels, { phase }) => {
         const gate = /^Deferred\((\w+)\)$/u.exec(phase)?.[1];
+    this.gauge(
+      "store_info",
+      "Always 1: the store's namespace in Kubernetes, and name",
+      INFO,
+      (gauge) => {
+        for (const { storeId, called } of all()) {
+          if (called === undefined) continue;
+          const { namespace, name } = called;
+          gauge.set({ store: storeId, store_namespace: namespace, store_name: name }, 1);
+        }
+      },
+    );
         if (gate !== undefined) gauge.set({ ...labels, gate }, 1);
       }),
     );

@@ -134,10 +134,10 @@ export class StoreReconciler {
 
   /** The stores that are looked after, as their coordinators see them. */
   stores(): readonly StoreViews[] {
-    return [...this.#runtimes.values()].map((runtime) => ({
-      storeId: runtime.storeId,
-      views: runtime.views(),
-    }));
+    return [...this.#runtimes].map(([key, runtime]) => {
+      const [namespace = "", name = ""] = key.split("/");
+      return { storeId: runtime.storeId, views: runtime.views(), called: { namespace, name } };
+    });
   }
 
   /** Ends all coordinators; the stores serve on. */

@@ -16,6 +16,13 @@ import { outsideTool } from "../support/outside-tool.ts";
 
 const chart = fileURLToPath(new URL("../../charts/resilver", import.meta.url));
 const cases = fileURLToPath(new URL("../testdata/alerts.yaml", import.meta.url));
+const wordCases = fileURLToPath(new URL("../testdata/alert-words.yaml", import.meta.url));
+/** Alerts about processes and volumes, which no series joins to a store. */
+const OF_NO_STORE = [
+  "ResilverDiskFilling",
+  "ResilverOperatorWithoutLeader",
+  "ResilverReconcileErrors",
+];
 
 interface Rule {
   readonly alert?: string;
@@ -42,6 +49,7 @@ interface Dashboard {
     readonly title: string;
     readonly targets?: readonly { expr: string }[];
   }[];
+  readonly templating: { readonly list: readonly { readonly query: string }[] };
 }
 
 /** Of others: kubelets, the operator's process under the names that controllers use. */
@@ -61,8 +69,11 @@ function alertNames(): readonly string[] {
 
 function dashboardQueries(): readonly string[] {
   const file = readFileSync(join(chart, "dashboards", "resilver.json"), "utf8");
-  const { panels } = JSON.parse(file) as Dashboard;
-  return panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr));
+  const { panels, templating } = JSON.parse(file) as Dashboard;
+  const variables = templating.list.flatMap(
+    ({ query }) => /^query_result\((.*)\)$/u.exec(query)?.[1] ?? [],
+  );
+  return [...variables, ...panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr))];
 }
 
 /** Names of metrics in a query: what looks like one of ours or of those we know. */
@@ -182,6 +193,15 @@ describe("alerts", function () {
     assert.ok(named.length > 15, "the table was not found");
   });
 
+  it("name the store as people do", () => {
+    for (const { alert = "", annotations = {} } of rules()) {
+      const { summary = "" } = annotations;
+      const named = alert === "" || OF_NO_STORE.includes(alert);
+      if (!named)
+        assert.match(summary, /of \{\{ with printf "resilver:store_called:last1d/u, alert);
+    }
+  });
+
   it("are each seen to fire and not to fire", () => {
     const { tests } = parse(readFileSync(cases, "utf8")) as CaseFile;
     const seen = tests.flatMap((test) => test.alert_rule_test);
@@ -230,6 +250,19 @@ describe("alerts", function () {
       writeFileSync(join(scratch, "rules.yaml"), stringify(file));
       writeFileSync(join(scratch, "alerts.yaml"), readFileSync(cases));
       run("test", "rules", "alerts.yaml");
+    });
+
+    it("the alerts say which store it is, and fire even if nobody knows", () => {
+      const file = ruleFile();
+      for (const { rules: all } of file.groups) {
+        for (const rule of all) {
+          const { summary } = rule.annotations ?? {};
+          if (summary !== undefined) rule.annotations = { summary };
+        }
+      }
+      writeFileSync(join(scratch, "rules.yaml"), stringify(file));
+      writeFileSync(join(scratch, "alert-words.yaml"), readFileSync(wordCases));
+      run("test", "rules", "alert-words.yaml");
     });
 
     it("the dashboard's queries are valid", () => {

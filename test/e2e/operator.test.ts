@@ -79,6 +79,9 @@ describe("operator", () => {
     const completed = `resilver_recovery_completed_total{${shard},pod="${follower}",reason=`;
     assert.ok(metrics.includes(completed), metrics);
     assert.ok(metrics.includes(`resilver_replica_voter{${shard},pod="${follower}"} 1`), metrics);
+    const { uid, namespace } = store().metadata;
+    const info = `{store="${uid}",store_namespace="${namespace}",store_name="demo"} 1\n`;
+    assert.ok(metrics.includes(`resilver_store_info${info}`), metrics);
   });
 
   it("a volume copied under claims that a person made learns before it votes", async () => {

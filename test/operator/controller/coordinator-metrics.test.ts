@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import { Registry } from "prom-client";
 import type { ShardView } from "../../../operator/core/status.ts";
-import { CoordinatorMetrics } from "../../../operator/controller/coordinator-metrics.ts";
+import {
+  CoordinatorMetrics,
+  type StoreViews,
+} from "../../../operator/controller/coordinator-metrics.ts";
 import { replicaView, shardViewOf, wholeShard } from "../local/status-fixture.ts";
 
 describe("coordinator metrics", () => {
@@ -69,3 +72,22 @@ describe("coordinator metrics", () => {
     assert.ok(!after.includes("resilver_recovery_progress_ratio{"));
   });
 });
+
+  it("says what people call a store, for as long as it is looked after", async () => {
+    const called = { namespace: "shop", name: "carts" };
+    let stores: readonly StoreViews[] = [
+      { storeId: "s", views: [wholeShard()], called },
+      { storeId: "local", views: [] },
+    ];
+    const registry = new Registry();
+    new CoordinatorMetrics(registry, () => stores);
+    const lines = async (): Promise<readonly string[]> =>
+      (await registry.metrics())
+        .split("\n")
+        .filter((line) => line.startsWith("resilver_store_info"));
+    assert.deepEqual(await lines(), [
+      'resilver_store_info{store="s",store_namespace="shop",store_name="carts"} 1',
+    ]);
+    stores = [];
+    assert.deepEqual(await lines(), []);
+  });
