@@ -27,6 +27,13 @@ interface Stream {
   readonly leader: string;
   /** Sent and not answered, oldest first: answers come in request order. */
   readonly inFlight: WriteOperation[][];
+  /**
+   * Nothing is handed over before: what waits for a connection has certainly not been done, and
+   * stays so when there never is one.
+   */
+  connected: boolean;
+  /** Ends the wait for the connection. */
+  forget: () => void;
   blocked: boolean;
   lastProgressMs: number;
   /** When another leader was first seen; null: this one still leads. */
@@ -48,7 +55,8 @@ export interface ShardWriterOptions {
  * All writes of one shard: batched onto one WriteStream to its leader. When the stream breaks, what
  * was sent is in doubt: unconditional writes are sent again in their order, conditional ones are
  * reported as UNKNOWN_OUTCOME. A request that was refused before anything was done is sent again as
- * it was, conditional or not. Nothing is sent again after its deadline.
+ * it was, conditional or not. Nothing is sent again after its deadline, nor while there is no
+ * connection.
  */
 export class ShardWriter {
   private readonly options: ShardWriterOptions;
@@ -106,7 +114,7 @@ export class ShardWriter {
   private flush(): void {
     if (this.closed || this.retryTimer !== null || this.queue.length === 0) return;
     const stream = this.stream ?? this.open();
-    if (stream === null) return;
+    if (stream === null || !stream.connected) return;
     while (this.queue.length > 0 && !stream.blocked && stream.inFlight.length < IN_FLIGHT_MAX) {
       const batch = cutBatch(this.queue, this.options.limits);
       if (batch.length === 0) continue;
@@ -128,6 +136,8 @@ export class ShardWriter {
       call,
       leader,
       inFlight: [],
+      connected: false,
+      forget: () => undefined,
       blocked: false,
       lastProgressMs: performance.now(),
       supersededMs: null,
@@ -145,6 +155,10 @@ export class ShardWriter {
       );
     });
     this.stream = stream;
+    stream.forget = channels.onceConnected(leader, () => {
+      stream.connected = true;
+      this.scheduleFlush();
+    });
     return stream;
   }
 
@@ -266,7 +280,8 @@ export class ShardWriter {
     const waiting = this.queue.filter((operation) => !operation.settled);
     if (waiting.length < this.queue.length) this.queue.splice(0, this.queue.length, ...waiting);
     const stream = this.stream;
-    if (stream !== null && stream.inFlight.length > 0) this.checkStream(stream, nowMs);
+    const waits = stream !== null && (stream.inFlight.length > 0 || !stream.connected);
+    if (waits) this.checkStream(stream, nowMs);
     const idle = this.queue.length === 0 && (this.stream?.inFlight.length ?? 0) === 0;
     if (idle && this.ticker !== null) {
       clearInterval(this.ticker);
@@ -281,7 +296,8 @@ export class ShardWriter {
     // A new leader that the stream was not opened to, or nobody left who waits for the answers.
     const superseded =
       stream.supersededMs !== null && nowMs - stream.supersededMs >= OLD_LEADER_GRACE_MS;
-    const abandoned = stream.inFlight.every((batch) => batch.every(({ settled }) => settled));
+    const abandoned =
+      stream.connected && stream.inFlight.every((batch) => batch.every(({ settled }) => settled));
     if (superseded || abandoned) {
       this.broken(stream, new CallError(`${stream.leader} no longer answers`, null, true));
     } else if (nowMs - stream.lastProgressMs >= SUSPECT_MS) {
@@ -301,6 +317,7 @@ export class ShardWriter {
     const stream = this.stream;
     this.stream = null;
     if (stream === null) return [];
+    stream.forget();
     stream.call.on("error", () => undefined);
     stream.call.cancel();
     return stream.inFlight.splice(0).flat();

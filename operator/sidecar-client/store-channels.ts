@@ -1,4 +1,4 @@
-import { Client, type ClientDuplexStream, Metadata } from "@grpc/grpc-js";
+import { Client, type ClientDuplexStream, connectivityState, Metadata } from "@grpc/grpc-js";
 import type { MethodDefinition } from "../../sidecar/protocol/service.ts";
 import { sidecarCredentials } from "./credentials.ts";
 import { CallError, callErrorOf } from "./store-error.ts";
@@ -25,9 +25,16 @@ const OPTIONS = {
   "grpc.use_local_subchannel_pool": 1,
 };
 
+/** A server, and who waits for a connection to it. */
+interface Server {
+  readonly client: Client;
+  readonly waiting: Set<() => void>;
+  watched: boolean;
+}
+
 /** One connection per server, made when first needed. */
 export class StoreChannels {
-  private readonly clients = new Map<string, Client>();
+  private readonly servers = new Map<string, Server>();
   private readonly reachedAt: (address: string) => string;
 
   /** `reachedAt`: where a server is reached that names itself so. */
@@ -46,7 +53,7 @@ export class StoreChannels {
     signal: AbortSignal,
   ): AsyncGenerator<Response, void, void> {
     if (signal.aborted) throw new CallError("cancelled before the call", null, true);
-    const call = this.client(address).makeServerStreamRequest(
+    const call = this.server(address).client.makeServerStreamRequest(
       method.path,
       method.requestSerialize,
       method.responseDeserialize,
@@ -72,7 +79,7 @@ export class StoreChannels {
   ): ClientDuplexStream<Request, Response> {
     const metadata = new Metadata();
     for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
-    return this.client(address).makeBidiStreamRequest(
+    return this.server(address).client.makeBidiStreamRequest(
       method.path,
       method.requestSerialize,
       method.responseDeserialize,
@@ -80,12 +87,23 @@ export class StoreChannels {
     );
   }
 
+  /**
+   * Calls `connected` once there is a connection to the server, at once if there is one. It makes
+   * none: calls do. Returns what ends the wait.
+   */
+  onceConnected(address: string, connected: () => void): () => void {
+    const server = this.server(address);
+    server.waiting.add(connected);
+    if (!server.watched) watch(server);
+    return () => server.waiting.delete(connected);
+  }
+
   /** Drops the connections to servers that are not in `addresses`. */
   retain(addresses: ReadonlySet<string>): void {
     const kept = new Set([...addresses].map(this.reachedAt));
-    for (const [address, client] of this.clients) {
+    for (const [address, { client }] of this.servers) {
       if (kept.has(address)) continue;
-      this.clients.delete(address);
+      this.servers.delete(address);
       client.close();
     }
   }
@@ -94,13 +112,29 @@ export class StoreChannels {
     this.retain(new Set());
   }
 
-  private client(name: string): Client {
+  private server(name: string): Server {
     const address = this.reachedAt(name);
-    let client = this.clients.get(address);
-    if (client === undefined) {
-      client = new Client(address, sidecarCredentials("public"), OPTIONS);
-      this.clients.set(address, client);
+    let server = this.servers.get(address);
+    if (server === undefined) {
+      const client = new Client(address, sidecarCredentials("public"), OPTIONS);
+      server = { client, waiting: new Set(), watched: false };
+      this.servers.set(address, server);
     }
-    return client;
+    return server;
+  }
+}
+
+function watch(server: Server): void {
+  const { client, waiting } = server;
+  const channel = client.getChannel();
+  const state = channel.getConnectivityState(false);
+  server.watched = false;
+  if (state === connectivityState.READY) {
+    const all = [...waiting];
+    waiting.clear();
+    for (const connected of all) connected();
+  } else if (state !== connectivityState.SHUTDOWN && waiting.size > 0) {
+    server.watched = true;
+    channel.watchConnectivityState(state, Number.POSITIVE_INFINITY, () => watch(server));
   }
 }

@@ -6,6 +6,7 @@ import {
   type StoreClientOptions,
 } from "../../../operator/sidecar-client/store-client.ts";
 import { StoreError } from "../../../operator/sidecar-client/store-error.ts";
+import { findFreePorts } from "../../../operator/local/free-ports.ts";
 import { FakeStore, FakeStoreServer } from "../../support/fake-store-server.ts";
 
 const bytes = (text: string) => Buffer.from(text);
@@ -152,6 +153,47 @@ describe("StoreClient", () => {
     first.fault = "breakFirst";
     const put = client.put("b", bytes("1"), { retryUnknown: false });
     await assert.rejects(put, failsWith("UNKNOWN_OUTCOME"));
+  });
+
+  it("says that nothing was done when no connection to the leader could be made", async () => {
+    const port = await findFreePorts(1, Math.random);
+    for (const shard of store.shards.keys()) store.setLeader(shard, `127.0.0.1:${port}`);
+    const client = connect({ requestTimeoutMs: 500 });
+    for (const options of [{}, { expectedVersionId: -1 }, { retryUnknown: false }]) {
+      const put = client.put("a", bytes("1"), options);
+      await assert.rejects(put, failsWith("UNAVAILABLE"));
+      await assert.rejects(put, /ECONNREFUSED/u);
+    }
+  });
+
+  it("says that nothing was done when nobody took the connection", async () => {
+    // Accepts and says nothing, not even what a server of this protocol says first.
+    const sockets: Socket[] = [];
+    const silent = createServer((socket) => sockets.push(socket));
+    silent.listen(0, "127.0.0.1");
+    await once(silent, "listening");
+    const { port } = silent.address() as AddressInfo;
+    for (const shard of store.shards.keys()) store.setLeader(shard, `127.0.0.1:${port}`);
+    const client = connect({ requestTimeoutMs: 500 });
+    await client.ready();
+    await assert.rejects(client.put("a", bytes("1")), failsWith("UNAVAILABLE"));
+    const stop = new AbortController();
+    const aborted = client.put("a", bytes("1"), { signal: stop.signal });
+    setImmediate(() => stop.abort());
+    await assert.rejects(aborted, failsWith("ABORTED"));
+    silent.close();
+    for (const socket of sockets) socket.destroy();
+  });
+
+  it("sends a conditional write to the next leader when none could be sent to the last", async () => {
+    const port = await findFreePorts(1, Math.random);
+    for (const shard of store.shards.keys()) store.setLeader(shard, `127.0.0.1:${port}`);
+    const client = connect();
+    await client.ready();
+    const put = client.put("a", bytes("1"), { expectedVersionId: -1 });
+    for (const shard of store.shards.keys()) store.setLeader(shard, second.address);
+    assert.ok((await put).written);
+    assert.equal(store.applied.length, 1);
   });
 
   it("tells at once of a call that ended for good without a refusal by name", async () => {
