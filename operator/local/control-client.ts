@@ -1,21 +1,38 @@
+import { existsSync } from "node:fs";
 import { request } from "node:http";
 import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import { ControlRefusal } from "./control-server.ts";
 import { DirectoryInUse, lockDirectory, readJson, storePaths } from "./directory.ts";
+import { endLeftSidecars, type LeftSidecar, leftSidecars } from "./left-sidecars.ts";
 
 const addressSchema = z.object({ pid: z.int(), port: z.int(), token: z.string() });
 const errorSchema = z.object({ error: z.string() });
 
-/** Nothing runs in this directory. */
+/** No `up` runs in this directory; the message says what is there instead. */
 export class NotRunning extends Error {
   override readonly name = "NotRunning";
   constructor(dir: string) {
-    super(
-      `no store is running in ${resolve(dir)}: start one with \`resilver local up --dir ${dir}\``,
+    super(whatIsThere(dir));
+  }
+}
+
+function whatIsThere(dir: string): string {
+  const root = resolve(dir);
+  const up = `\`resilver local up --dir ${dir}\``;
+  const left = leftSidecars(dir);
+  if (left.length > 0) {
+    const who = left.map(({ node, pid }) => `${node} (process ${pid})`).join(", ");
+    return (
+      `the \`up\` of the store in ${root} was killed, and left running: ${who}; they serve, but no ` +
+      `leader is replaced and nothing is rebuilt: ${up} takes them over, ` +
+      `\`resilver local down --dir ${dir}\` ends them`
     );
   }
+  const stored = existsSync(storePaths(dir).settings);
+  if (!stored) return `no store is running in ${root}: start one with ${up}`;
+  return `no store is running in ${root}, where the data of one is: ${up} goes on with it`;
 }
 
 /**
@@ -60,11 +77,23 @@ export async function sendControl(
 const STOP_MS = 15_000;
 
 /**
- * Ends the store that runs in a directory; resolves when it is gone. Throws NotRunning, the
- * signal's reason, Error.
+ * Ends the store that runs in a directory, or what a killed `up` left of it; resolves when it is
+ * gone, with what was left. Throws NotRunning, DirectoryInUse, the signal's reason, Error.
  */
-export async function stopStore(dir: string, signal: AbortSignal): Promise<void> {
-  await sendControl(dir, "down", {}, { signal });
+export async function stopStore(dir: string, signal: AbortSignal): Promise<readonly LeftSidecar[]> {
+  try {
+    await sendControl(dir, "down", {}, { signal });
+  } catch (error) {
+    if (!(error instanceof NotRunning)) throw error;
+    const ended = await endLeftSidecars(dir, signal);
+    if (ended.length === 0) throw error;
+    return ended;
+  }
+  await untilReleased(dir, signal);
+  return [];
+}
+
+async function untilReleased(dir: string, signal: AbortSignal): Promise<void> {
   const deadlineMs = performance.now() + STOP_MS;
   for (;;) {
     try {

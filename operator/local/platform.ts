@@ -2,7 +2,8 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import type { Platform } from "../controller/ports.ts";
 import { corruptLog, type Corruption, wipeDirectories, type WipeWhat } from "./damage.ts";
-import { readJson, type ReplicaPaths, replicaPaths } from "./directory.ts";
+import { type ReplicaPaths, replicaPaths } from "./directory.ts";
+import { leftProcess } from "./left-sidecars.ts";
 import { isProcessOf, Pod, type PodStatus } from "./pod.ts";
 import type { ReplicaEndpoint } from "./settings.ts";
 import {
@@ -155,11 +156,8 @@ export class LocalPlatform implements Platform {
   private leftRunning(): ReadonlyMap<string, number> {
     const left = new Map<string, number>();
     for (const { node, publicAddress } of this.options.endpoints) {
-      const paths = replicaPaths(this.options.dir, node);
-      const file = readJson(paths.pid);
-      if (typeof file !== "object" || file === null || !("pid" in file)) continue;
-      const { pid } = file;
-      if (typeof pid !== "number" || !isProcessOf(pid, paths.wal)) continue;
+      const pid = leftProcess(replicaPaths(this.options.dir, node));
+      if (pid === null) continue;
       if (isProcessOf(pid, publicAddress)) left.set(node, pid);
       // Its successor is started at once, and again until the directories are free.
       else process.kill(pid, "SIGKILL");

@@ -5,6 +5,9 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { replicaPaths } from "../../operator/local/directory.ts";
+import { endLeftSidecars } from "../../operator/local/left-sidecars.ts";
+import { isProcessOf } from "../../operator/local/pod.ts";
 import { sidecarEnvironment } from "../../operator/local/sidecar-process.ts";
 import type { StoreStatus } from "../../operator/local/store-status.ts";
 
@@ -30,6 +33,7 @@ describe("resilver, as a person uses it", function () {
 
   afterEach(async () => {
     for (const process of running) await process.stop("SIGTERM");
+    await endLeftSidecars(dir, AbortSignal.timeout(20_000));
     rmSync(dir, { recursive: true, force: true });
   });
 
@@ -209,6 +213,41 @@ describe("resilver, as a person uses it", function () {
     const other = await run(["local", "up", "--replicas", "5", "--dir", dir]);
     assert.equal(other.status, 1);
     assert.match(other.err, /--replicas 5: the store in .* has 3/);
+  });
+
+  it("after kill -9 `status` says what runs on, and `down` ends it", async () => {
+    const started = await up();
+    const pids = (await status()).pods.map(({ pid }) => pid ?? 0);
+    await run(["local", "pause", "resilver-2", "--dir", dir]);
+    await started.stop("SIGKILL");
+    const told = await run(["local", "status", "--dir", dir]);
+    assert.equal(told.status, 1);
+    for (const pid of pids) assert.match(told.err, new RegExp(`resilver-\\d \\(process ${pid}\\)`));
+    assert.match(told.err, /local up --dir .* takes them over, .*local down --dir .* ends them/);
+    const down = await run(["local", "down", "--dir", dir]);
+    assert.deepEqual(
+      [down.status, down.out],
+      [0, "stopped resilver-0, resilver-1, resilver-2, which a killed `up` had left\n"],
+    );
+    for (const [n, pid] of pids.entries()) {
+      assert.ok(!isProcessOf(pid, replicaPaths(dir, `resilver-${n}`).wal));
+    }
+    const after = await run(["local", "down", "--dir", dir]);
+    assert.equal(after.status, 1);
+    assert.match(after.err, /no store is running in .*, where the data of one is: .*up --dir/);
+  });
+
+  it("leaves a process alone that only has the number of a sidecar", async () => {
+    const started = await up();
+    await started.stop("SIGTERM");
+    const other = spawn(process.execPath, ["-e", "setInterval(() => {}, 1000)"]);
+    await once(other, "spawn");
+    writeFileSync(replicaPaths(dir, "resilver-0").pid, JSON.stringify({ pid: other.pid }));
+    const down = await run(["local", "down", "--dir", dir]);
+    assert.equal(down.status, 1);
+    assert.match(down.err, /no store is running/);
+    assert.equal(other.kill("SIGKILL"), true);
+    assert.deepEqual(await once(other, "exit"), [null, "SIGKILL"]);
   });
 
   it("ends at once, exit status 0, when it is stopped before it is ready", async () => {

@@ -49,8 +49,9 @@ export function addLocalCommands(program: Command, terminal: Terminal): void {
     .description("stop the store; its data stays")
     .option(...DIR)
     .action(async ({ dir }: DirOption) => {
-      await stopStore(dir, terminal.stop);
-      terminal.out("stopped\n");
+      const left = await stopStore(dir, terminal.stop);
+      const who = left.map(({ node }) => node).join(", ");
+      terminal.out(who === "" ? "stopped\n" : `stopped ${who}, which a killed \`up\` had left\n`);
     });
   addDemo(local, terminal);
 }
