@@ -1,7 +1,7 @@
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import type { CoordinatorEvent } from "../core/events.ts";
 import type { ShardKey } from "../core/record.ts";
-import type { ShardView } from "../core/status.ts";
+import { entriesHeld, type ShardView } from "../core/status.ts";
 
 const SHARD = ["store", "namespace", "shard"] as const;
 const POD = [...SHARD, "pod"] as const;
@@ -150,9 +150,13 @@ export class CoordinatorMetrics {
         }
       }
     };
-    this.gauge("recovery_progress_ratio", "Bytes of the transfer done, 0 to 1", POD, (gauge) => {
-      each((labels, { role, bytesDone, bytesTotal }) => {
-        if (role === "learner") gauge.set(labels, bytesTotal > 0 ? bytesDone / bytesTotal : 0);
+    const progress = "Done of a rebuild, 0 to 1: bytes of the snapshot, without one entries";
+    this.gauge("recovery_progress_ratio", progress, POD, (gauge) => {
+      each((labels, replica) => {
+        if (replica.role !== "learner") return;
+        const { bytesDone, bytesTotal } = replica;
+        const { done, total } = entriesHeld(replica) ?? { done: bytesDone, total: bytesTotal };
+        gauge.set(labels, total > 0 ? done / total : 0);
       });
     });
     this.gauge("replica_voter", "1 while the record counts the replica as a voter", POD, (gauge) =>
@@ -160,10 +164,6 @@ export class CoordinatorMetrics {
         gauge.set(labels, role === "leader" || role === "voter" ? 1 : 0);
       }),
     );
-    const held = [...POD, "gate"];
-    this.gauge("recovery_deferred", "1 while a gate holds the recovery back", held, (gauge) =>
-      each((labels, { phase }) => {
-        const gate = /^Deferred\((\w+)\)$/u.exec(phase)?.[1];
     this.gauge(
       "store_info",
       "Always 1: the store's namespace in Kubernetes, and name",
@@ -176,6 +176,10 @@ export class CoordinatorMetrics {
         }
       },
     );
+    const held = [...POD, "gate"];
+    this.gauge("recovery_deferred", "1 while a gate holds the recovery back", held, (gauge) =>
+      each((labels, { phase }) => {
+        const gate = /^Deferred\((\w+)\)$/u.exec(phase)?.[1];
         if (gate !== undefined) gauge.set({ ...labels, gate }, 1);
       }),
     );

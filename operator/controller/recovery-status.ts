@@ -10,7 +10,7 @@ import {
 } from "../api/v1alpha1/replica-recovery.ts";
 import { type Gate, gatePage, type RecoveryPolicy } from "../core/gates.ts";
 import { RECOVERY_REASONS, type RecoveryReason } from "../core/record.ts";
-import type { ReplicaView, ShardView } from "../core/status.ts";
+import { entriesHeld, type ReplicaView, type ShardView, type Share } from "../core/status.ts";
 import { isRebuilding } from "./store-status.ts";
 
 /** Claims a pod's data was on when all its replicas voted, and is on now; null: not known. */
@@ -49,16 +49,16 @@ interface Row {
 
 type ShardStatus = NonNullable<ReplicaRecoveryStatus["shards"]>[number];
 
-/** Least far first. */
-const ORDER: readonly ReplicaRecoveryPhase[] = [
-  "Deferred",
-  "Detected",
+/** Phases of a rebuild under way, least far first. */
+const UNDER_WAY: readonly ReplicaRecoveryPhase[] = [
   "Enrolled",
   "Transferring",
   "CatchingUp",
   "Promoting",
-  "Succeeded",
 ];
+
+/** Least far first. */
+const ORDER: readonly ReplicaRecoveryPhase[] = ["Deferred", "Detected", ...UNDER_WAY, "Succeeded"];
 
 /** Shards of the pod that have to be rebuilt now: the node has said what it holds. */
 function rebuildingRows(views: readonly ShardView[], pod: string): readonly Row[] {
@@ -134,14 +134,15 @@ export function recoveryStatus(
   const phase = (seen ? null : endUnseen(input)) ?? phaseOfAll(rows, shards);
   const gate = gateOf(rows);
   const evidence = { ...evidenceOf(input, rows), ...defined(before?.evidence) };
+  const attempts = Math.max(before?.attempts ?? 0, ...attemptsSeen(input, shards));
   return {
     phase,
     ...defined({ reason: joinedReason(toldReason(rows) ?? before?.reason, evidence), gate }),
-    message: messageOf(phase, gate ?? null, shards.length > 0, input),
+    message: messageOf({ phase, gate, attempts, reported: shards.length > 0 }, input),
     evidence,
     ...sourceOf(input.pod, rows, before),
     ...progressOf(input, phase, shards),
-    attempts: Math.max(before?.attempts ?? 0, ...attemptsSeen(input, shards)),
+    attempts,
     lastErrors: rows.flatMap(({ replica }) => replica.lastErrors).slice(-5),
     shards,
     ...timesOf(input, phase, before),
@@ -181,14 +182,36 @@ function progressOf(
   phase: ReplicaRecoveryPhase,
   shards: readonly ShardStatus[],
 ) {
-  const bytesDone = sum(shards, ({ bytesDone: done = 0 }) => done);
-  const bytesTotal = sum(shards, ({ bytesTotal: total = 0 }) => total);
-  return {
-    progress: phase === "Succeeded" ? "100%" : percent(bytesDone, bytesTotal),
-    bytesDone,
-    bytesTotal,
-    ...(isFinished(phase) ? {} : paceOf(input, bytesDone, bytesTotal)),
+  const bytes = {
+    done: sum(shards, ({ bytesDone = 0 }) => bytesDone),
+    total: sum(shards, ({ bytesTotal = 0 }) => bytesTotal),
   };
+  const entries = {
+    done: sum(shards, ({ entriesDone = 0 }) => entriesDone),
+    total: sum(shards, ({ entriesTotal = 0 }) => entriesTotal),
+  };
+  return {
+    progress: phase === "Succeeded" ? "100%" : percentOf([bytes, entries]),
+    ...bytesOf(bytes),
+    ...entriesOf(entries),
+    ...(isFinished(phase) ? {} : paceOf(input, bytes)),
+  };
+}
+
+/** Of those that are moved by both ways what is least far; nothing is known of neither. */
+function percentOf(shares: readonly Share[]): string {
+  const known = shares.filter(({ total }) => total > 0);
+  if (known.length === 0) return "0%";
+  return `${Math.min(...known.map(({ done, total }) => Math.floor((100 * done) / total)))}%`;
+}
+
+/** Nothing while nobody knows of a snapshot: zero bytes would be a statement. */
+function bytesOf({ done, total }: Share): Pick<ShardStatus, "bytesDone" | "bytesTotal"> {
+  return total > 0 ? { bytesDone: done, bytesTotal: total } : {};
+}
+
+function entriesOf({ done, total }: Share): Pick<ShardStatus, "entriesDone" | "entriesTotal"> {
+  return total > 0 ? { entriesDone: done, entriesTotal: total } : {};
 }
 
 /** Those that are being rebuilt, and those that were: they vote by now, or another one is there. */
@@ -197,7 +220,7 @@ function shardStatuses(
   rows: readonly Row[],
   before: readonly ShardStatus[],
 ): ShardStatus[] {
-  const now = rows.map((row) => rowStatus(row, oldUids));
+  const now = rows.map((row) => forward(row, rowStatus(row, oldUids), before));
   const past = before
     .filter(({ namespace, shard }) => {
       return !now.some((other) => other.namespace === namespace && other.shard === shard);
@@ -215,9 +238,13 @@ function shardStatuses(
       if (replica.uid === "" || (same && !votes)) return status;
       if (!same) return { ...status, phase: "Failed" };
       // A short transfer begins and ends between two looks; the replica remembers it.
-      const bytesDone = Math.max(status.bytesDone ?? 0, replica.bytesDone);
-      const bytesTotal = Math.max(status.bytesTotal ?? 0, replica.bytesTotal);
-      return { ...status, phase: "Succeeded", bytesDone, bytesTotal };
+      const bytes = {
+        done: Math.max(status.bytesDone ?? 0, replica.bytesDone),
+        total: Math.max(status.bytesTotal ?? 0, replica.bytesTotal),
+      };
+      const all = status.entriesTotal ?? 0;
+      const entries = entriesOf({ done: all, total: all });
+      return { ...status, phase: "Succeeded", ...bytesOf(bytes), ...entries };
     });
   return [...now, ...past].toSorted((a, b) => a.shard - b.shard);
 }
@@ -229,9 +256,27 @@ function rowStatus(row: Row, oldUids: ReadonlyMap<string, string>): ShardStatus 
     shard: view.shard,
     phase: phaseOf(replica),
     ...defined({ newReplicaUid: newUidOf(row, oldUids) }),
-    bytesDone: replica.bytesDone,
-    bytesTotal: replica.bytesTotal,
+    ...bytesOf({ done: replica.bytesDone, total: replica.bytesTotal }),
+    ...entriesOf(entriesHeld(replica) ?? { done: 0, total: 0 }),
   };
+}
+
+/**
+ * Not back by what is only not known for a moment: under a new leader, between two transfers, while
+ * the leader asks where the replica is. Back to a transfer when there is one again.
+ */
+function forward({ replica }: Row, now: ShardStatus, before: readonly ShardStatus[]): ShardStatus {
+  const told = before.find(
+    ({ namespace, shard, newReplicaUid }) =>
+      namespace === now.namespace && shard === now.shard && newReplicaUid === now.newReplicaUid,
+  );
+  const reached = UNDER_WAY.indexOf(told?.phase ?? "Detected");
+  const isBack = now.phase !== "Deferred" && UNDER_WAY.indexOf(now.phase) < reached;
+  const moves = now.phase === "Transferring" && replica.bytesDone < replica.bytesTotal;
+  const phase = told !== undefined && isBack && !moves ? told.phase : now.phase;
+  // A snapshot took the place of the log.
+  const { entriesDone: _done, entriesTotal: _total, ...others } = told ?? {};
+  return { ...(now.bytesTotal === undefined ? told : others), ...now, phase };
 }
 
 /**
@@ -253,7 +298,9 @@ function phaseOf({ role, phase }: ReplicaView): ReplicaRecoveryPhase {
     case "Installing":
       return "Transferring";
     case "CatchingUp":
-      return "CatchingUp";
+    case "Promoting":
+    case "Detected":
+      return phase;
     default:
       return "Enrolled";
   }
@@ -334,25 +381,30 @@ function sourceOf(pod: string, rows: readonly Row[], before: ReplicaRecoveryStat
   return typeof source === "string" ? { source } : {};
 }
 
-function messageOf(
-  phase: ReplicaRecoveryPhase,
-  gate: string | null,
-  reported: boolean,
-  input: RecoveryInput,
-): string {
-  if (gate !== null) return gateText(gate, input);
+interface Told {
+  readonly phase: ReplicaRecoveryPhase;
+  readonly gate: string | undefined;
+  readonly attempts: number;
+  /** The pod has said what it holds. */
+  readonly reported: boolean;
+}
+
+function messageOf({ phase, gate, attempts, reported }: Told, input: RecoveryInput): string {
+  if (gate !== undefined) return gateText(gate, input);
   switch (phase) {
     case "Detected":
       if (!reported) return "its volume claim is another one; the pod has yet to say what it holds";
-      return "its replicas hold no data of this store; the rebuild begins by itself";
+      return "what its replicas hold does not count; the rebuild begins by itself";
     case "Deferred":
       return "may be rebuilt; begins with the coordinator's next step";
     case "Succeeded":
       return reported ? "votes again" : "nothing had to be rebuilt";
     case "Failed":
       return "given up: the replica is another one by now, or no longer wanted";
-    default:
-      return "is being rebuilt from the leader; it does not vote meanwhile";
+    default: {
+      const again = attempts > 1 ? `, by transfer ${attempts}: those before ended early` : "";
+      return `is being rebuilt from the leader${again}; it does not vote meanwhile`;
+    }
   }
 }
 
@@ -367,11 +419,7 @@ function gateText(gate: string, { pod, storeName, mode }: RecoveryInput): string
   return `waits for the gate ${gate}, see ${page}; \`kubectl describe pod ${pod}\` says more`;
 }
 
-function percent(done: number, total: number): string {
-  return total > 0 ? `${Math.floor((100 * done) / total)}%` : "0%";
-}
-
-function paceOf({ bytesPerSecond }: RecoveryInput, done: number, total: number) {
+function paceOf({ bytesPerSecond }: RecoveryInput, { done, total }: Share) {
   if (bytesPerSecond === null || bytesPerSecond <= 0) return {};
   const seconds = Math.ceil(Math.max(0, total - done) / bytesPerSecond);
   const eta = seconds < 120 ? `${seconds}s` : `${Math.ceil(seconds / 60)}m`;

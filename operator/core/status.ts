@@ -325,6 +325,29 @@ function deferralText({ node, gate, message }: Deferral): string {
   return `the rebuild of ${node} waits for the gate ${gate}${why}; see ${gatePage(gate)}`;
 }
 
+/** How many of all. */
+export interface Share {
+  readonly done: number;
+  readonly total: number;
+}
+
+/**
+ * Of the leader's entries, those that a learner holds which is rebuilt by the log alone; null: it
+ * is not, or not known to be.
+ */
+export function entriesHeld({
+  role,
+  phase,
+  bytesTotal,
+  headOffset,
+  lagEntries,
+}: Pick<ReplicaView, "role" | "phase" | "bytesTotal" | "headOffset" | "lagEntries">): Share | null {
+  const byLog = phase === "CatchingUp" || phase === "Promoting";
+  if (role !== "learner" || !byLog || bytesTotal > 0 || lagEntries === null) return null;
+  const done = headOffset + 1;
+  return { done, total: done + lagEntries };
+}
+
 /** What lacks of the wanted copies while all voters of the ensemble vote; null: nothing. */
 export function fewerCopies({
   ensemble,

@@ -1,5 +1,6 @@
 import Table from "cli-table3";
 import pc from "picocolors";
+import { entriesHeld } from "../core/status.ts";
 import { formatDuration, formatSize } from "./sizes.ts";
 import type {
   PodStatusView,
@@ -132,6 +133,11 @@ function recoveryText(replica: ReplicaStatusView): string {
 }
 
 function doneText(replica: ReplicaStatusView): string {
+  const entries = entriesHeld(replica);
+  if (entries !== null && entries.total > 0) {
+    const { done, total } = entries;
+    return `${done} of ${total} entries (${Math.floor((100 * done) / total)}%)`;
+  }
   if (replica.role !== "learner" || replica.bytesTotal === 0) return "-";
   const percent = Math.floor((100 * replica.bytesDone) / replica.bytesTotal);
   return `${formatSize(replica.bytesDone)} of ${formatSize(replica.bytesTotal)} (${percent}%)`;

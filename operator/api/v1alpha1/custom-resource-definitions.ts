@@ -100,7 +100,7 @@ const DEFINITIONS: readonly Definition[] = [
       column("Pod", ".spec.rebuild.pod", "The pod that is rebuilt."),
       column("Reason", ".status.reason", "Why it is needed."),
       column("Phase", ".status.phase", "How far it is."),
-      column("Progress", ".status.progress", "Bytes done of all."),
+      column("Progress", ".status.progress", "Done of all bytes, or of all entries."),
       column("Rate", ".status.rate", "Bytes per second."),
       AGE,
       wide("ETA", ".status.eta", "Time left."),

@@ -111,8 +111,10 @@ const shardItem = fields("One shard of the pod.", {
   shard: integer("Number of the shard.", 0, BOUNDS.shardsTotalMax),
   phase: choice("How far it is.", RECOVERY_PHASES),
   newReplicaUid: identity("The replica that is rebuilt.").optional(),
-  bytesDone: integer("Bytes that have arrived.", 0).optional(),
-  bytesTotal: integer("Bytes of the whole transfer.", 0).optional(),
+  bytesDone: integer("Bytes that have arrived. Absent: no snapshot is known of.", 0).optional(),
+  bytesTotal: integer("Bytes of the whole snapshot.", 0).optional(),
+  entriesDone: integer("Without a snapshot: entries of the log it holds.", 0).optional(),
+  entriesTotal: integer("Without a snapshot: entries that the leader holds.", 0).optional(),
 });
 
 const statusSchema = fields("How far it is.", {
@@ -122,9 +124,14 @@ const statusSchema = fields("How far it is.", {
   gate: note("What holds it back, while it is Deferred.", BOUNDS.labelLengthMax).optional(),
   evidence: evidenceField.optional(),
   source: note("The pod that sends the data.", BOUNDS.nameLengthMax).optional(),
-  progress: note("Bytes done of all, in per cent.", BOUNDS.quantityLengthMax).optional(),
-  bytesDone: integer("Bytes that have arrived, all shards.", 0).optional(),
-  bytesTotal: integer("Bytes of all transfers.", 0).optional(),
+  progress: note(
+    "In per cent: bytes of the snapshots, or entries of the shards that need none; the lesser.",
+    BOUNDS.quantityLengthMax,
+  ).optional(),
+  bytesDone: integer("Bytes that have arrived. Absent: no snapshot is known of.", 0).optional(),
+  bytesTotal: integer("Bytes of all snapshots.", 0).optional(),
+  entriesDone: integer("Entries held by shards that need no snapshot.", 0).optional(),
+  entriesTotal: integer("Entries that their leaders hold.", 0).optional(),
   rate: note("Bytes per second, for people.", BOUNDS.quantityLengthMax).optional(),
   eta: note("Time left, for people.", BOUNDS.quantityLengthMax).optional(),
   attempts: integer("Transfers begun.", 0).optional(),

@@ -66,12 +66,15 @@ describe("coordinator metrics", () => {
     const before = await registry.metrics();
     assert.ok(before.includes(`resilver_recovery_progress_ratio{${labels},pod="resilver-2"} 0.25`));
     assert.ok(before.includes(`resilver_replica_voter{${labels},pod="resilver-2"} 0`));
+    const byLog = { role: "learner", phase: "CatchingUp", headOffset: 8, lagEntries: 3 } as const;
+    views = [shardViewOf([replicaView("resilver-2", byLog)])];
+    const log = await registry.metrics();
+    assert.ok(log.includes(`resilver_recovery_progress_ratio{${labels},pod="resilver-2"} 0.75`));
     views = [wholeShard()];
     const after = await registry.metrics();
     assert.ok(after.includes(`resilver_replica_voter{${labels},pod="resilver-2"} 1`));
     assert.ok(!after.includes("resilver_recovery_progress_ratio{"));
   });
-});
 
   it("says what people call a store, for as long as it is looked after", async () => {
     const called = { namespace: "shop", name: "carts" };
@@ -91,3 +94,4 @@ describe("coordinator metrics", () => {
     stores = [];
     assert.deepEqual(await lines(), []);
   });
+});

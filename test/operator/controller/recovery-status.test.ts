@@ -54,6 +54,8 @@ describe("status of a recovery", () => {
     [{ ...LEARNER, phase: "Transferring" }, "Transferring"],
     [{ ...LEARNER, phase: "Installing" }, "Transferring"],
     [{ ...LEARNER, phase: "CatchingUp" }, "CatchingUp"],
+    [{ ...LEARNER, phase: "Promoting" }, "Promoting"],
+    [{ ...LEARNER, phase: "Detected" }, "Detected"],
   ];
   for (const [change, phase] of phases) {
     it(`${change.role} ${change.phase ?? ""}: ${phase}`, () => {
@@ -82,6 +84,55 @@ describe("status of a recovery", () => {
     assert.equal(status(seen).eta, undefined, "no rate, no guess");
     const slow = status(seen, undefined, { bytesPerSecond: 1 });
     assert.equal(slow.eta, "5m");
+  });
+
+  it("without a snapshot counts entries of the log, and says nothing of bytes", () => {
+    const caughtUp = { ...LEARNER, phase: "CatchingUp", headOffset: 249, lagEntries: 750 } as const;
+    const told = status(views(caughtUp));
+    assert.deepEqual([told.entriesDone, told.entriesTotal, told.progress], [250, 1_000, "25%"]);
+    assert.deepEqual([told.bytesDone, told.bytesTotal], [undefined, undefined]);
+    const enrolled = status(views({ ...caughtUp, phase: "Enrolled" }));
+    assert.equal(enrolled.entriesTotal, undefined, "it may yet need a snapshot");
+    const done = status(views({}), told);
+    assert.deepEqual([done.entriesDone, done.entriesTotal, done.progress], [1_000, 1_000, "100%"]);
+    assert.equal(done.bytesTotal, undefined);
+    const sent = views({ ...LEARNER, phase: "Transferring", bytesDone: 90, bytesTotal: 100 }, 1);
+    assert.equal(status([...views(caughtUp), ...sent]).progress, "25%", "the lesser");
+  });
+
+  it("goes on from where it was when nothing is known for a moment", () => {
+    const bytes = { bytesDone: 100, bytesTotal: 100 };
+    let told = status(views({ ...LEARNER, phase: "Transferring", ...bytes }));
+    for (const [phase, expected] of [
+      ["Enrolled", "Transferring"],
+      ["CatchingUp", "CatchingUp"],
+      ["Transferring", "CatchingUp"],
+      ["Promoting", "Promoting"],
+      ["Enrolled", "Promoting"],
+    ] as const) {
+      told = status(views({ ...LEARNER, phase, ...bytes }), told);
+      assert.equal(told.phase, expected, phase);
+    }
+    const forgotten = status(views({ ...LEARNER, phase: "CatchingUp" }), told);
+    assert.deepEqual([forgotten.bytesDone, forgotten.bytesTotal], [100, 100]);
+    const other = status(views({ ...LEARNER, uid: "0000-ANOTHERONE", phase: "Enrolled" }), told);
+    assert.equal(other.phase, "Enrolled", "another replica begins anew");
+  });
+
+  it("goes back for another snapshot or a gate, and says so", () => {
+    const first = { ...LEARNER, phase: "CatchingUp", attempts: 1 } as const;
+    const before = status(views(first));
+    assert.doesNotMatch(before.message ?? "", /transfer/u);
+    const again = { ...LEARNER, phase: "Transferring", attempts: 2, bytesDone: 1, bytesTotal: 9 };
+    const told = status(views(again as Partial<ReplicaView>), before);
+    assert.equal(told.phase, "Transferring");
+    assert.match(told.message ?? "", /from the leader, by transfer 2: those before ended early;/u);
+    assert.deepEqual(
+      [before.entriesTotal, told.entriesTotal, told.progress],
+      [1_001, undefined, "11%"],
+    );
+    const held = status(views({ ...first, phase: "Deferred(Paused)" }), before);
+    assert.equal(held.phase, "Deferred");
   });
 
   it("votes again: succeeded, once and for all, with what was known before", () => {
@@ -126,7 +177,7 @@ describe("status of a recovery", () => {
     assert.deepEqual([done.bytesDone, done.bytesTotal, done.attempts], [300, 300, 1]);
     assert.equal(done.shards?.[0]?.bytesDone, 300);
     const other = status(views({ ...moved, uid: "another" }), before);
-    assert.deepEqual([other.bytesDone, other.attempts], [0, 0], "that is not this recovery's");
+    assert.deepEqual([other.bytesDone, other.attempts], [undefined, 0], "another recovery's");
   });
 
   it("another replica by now, or none wanted any more: failed", () => {

@@ -64,6 +64,18 @@ describe("store status", () => {
     assert.match(text, /not serving/);
   });
 
+  it("shows entries where a replica is rebuilt by the log alone", () => {
+    const change = {
+      role: "learner",
+      phase: "CatchingUp",
+      headOffset: 49,
+      lagEntries: 150,
+    } as const;
+    const shard = shardViewOf([replicaView("resilver-2", change)]);
+    const text = renderStatus(storeStatus(statusParts([shard])), { color: false });
+    assert.match(text, /learner .* CatchingUp +50 of 200 entries \(25%\)/);
+  });
+
   it("shows processes while there is no record yet", () => {
     const text = renderStatus(storeStatus(statusParts([])), { color: false });
     assert.match(text, /no shard has a record yet\nresilver-0: running/);
