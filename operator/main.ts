@@ -1,13 +1,13 @@
 #!/usr/bin/env node
 /** The command `resilver`: the only reader of arguments and environment of the operator's side. */
-import { addOperatorCommand } from "./cli/operator-command.ts";
 import type { Terminal } from "./local/cli/exit.ts";
-import { runCommandLine } from "./local/cli/program.ts";
 
 const VERSION = "0.1.0";
 /** After a second Ctrl-C nothing is waited for. */
 const INTERRUPTED = 130;
 
+// Before the program is read, which takes a while: the first process of a container is sent no
+// signal that it does not listen for, and its pod would wait for the whole of its grace period.
 const stop = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.on(signal, () => {
@@ -30,6 +30,8 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
+const { addOperatorCommand } = await import("./cli/operator-command.ts");
+const { runCommandLine } = await import("./local/cli/program.ts");
 const status = await runCommandLine(process.argv.slice(2), terminal, VERSION, [
   (program) => addOperatorCommand(program, terminal, VERSION),
 ]);

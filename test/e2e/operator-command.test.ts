@@ -1,7 +1,16 @@
 /** `resilver operator` as a process, as a Deployment starts it; the API server is a stand-in. */
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -27,6 +36,25 @@ export async function load(url, context, next) {
   }
   return await next(url, context);
 }\`));`)}`;
+
+/** Says when the command line is about to be read, and waits until somebody writes to the pipe. */
+function waitingHook(pipe: string): string {
+  const hooks = `
+import { writeSync } from "node:fs";
+import { open } from "node:fs/promises";
+export async function load(url, context, next) {
+  if (url.includes("/commander/") && url.endsWith("esm.mjs")) {
+    writeSync(2, "READING");
+    const file = await open(${JSON.stringify(pipe)});
+    await file.read(Buffer.alloc(1), 0, 1);
+    await file.close();
+  }
+  return await next(url, context);
+}`;
+  const register = `import { register } from "node:module";
+register(${JSON.stringify(`data:text/javascript,${encodeURIComponent(hooks)}`)});`;
+  return `data:text/javascript,${encodeURIComponent(register)}`;
+}
 
 interface Outcome {
   readonly status: number | null;
@@ -96,6 +124,24 @@ describe("resilver operator", function () {
           done.then(({ status, out, err }) => assert.fail(`ended with ${status}:\n${out}${err}`)),
         ]),
     };
+  }
+
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    it(`hears a ${signal} that comes before its program is read`, async () => {
+      const pipe = join(dir, "pipe");
+      assert.equal(spawnSync("mkfifo", [pipe]).status, 0);
+      // Opened for reading too, before the other end is: neither waits, and nothing is lost.
+      const end = openSync(pipe, "r+");
+      const args = ["operator", "--kubeconfig", kubeconfig, "--health-port=0", "--metrics-port=0"];
+      const { child, done } = launch(args, {}, ["--import", waitingHook(pipe)]);
+      await once(child.stderr, "data");
+      child.kill(signal);
+      writeSync(end, "go on");
+      const { status, signal: by, err } = await done;
+      closeSync(end);
+      assert.deepEqual([status, by, err], [0, null, "READING"]);
+      assert.equal(server.get(LEASE), undefined, "it took the Lease");
+    });
   }
 
   const operator = (...args: string[]) =>

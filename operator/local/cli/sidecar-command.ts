@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import type { Command } from "commander";
 import { sidecarProgram } from "../sidecar-process.ts";
-import { ExitRequest, type Terminal } from "./exit.ts";
+import { EXIT, ExitRequest, type Terminal } from "./exit.ts";
 
 /** Adds `resilver sidecar`: one node of a store, as a container runs it. */
 export function addSidecarCommand(program: Command, terminal: Terminal): void {
@@ -23,12 +23,13 @@ export function addSidecarCommand(program: Command, terminal: Terminal): void {
  * Runs it as a child, so that the coordinator's code never shares a process with it. Resolves with
  * its status.
  */
-function runSidecar(settings: readonly string[], terminal: Terminal): Promise<number> {
+async function runSidecar(settings: readonly string[], terminal: Terminal): Promise<number> {
+  if (terminal.stop.aborted) return EXIT.done;
   const [command, ...args] = sidecarProgram();
   const child = spawn(command, [...args, ...settings], { stdio: "inherit", env: terminal.env });
   const stop = () => child.kill("SIGTERM");
   terminal.stop.addEventListener("abort", stop);
-  return new Promise((resolve, reject) => {
+  return await new Promise((resolve, reject) => {
     child.once("error", reject);
     child.once("exit", (code) => {
       terminal.stop.removeEventListener("abort", stop);

@@ -16,6 +16,8 @@ export interface UpOptions {
 
 /** Runs a store until Ctrl-C, SIGTERM or `down`. Throws when the coordinator must not go on. */
 export async function runUp(options: UpOptions, terminal: Terminal): Promise<void> {
+  // Asked to end while the program was read: nothing was started yet.
+  if (terminal.stop.aborted) return;
   const story = new Story(terminal);
   const session = await startUp({
     ...options,
