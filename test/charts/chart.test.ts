@@ -180,7 +180,8 @@ describe("chart", function () {
     assert.doesNotMatch(text, /app\.kubernetes\.io\/name: resilver\n/);
   });
 
-  it("says what to type next, in a watched namespace, and what an uninstall leaves alone", () => {
+  /** The notes that an installation with these values shows. */
+  function notesOf(...values: readonly string[]): string {
     const copy = mkdtempSync(join(tmpdir(), "resilver-chart-"));
     try {
       cpSync(CHART, copy, { recursive: true });
@@ -188,18 +189,29 @@ describe("chart", function () {
       const notes = readFileSync(join(CHART, "templates", "NOTES.txt"), "utf8");
       const wrapped = `{{- define "notes" }}\n${notes}{{ end }}text: {{ include "notes" . | quote }}\n`;
       writeFileSync(join(copy, "templates", "notes.yaml"), wrapped);
-      const args = ["--show-only", "templates/notes.yaml", "--set", "watchNamespaces={team-a}"];
+      const set = values.flatMap((value) => ["--set", value]);
+      const args = ["--show-only", "templates/notes.yaml", ...set];
       const { status, stdout, text } = run(["template", "resilver", copy, ...KUBE, ...args]);
       assert.equal(status, 0, text);
       const [document] = parseAllDocuments(stdout);
-      const told = String(document?.get("text"));
-      assert.match(told, /^ {2}kubectl apply --server-side -f crds\/$/m);
-      assert.match(told, /^ {2}kubectl apply --namespace team-a -f - <<EOF$/m);
-      assert.match(told, /^ {2}kubectl get rstore,rshard,rrec --namespace team-a$/m);
-      assert.match(told, /No volume, store or record is deleted/);
+      return String(document?.get("text"));
     } finally {
       rmSync(copy, { recursive: true, force: true });
     }
+  }
+
+  it("says what to type next, in a watched namespace, and what an uninstall leaves alone", () => {
+    const told = notesOf("watchNamespaces={team-a}");
+    assert.match(told, /^ {2}kubectl apply --server-side -f crds\/$/m);
+    assert.match(told, /^ {2}kubectl apply --namespace team-a -f - <<EOF$/m);
+    assert.match(told, /^ {2}kubectl get rstore,rshard,rrec --namespace team-a$/m);
+    assert.match(told, /No volume, store or record is deleted/);
+  });
+
+  it("warns when no operator is to run", () => {
+    assert.match(notesOf("replicas=0"), /^WARNING: replicas is 0: no operator runs\./mu);
+    assert.doesNotMatch(notesOf("replicas=0"), /is being started/u);
+    assert.doesNotMatch(notesOf(), /replicas is 0/u);
   });
 
   it("helm test passes for an operator that is ready, and says why where it tells too little", async () => {
