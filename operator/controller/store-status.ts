@@ -77,19 +77,21 @@ export function storeSummary(input: StatusInput): StoreSummary {
   const { views, pods, expectedPods } = input;
   const serving = views.filter((view) => view.serving).length;
   const leaders = [...new Set(views.flatMap(({ leader }) => leader ?? []))].toSorted();
-  const conditions = [available(views), progressing(input), degraded(input)];
+  const less = degraded(input);
+  const conditions = [available(views, less), progressing(input), less];
   const state = conditions[0]?.status === true ? "Available" : (conditions[0]?.reason ?? "");
   return {
     ready: `${pods.filter(({ ready }) => ready).length}/${expectedPods}`,
     quorate: `${serving}/${views.length}`,
     rebuilding: rebuildingPods(views).length,
     leaders: leaders.join(","),
-    state: state === "Available" && conditions[2]?.status === true ? "Degraded" : state,
+    state: state === "Available" && less.status === true ? "Degraded" : state,
     conditions,
   };
 }
 
-function available(views: readonly ShardView[]): NewCondition {
+/** Its message is what `kubectl get rstore -o wide` shows, so it says what is degraded, too. */
+function available(views: readonly ShardView[], less: NewCondition): NewCondition {
   const type = "Available";
   const stopped = views.find(({ stop }) => stop !== null);
   if (stopped?.stop) {
@@ -102,7 +104,8 @@ function available(views: readonly ShardView[]): NewCondition {
     return { type, status: "Unknown", reason: "Starting", message: "nothing is known yet" };
   }
   if (down.length === 0) {
-    return { type, status: true, reason: "AllShardsServe", message: "all shards serve" };
+    const but = less.status === true ? `, but ${less.message}` : "";
+    return { type, status: true, reason: "AllShardsServe", message: `all shards serve${but}` };
   }
   const [first] = down;
   const why = first?.conditions.find((condition) => condition.type === type);

@@ -62,6 +62,12 @@ describe("status of a store", () => {
     assert.equal(columns.state, "Degraded");
     assert.equal(told[2], "Degraded=true ReplicasNotVoting");
     assert.match(messages[2] ?? "", /^not voting: resilver-2 \(Transferring\);/u);
+    assert.equal(
+      messages[0],
+      `all shards serve, but ${messages[2]}`,
+      "the only one that a column shows",
+    );
+    assert.equal(summary([wholeShard()]).messages[0], "all shards serve");
   });
 
   it("an object that cannot be brought about is told beside what the shards do", () => {
