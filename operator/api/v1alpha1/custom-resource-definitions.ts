@@ -80,7 +80,12 @@ const DEFINITIONS: readonly Definition[] = [
       column("Leader", ".spec.leader.node", "The pod that leads it."),
       column("Voters", ".status.voters", "Replicas that vote now, of the voter set."),
       column("Learners", ".status.learners", "Replicas that are being rebuilt.", "integer"),
-      column("Commit", ".status.commitOffset", "The last committed entry.", "integer"),
+      column(
+        "Commit",
+        ".status.commitOffset",
+        "The last committed entry, up to a minute ago.",
+        "integer",
+      ),
       column("State", ".status.state", "Available, or what keeps it from that."),
       AGE,
       wide(

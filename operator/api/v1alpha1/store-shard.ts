@@ -88,7 +88,7 @@ const replicaItem = fields("One replica as it is seen now.", {
   status: note("What it says of itself.", BOUNDS.labelLengthMax).optional(),
   phase: note("Where its recovery stands; empty: none.", BOUNDS.labelLengthMax).optional(),
   reason: note("Why it is rebuilt.", BOUNDS.labelLengthMax).optional(),
-  head: entryId("Its last entry, as it said last; absent: none, or not known.").optional(),
+  head: entryId("Its last entry, up to a minute ago; absent: none, or not known.").optional(),
   fault: note("What is wrong with it; empty: nothing.", BOUNDS.reasonLengthMax).optional(),
 });
 
@@ -98,7 +98,7 @@ const statusSchema = fields("What is seen now; nothing is decided by it.", {
     BOUNDS.quantityLengthMax,
   ).optional(),
   learners: integer("Replicas that are being rebuilt.", 0).optional(),
-  commitOffset: offset("The leader's last committed entry.").optional(),
+  commitOffset: offset("The leader's last committed entry, up to a minute ago.").optional(),
   state: note(
     "In one word: Available, or what keeps it from that.",
     BOUNDS.reasonLengthMax,
