@@ -33,9 +33,10 @@ export function requireNode() {
 export function installDependencies() {
   requireNode();
   if (dependenciesPresent()) return;
-  process.stderr.write("Installing dependencies (once) ...\n");
+  process.stderr.write("Installing dependencies (once; it can take minutes) ...\n");
+  const progress = process.stderr.isTTY === true ? ["--progress"] : [];
   // Not `npm ci`: it removes what is there first, and insists on packages for other platforms.
-  npm(["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"]);
+  npm(["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error", ...progress]);
 }
 
 /** Runs npm in the checkout; ends the process when it fails. */
@@ -75,6 +76,7 @@ export function compile() {
   const stampFile = join(root, "dist", ".stamp");
   const stamp = sourceStamp();
   if (existsSync(stampFile) && readFileSync(stampFile, "utf8") === stamp) return;
+  process.stderr.write("Compiling (once for each change) ...\n");
   // A source that is gone must not live on as a compiled file.
   rmSync(join(root, "dist"), { recursive: true, force: true });
   run(process.execPath, [tool("typescript", "bin/tsc"), "-p", ".tsconfig.build.json"]);

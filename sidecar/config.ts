@@ -228,7 +228,7 @@ function defaultOf(key: FieldName): string | number | undefined {
 
 function parseFlags(sources: ConfigSources): (Values & { config?: string }) | HelpRequest {
   let text = "";
-  const command = new Command("sidecar")
+  const command = new Command("resilver sidecar")
     .description("One node of a replicated key-value store.")
     .option("--config <file>", "YAML or JSON file with these settings by their names in it")
     .version(sources.version)
@@ -246,7 +246,7 @@ function parseFlags(sources: ConfigSources): (Values & { config?: string }) | He
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     if (error.exitCode === 0) return { kind: "help", text };
-    throw new ConfigError(`${error.message.replace(/^error: /u, "")}; see sidecar --help`);
+    throw new ConfigError(`${error.message.replace(/^error: /u, "")}; see resilver sidecar --help`);
   }
   return command.opts();
 }

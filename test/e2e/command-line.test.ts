@@ -286,6 +286,7 @@ describe("resilver, as a person uses it", function () {
   it("sidecar: passes settings, help and exit status through", async () => {
     const help = await run(["sidecar", "--help"]);
     assert.equal(help.status, 0);
+    assert.match(help.out, /^Usage: resilver sidecar \[options\]$/m);
     assert.match(help.out, /--wal-dir/);
     const wrong = await run([
       "sidecar",
