@@ -134,9 +134,12 @@ export class Coordinator {
     );
   }
 
-  /** The platform saw the node come back: it is tried at once. */
-  lookAgain(node: string): void {
-    this.#watches.get(node)?.retryNow();
+  /**
+   * The platform saw the node come back: it is tried at once. `elsewhere`: it is another process,
+   * or at another address, than before.
+   */
+  lookAgain(node: string, elsewhere = false): void {
+    this.#watches.get(node)?.retryNow(elsewhere);
   }
 
   /** What the platform says of pods and claims may be other than it was. */

@@ -40,6 +40,8 @@ export class NodeWatch {
   #dropStream: (() => void) | null = null;
   /** The stream in use has brought something. */
   #received = false;
+  /** The stream in use was ended since the node is elsewhere: that says nothing of the node. */
+  #moved = false;
   readonly #retry: Wake;
   /** Until it is tried again, and since when it ought to be there. */
   #delayMs = 0;
@@ -89,6 +91,7 @@ export class NodeWatch {
     while (!signal.aborted) {
       const received = await this.#stream(signal);
       if (signal.aborted) return;
+      if (this.#moved) continue;
       if (received) this.#expectSoon();
       // One that is down already is not asked: that would keep the next attempt waiting.
       const alive = this.#reach === "up" && (await this.confirm(signal));
@@ -100,12 +103,18 @@ export class NodeWatch {
     }
   }
 
-  /** The platform saw it come back: it is tried at once, and often while it may be starting. */
-  retryNow(): void {
+  /**
+   * The platform saw it come back: it is tried at once, and often while it may be starting.
+   * `elsewhere`: what nobody has answered yet goes to where it was before, and can hang there.
+   */
+  retryNow(elsewhere: boolean): void {
     this.#expectSoon();
-    this.#retry.notify();
-    // What nobody has answered yet may go to where it was before; there it can hang for long.
-    if (!this.#received) this.#dropStream?.();
+    const drop = elsewhere && !this.#received ? this.#dropStream : null;
+    if (drop === null) this.#retry.notify();
+    else {
+      this.#moved = true;
+      drop();
+    }
   }
 
   #expectSoon(): void {
@@ -120,6 +129,7 @@ export class NodeWatch {
       controller.abort(new Error("status stream dropped"));
     };
     this.#received = false;
+    this.#moved = false;
     try {
       for await (const status of this.#options.sidecars.watchStatus(
         this.endpoint,

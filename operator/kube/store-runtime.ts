@@ -69,8 +69,8 @@ export class StoreRuntime {
   readonly begun = new BegunRecoveries();
   /** Uids of voters, by node and shard, kept while another replica is there. */
   readonly #votedUids = new Map<string, string>();
-  /** What each pod was at the last look. */
-  readonly #podsSeen = new Map<string, string>();
+  /** What each pod was at the last look, and where. */
+  readonly #podsSeen = new Map<string, { readonly place: string; readonly state: string }>();
   /** All that was seen of pods and claims. */
   #platformSeen = "";
   /** By the name of their object. */
@@ -169,10 +169,13 @@ export class StoreRuntime {
    */
   saw({ pods, claims, shards }: StoreParts): void {
     for (const { name, uid, ip, sidecarReady, sidecar } of pods) {
-      const seen = `${uid} ${ip} ${sidecarReady} ${sidecar}`;
-      if (this.#podsSeen.get(name) === seen) continue;
-      this.#podsSeen.set(name, seen);
-      this.coordinator.lookAgain(name);
+      const place = `${uid} ${ip}`;
+      const state = `${sidecarReady} ${sidecar}`;
+      const before = this.#podsSeen.get(name);
+      if (before?.place === place && before.state === state) continue;
+      this.#podsSeen.set(name, { place, state });
+      // One that is seen first was looked for there already.
+      this.coordinator.lookAgain(name, before !== undefined && before.place !== place);
     }
     const platform = JSON.stringify([pods, [...claims]]);
     if (platform !== this.#platformSeen) this.coordinator.platformChanged();

@@ -36,7 +36,7 @@ describe("Coordinator: how soon it acts in a quiet store", () => {
       await cluster.clock.pass(1_000);
       const uid = cluster.wipe(follower);
       moved = true;
-      coordinator.lookAgain(follower);
+      coordinator.lookAgain(follower, true);
       const started = (): boolean =>
         cluster.events.some((event) => event.kind === "recoveryStarted" && event.newUid === uid);
       await cluster.clock.until("it is being rebuilt", 1_000, started);

@@ -59,6 +59,38 @@ describe("a node of which nothing was ever heard", () => {
     }
   });
 
+  for (const [what, elsewhere] of [
+    ["its pod's state changes", false],
+    ["its pod is seen elsewhere", true],
+  ] as const) {
+    it(`is none that is down when ${what} meanwhile`, async () => {
+      const cluster = new FakeCluster(["a", "b", "c"]);
+      const leader = await withoutCoordinator(cluster);
+      const streams = cluster.watchStatus.bind(cluster);
+      let opened = 0;
+      cluster.watchStatus = async function* (to, request, signal) {
+        if (to.node === leader) opened += 1;
+        await cluster.clock.sleep(500, signal);
+        yield* streams(to, request, signal);
+      };
+      const coordinator = cluster.coordinator();
+      const running = coordinator.run();
+      try {
+        const { term } = cluster.record;
+        await cluster.clock.pass(200);
+        coordinator.lookAgain(leader, elsewhere);
+        await cluster.clock.pass(2_000);
+        assert.deepEqual([cluster.record.term, cluster.leader()], [term, leader]);
+        assert.ok(cluster.events.every(({ kind }) => kind !== "nodeDown"));
+        assert.equal(opened, elsewhere ? 2 : 1);
+      } finally {
+        await coordinator.close();
+        await running;
+        await cluster.close();
+      }
+    });
+  }
+
   it("is not waited for when it answers and never reports", async () => {
     const cluster = new FakeCluster(["a", "b", "c"]);
     const leader = await withoutCoordinator(cluster);

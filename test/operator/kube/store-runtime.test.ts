@@ -1,8 +1,13 @@
 /** The coordinators of many stores that begin at once. */
 import assert from "node:assert/strict";
 import { DEFAULT_RECOVERY_POLICY } from "../../../operator/core/gates.ts";
+import { SIDECAR_CONTAINER } from "../../../operator/api/v1alpha1/pod-template.ts";
 import { CallSlots } from "../../../operator/kube/call-slots.ts";
+import { podFacts } from "../../../operator/kube/pods.ts";
+import type { KubeObject } from "../../../operator/kube/resources.ts";
 import { StoreRuntime } from "../../../operator/kube/store-runtime.ts";
+import type { StoreParts } from "../../../operator/kube/store-view.ts";
+import { IN_SYNC_GATE } from "../../../operator/specs/labels.ts";
 import { FakeCluster } from "../controller/fake-cluster.ts";
 
 const NODES = ["a", "b", "c"];
@@ -66,5 +71,43 @@ describe("coordinators that begin", () => {
     const [, second] = runtimes as [StoreRuntime, StoreRuntime];
     await second.close();
     assert.equal(clusters[1]?.records.reads, 0);
+  });
+});
+
+describe("what the platform says of pods", () => {
+  const pod = (more: { readonly ready?: boolean; readonly ip?: string } = {}): StoreParts => {
+    const { ready = false, ip = "10.0.0.1" } = more;
+    const sidecar = { name: SIDECAR_CONTAINER, ready, state: { running: {} } };
+    const object: KubeObject = {
+      metadata: { name: "a", namespace: "ns", uid: "pod-uid" },
+      status: { phase: "Running", podIP: ip, containerStatuses: [sidecar] },
+    };
+    const pods = [podFacts(object, IN_SYNC_GATE)];
+    return { pods, podObjects: [object], claims: new Map(), shards: [] };
+  };
+
+  it("has a stream that nobody has answered begun anew only where the pod is elsewhere", async () => {
+    const cluster = new FakeCluster(NODES);
+    let opened = 0;
+    cluster.watchStatus = async function* (to, _request, signal) {
+      if (to.node === "a") opened += 1;
+      await cluster.clock.sleep(60_000, signal);
+      yield* [];
+    };
+    const runtime = begin(cluster, new CallSlots(1));
+    try {
+      await cluster.clock.pass(10);
+      for (const ready of [false, true, false, true]) {
+        runtime.saw(pod({ ready }));
+        await cluster.clock.pass(10);
+      }
+      assert.equal(opened, 1);
+      runtime.saw(pod({ ip: "10.0.0.2" }));
+      await cluster.clock.pass(10);
+      assert.equal(opened, 2);
+    } finally {
+      await runtime.close();
+      await cluster.close();
+    }
   });
 });
