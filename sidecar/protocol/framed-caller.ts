@@ -2,7 +2,7 @@
  * Opens framed calls, and remembers who takes none: a process of a build before them, which gets
  * the rpcs of the same names over gRPC.
  */
-import type { Clock } from "../lib/ports/clock.ts";
+import type { Clock, Timer } from "../lib/ports/clock.ts";
 import { type DuplexCall, TransportError } from "../lib/ports/duplex-call.ts";
 import { LIMITS } from "../limits.ts";
 import { type Address, splitAddress } from "./address.ts";
@@ -12,6 +12,8 @@ import { callerStreamCall, failedCall } from "./stream-call.ts";
 
 /** After that a process may have been upgraded. */
 const REFUSED_MS = 60_000;
+/** How often a connection is looked at before it counts as not made. */
+const CONNECT_LOOKS = 3;
 
 /** A call that was opened. */
 export interface OpenedCall<Out, In> {
@@ -69,12 +71,18 @@ export class FramedCaller {
     for (const call of this.#calls) call.cancel();
   }
 
-  /** Ends what is not connected in time. */
+  /**
+   * Ends what is not connected in time. Where this process is late, a connection may be made and
+   * lie there unseen: that is one look, and what lies there is seen before the next.
+   */
   #bound(socket: FrameSocket, address: string): void {
     const { connectTimeoutMs } = LIMITS;
-    const late = this.#clock.timer(connectTimeoutMs, () => {
-      socket.destroy(new Error(`no connection to ${address} within ${connectTimeoutMs} ms`));
-    });
+    const look = (left: number): Timer =>
+      this.#clock.timer(connectTimeoutMs / CONNECT_LOOKS, () => {
+        if (left > 1) late = look(left - 1);
+        else socket.destroy(new Error(`no connection to ${address} within ${connectTimeoutMs} ms`));
+      });
+    let late = look(CONNECT_LOOKS);
     const done = (): void => late.cancel();
     socket.once("connect", done);
     socket.once("close", done);
