@@ -24,9 +24,9 @@ export class BegunRecoveries {
     return [...this.#begun.values()];
   }
 
-  /** These replicas (uids) are in an object's status by now. */
-  told(uids: readonly string[]): void {
-    for (const [key, { newUid }] of this.#begun) if (uids.includes(newUid)) this.#begun.delete(key);
+  /** Of these nothing is left to tell. */
+  forget(isOver: (begun: BegunRecovery) => boolean): void {
+    for (const [key, begun] of this.#begun) if (isOver(begun)) this.#begun.delete(key);
   }
 }
 

@@ -65,9 +65,11 @@ export class RecoveryObjects {
     const views = runtime.views();
     const recoveries = sight.recoveries.flatMap((object) => parsed(object) ?? []);
     const awaited = awaitedRebuilds(recoveries, views, sight.records);
+    // Of what was wiped again only the last is told: who looks on sees nothing of the others.
+    runtime.begun.forget((one) => isSuperseded(one, views));
     const look: Look = { sight, runtime, views, awaited, begun: runtime.begun.all() };
     // From here on, what is written: objects are as they were cached.
-    runtime.begun.told(look.begun.flatMap((one) => (isTold(one, recoveries) ? one.newUid : [])));
+    runtime.begun.forget((one) => isTold(one, recoveries));
     await this.#create(look, signal);
     runtime.coordinator.orderRebuilds(orderedUids(recoveries, views, awaited));
     const open = new Set<string>();
@@ -420,8 +422,15 @@ function isTold({ node, newUid }: BegunRecovery, recoveries: readonly ReplicaRec
   });
 }
 
+/** True when another replica waits for its rebuild in that place by now. */
+function isSuperseded(begun: BegunRecovery, views: readonly ShardView[]): boolean {
+  const uids = rebuildingUids(views, begun.node, begun);
+  return uids.length > 0 && !uids.includes(begun.newUid);
+}
+
 /** Those that need an object of their own: none is about them, or can be made so. */
 function untoldRecoveries({ sight, begun }: Look): readonly BegunRecovery[] {
+  if (begun.length === 0) return [];
   const recoveries = sight.recoveries.flatMap((object) => parsed(object) ?? []);
   return begun.filter((one) => {
     return !isTold(one, recoveries) && !recoveries.some((recovery) => hasRoomFor(recovery, one));

@@ -153,4 +153,32 @@ describe("ReplicaRecovery objects of rebuilds that no look has seen", () => {
     });
     assert.ok(look.objects().every((one) => isFinished(statusOf(one).phase)));
   });
+
+  it("what was wiped again, with no look between, is told of under its own name alone", async () => {
+    const third = { ...LEARNER, uid: "uid-THETHIRD", role: "wiped" } as const;
+    look.views = shards(third);
+    look.begun.saw(BEGAN);
+    const [made, ...others] = await look.reconcile();
+    assert.equal(others.length, 0);
+    assert.equal(made?.metadata.name, "demo-1-thethird");
+    assert.equal(statusOf(made).evidence?.newReplicaUid, third.uid);
+    assert.deepEqual(
+      statusOf(made).shards?.map(({ newReplicaUid }) => newReplicaUid),
+      [third.uid],
+    );
+  });
+
+  it("a voter that was set back, and keeps its name, has one object from first to last", async () => {
+    look.voted = new Map([["default/0", NEW_UID]]);
+    look.views = shards(LEARNER);
+    look.begun.saw({ ...BEGAN, reason: "RolledBack", oldUid: NEW_UID });
+    await look.reconcile();
+    await look.reconcile();
+    look.views = shards({ ...LEARNER, phase: "Transferring" });
+    await look.reconcile();
+    look.views = shards(VOTER);
+    assert.deepEqual(await phases(), { "demo-1-wreplica": "Succeeded" });
+    await look.reconcile();
+    assert.deepEqual(look.begun.all(), []);
+  });
 });
