@@ -8,7 +8,7 @@ import type { NodeStatus, ReplicaStatus } from "../../sidecar/protocol/gen/resil
 import type { CoordinatorEvents } from "../core/events.ts";
 import type { Reach } from "../core/observed.ts";
 import { shardKeyText, type ShardKey } from "../core/record.ts";
-import type { NodeEndpoint, SidecarClient } from "./ports.ts";
+import { CallFailed, type NodeEndpoint, type SidecarClient } from "./ports.ts";
 import type { Timings } from "./timings.ts";
 import { childAbort, pause, Wake } from "./wake.ts";
 
@@ -40,6 +40,8 @@ export class NodeWatch {
   #dropStream: (() => void) | null = null;
   /** The stream in use has brought something. */
   #received = false;
+  /** The stream in use could not be opened in time: nobody refused it either. */
+  #unanswered = false;
   /** The stream in use was ended since the node is elsewhere: that says nothing of the node. */
   #moved = false;
   readonly #retry: Wake;
@@ -95,7 +97,9 @@ export class NodeWatch {
       if (received) this.#expectSoon();
       // One that is down already is not asked: that would keep the next attempt waiting.
       const alive = this.#reach === "up" && (await this.confirm(signal));
-      if (!alive) this.#setReach("down", "connection refused or broken");
+      // Of one that was never heard of, that nobody answers says no more than its silence does.
+      const untold = this.#reach === "unknown" && this.#unanswered;
+      if (!alive && !untold) this.#setReach("down", "connection refused or broken");
       await this.#retry.wait(this.#delayMs, signal);
       const quick = clock.monotonicMs() - this.#expectedAtMs < timings.reconnectQuickMs;
       const maxMs = quick ? timings.reconnectMaxMs : timings.reconnectSlowMs;
@@ -129,6 +133,7 @@ export class NodeWatch {
       controller.abort(new Error("status stream dropped"));
     };
     this.#received = false;
+    this.#unanswered = false;
     this.#moved = false;
     try {
       for await (const status of this.#options.sidecars.watchStatus(
@@ -139,8 +144,9 @@ export class NodeWatch {
         this.#received = true;
         this.#take(status);
       }
-    } catch {
+    } catch (error) {
       // Every end of the stream means the same: confirm, then open another.
+      this.#unanswered = error instanceof CallFailed && error.timedOut;
     } finally {
       this.#dropStream = null;
       unlink();

@@ -124,12 +124,16 @@ export class CoordinationClient implements SidecarClient {
     const head = WatchStatusRequest.encode(request).finish();
     const opened = this.#framed.open(WATCH_CALL, to.internalAddress, head, signal);
     if (opened !== null) {
-      const { call, isRefused } = opened;
+      const { call, isRefused, isUnanswered } = opened;
       try {
         for await (const status of call.messages) yield status;
         throw new CallFailed(to.node, `${to.node}: WatchStatus ended`, false);
       } catch (error) {
-        if (signal.aborted || !isRefused()) throw failureOf(to, signal, error);
+        const failure = failureOf(to, signal, error);
+        if (!signal.aborted && isUnanswered()) {
+          throw new CallFailed(to.node, failure.message, true, error);
+        }
+        if (signal.aborted || !isRefused()) throw failure;
       } finally {
         call.cancel();
       }

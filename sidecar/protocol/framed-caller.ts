@@ -20,6 +20,8 @@ export interface OpenedCall<Out, In> {
   readonly call: DuplexCall<Out, In>;
   /** True once it has ended because the other side takes no frames. */
   readonly isRefused: () => boolean;
+  /** True once it has ended because no connection was made in time: nobody refused one either. */
+  readonly isUnanswered: () => boolean;
 }
 
 /** See the file's header. */
@@ -50,12 +52,12 @@ export class FramedCaller {
     const at = splitAddress(address);
     if (at === null) {
       const error = new TransportError(`address is ${JSON.stringify(address)}; allowed: host:port`);
-      return { call: failedCall(error), isRefused: () => false };
+      return { call: failedCall(error), isRefused: () => false, isUnanswered: () => false };
     }
     const key = `${framed.caller.preface.toString("latin1")} ${address}`;
     if ((this.#refused.get(key) ?? 0) > this.#clock.monotonicMs()) return null;
     const socket = this.#connect(at);
-    this.#bound(socket, address);
+    const isUnanswered = this.#bound(socket, address);
     const stream = new FramedStream(socket, framed.caller, openHead, this.#clock);
     const call = callerStreamCall(stream, errorOfFramedStatus, signal);
     this.#calls.add(call);
@@ -63,7 +65,7 @@ export class FramedCaller {
       this.#calls.delete(call);
       if (stream.foreign) this.#remember(key);
     });
-    return { call, isRefused: () => stream.foreign };
+    return { call, isRefused: () => stream.foreign, isUnanswered };
   }
 
   /** Cancels all calls. */
@@ -72,20 +74,23 @@ export class FramedCaller {
   }
 
   /**
-   * Ends what is not connected in time. Where this process is late, a connection may be made and
+   * Ends what is not connected in time; the function says whether it did. Where this process is late, a connection may be made and
    * lie there unseen: that is one look, and what lies there is seen before the next.
    */
-  #bound(socket: FrameSocket, address: string): void {
+  #bound(socket: FrameSocket, address: string): () => boolean {
     const { connectTimeoutMs } = LIMITS;
+    let ended = false;
     const look = (left: number): Timer =>
       this.#clock.timer(connectTimeoutMs / CONNECT_LOOKS, () => {
-        if (left > 1) late = look(left - 1);
+        ended = left === 1;
+        if (!ended) late = look(left - 1);
         else socket.destroy(new Error(`no connection to ${address} within ${connectTimeoutMs} ms`));
       });
     let late = look(CONNECT_LOOKS);
     const done = (): void => late.cancel();
     socket.once("connect", done);
     socket.once("close", done);
+    return () => ended;
   }
 
   #remember(key: string): void {

@@ -91,6 +91,32 @@ describe("a node of which nothing was ever heard", () => {
     });
   }
 
+  it("is none that is down when its connection is only late to be made", async () => {
+    const cluster = new FakeCluster(["a", "b", "c"]);
+    const leader = await withoutCoordinator(cluster);
+    const streams = cluster.watchStatus.bind(cluster);
+    let opened = 0;
+    cluster.watchStatus = async function* (to, request, signal) {
+      if (to.node === leader && ++opened === 1) {
+        await cluster.clock.sleep(1_400, signal);
+        throw new CallFailed(to.node, "no connection in time", true);
+      }
+      yield* streams(to, request, signal);
+    };
+    const coordinator = cluster.coordinator();
+    const running = coordinator.run();
+    try {
+      const { term } = cluster.record;
+      await cluster.clock.pass(3_000);
+      assert.deepEqual([cluster.record.term, cluster.leader()], [term, leader]);
+      assert.ok(cluster.events.every(({ kind }) => kind !== "nodeDown"));
+    } finally {
+      await coordinator.close();
+      await running;
+      await cluster.close();
+    }
+  });
+
   it("is not waited for when it answers and never reports", async () => {
     const cluster = new FakeCluster(["a", "b", "c"]);
     const leader = await withoutCoordinator(cluster);

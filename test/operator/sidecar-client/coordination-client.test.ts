@@ -6,12 +6,14 @@ import { Metadata, Server, ServerCredentials, type UntypedHandleCall } from "@gr
 import { CoordinationClient } from "../../../operator/sidecar-client/coordination-client.ts";
 import { CallFailed, type NodeEndpoint } from "../../../operator/controller/ports.ts";
 import { systemClock } from "../../../operator/local/system-clock.ts";
+import { LIMITS } from "../../../sidecar/limits.ts";
 import { DETAILS_KEY, encodeErrorDetail } from "../../../sidecar/protocol/error-detail.ts";
 import { ProtocolError } from "../../../sidecar/protocol/errors.ts";
 import { NodeStatus, PromoteRequest } from "../../../sidecar/protocol/gen/resilver.ts";
 import type { ShardAssignments } from "../../../sidecar/protocol/gen/oxia-client.ts";
 import { CoordinationService } from "../../../sidecar/protocol/service.ts";
 import { serveFramedCalls } from "../../../sidecar/rpc/framed-server.ts";
+import { TestClock } from "../../sidecar/snapshot/transfer-fixture.ts";
 
 const never = new AbortController().signal;
 const call = { deadlineMs: 5_000, signal: never };
@@ -251,6 +253,20 @@ describe("CoordinationClient", () => {
     end();
     front.close();
     await new Promise((resolve) => peer.close(resolve));
+  });
+
+  it("tells of a watch whose connection was not made in time, as of a call at its deadline", async () => {
+    const clock = new TestClock();
+    const late = new CoordinationClient({ clock });
+    const watched = late.watchStatus(endpoint, { heartbeatMs: 0 }, never);
+    const first = watched[Symbol.asyncIterator]().next();
+    for (let passed = 0; passed < LIMITS.connectTimeoutMs; passed += 100) clock.advance(100);
+    await assert.rejects(first, ({ name, timedOut, message }: CallFailed) => {
+      assert.deepEqual([name, timedOut], ["CallFailed", true]);
+      assert.match(message, /no connection to .* within 1500 ms$/u);
+      return true;
+    });
+    await late.close();
   });
 
   it("closes the connection to a pod that nobody asks any more, and none in use", async () => {

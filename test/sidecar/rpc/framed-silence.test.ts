@@ -90,7 +90,8 @@ describe("framed calls, by a clock of the test's", () => {
         message: `UNAVAILABLE: framed stream: no connection to pod-that-was:6649 within ${LIMITS.connectTimeoutMs} ms`,
       }),
     );
-    assert.deepEqual([opened?.isRefused(), clock.timers], [false, []]);
+    const { isRefused, isUnanswered } = opened ?? assert.fail();
+    assert.deepEqual([isRefused(), isUnanswered(), clock.timers], [false, true, []]);
   });
 
   for (const [what, lateMs] of [
