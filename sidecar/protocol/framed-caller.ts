@@ -74,8 +74,9 @@ export class FramedCaller {
   }
 
   /**
-   * Ends what is not connected in time; the function says whether it did. Where this process is late, a connection may be made and
-   * lie there unseen: that is one look, and what lies there is seen before the next.
+   * Ends what is not connected in time; the function says whether it did. Where this process is
+   * late, a connection may be made and lie there unseen: that is one look, and what lies there is
+   * seen before the next.
    */
   #bound(socket: FrameSocket, address: string): () => boolean {
     const { connectTimeoutMs } = LIMITS;
