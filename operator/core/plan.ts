@@ -187,9 +187,9 @@ function planDemotions(
 }
 
 /**
- * What the leader commits with a replica that votes no more is on too few voters by the record, and
- * may be given up with them (I5, I11). So it is told at once, and again while it shows such a vote:
- * the rebuild, which tells it too, may wait for its gate.
+ * What the leader commits with a replica that votes no more is on fewer voters than the record asks
+ * for (I5, I11): an election still meets it, a forced quorum may give it up. So it is told at once,
+ * and again while it shows such a vote: the rebuild, which tells it too, may wait for its gate.
  */
 function planTellDemoted(record: ShardRecord, leader: ReplicaStatus): readonly Action[] {
   return record.members

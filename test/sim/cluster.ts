@@ -248,8 +248,8 @@ export class SimCluster {
   #informer(process: SimProcess, coordinator: () => Coordinator): Informer | null {
     if (this.kube === null) return null;
     return this.kube.informer(process, {
-      placedChanged: (node) => {
-        coordinator().lookAgain(node);
+      placedChanged: (node, elsewhere) => {
+        coordinator().lookAgain(node, elsewhere);
         coordinator().platformChanged();
       },
       recordChanged: (key, version) => coordinator().sawRecord(key, version),

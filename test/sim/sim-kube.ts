@@ -30,8 +30,8 @@ export interface Placed {
 
 /** Who is told. */
 export interface Informed {
-  /** Something about a pod or its claims changed. */
-  placedChanged(node: string): void;
+  /** Something about a pod or its claims changed; `elsewhere`: it is another pod than before. */
+  placedChanged(node: string, elsewhere: boolean): void;
   recordChanged(key: ShardKey, version: string): void;
 }
 
@@ -161,8 +161,9 @@ export class Informer {
   }
 
   learn(node: string, placed: Placed): void {
+    const before = this.#seen.get(node);
     this.#seen.set(node, placed);
-    this.informed.placedChanged(node);
+    this.informed.placedChanged(node, before !== undefined && before.pod !== placed.pod);
   }
 
   /** An event on its way: it comes late, twice, or not at all. */

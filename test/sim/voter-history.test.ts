@@ -43,6 +43,32 @@ describe("simulator: who may be counted", () => {
     assert.ok(!counts(history));
   });
 
+  /** As the voter sets are while `d` takes the place of `c`. */
+  const joint = (now: ShardRecord): ShardRecord => ({
+    ...now,
+    next: { ensemble: ["a", "b", "d"], joint: true },
+  });
+
+  it("goes on to count it where the voter sets change before the leader is told", () => {
+    const history = new VoterHistory();
+    history.recordSaved(record());
+    history.recordSaved(demoted);
+    history.recordSaved(joint(demoted));
+    assert.ok(counts(history));
+    history.discarded(1, "b1");
+    assert.ok(!counts(history), "under no voter sets");
+  });
+
+  it("does not count it under the voter sets before, once the leader is told", () => {
+    const history = new VoterHistory();
+    history.recordSaved(record());
+    history.recordSaved(joint(record()));
+    history.recordSaved(joint(demoted));
+    assert.ok(counts(history));
+    history.discarded(1, "b1");
+    assert.ok(!counts(history));
+  });
+
   it("does not count one that is enrolled: its leader was told before", () => {
     const history = new VoterHistory();
     history.recordSaved(record());

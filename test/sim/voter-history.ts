@@ -5,11 +5,11 @@ interface Configuration {
   /** Node names; two sets while a change is joint (R13). */
   readonly sets: readonly (readonly string[])[];
   /** The identity that leads; "": none does. */
-  leader: string;
+  readonly leader: string;
   /** By node: the identity that votes there. */
-  voters: Map<string, string>;
+  readonly voters: Map<string, string>;
   /** Identities that lost their vote in the record, of which the leader may not know yet. */
-  untold: ReadonlySet<string>;
+  readonly untold: ReadonlySet<string>;
 }
 
 /**
@@ -29,26 +29,23 @@ export class VoterHistory {
     const voters = new Map(voting.map(({ node, replicaUid }) => [node, replicaUid]));
     const known = this.#configurations.get(record.term) ?? [];
     const last = known.at(-1);
-    if (last !== undefined && JSON.stringify(last.sets) === JSON.stringify(sets)) {
-      const counted =
-        leader === "" || leader !== last.leader ? new Map<string, string>() : last.voters;
-      const untold = record.members.filter(
-        ({ node, replicaUid, role, enrolTerm }) =>
-          // Its leader is told before it is enrolled.
-          role === "learner" && enrolTerm !== record.term && counted.get(node) === replicaUid,
-      );
-      for (const { node, replicaUid } of untold) voters.set(node, replicaUid);
-      last.leader = leader;
-      last.voters = voters;
-      last.untold = new Set(untold.map(({ replicaUid }) => replicaUid));
-    } else known.push({ sets, leader, voters, untold: new Set() });
-    this.#configurations.set(record.term, known);
+    const counted = leader === "" || leader !== last?.leader ? null : last.voters;
+    const untold = record.members.filter(
+      ({ node, replicaUid, role, enrolTerm }) =>
+        // Its leader is told before it is enrolled.
+        role === "learner" && enrolTerm !== record.term && counted?.get(node) === replicaUid,
+    );
+    for (const { node, replicaUid } of untold) voters.set(node, replicaUid);
+    const now = { sets, leader, voters, untold: new Set(untold.map((one) => one.replicaUid)) };
+    const isSame = last !== undefined && JSON.stringify(last.sets) === JSON.stringify(sets);
+    this.#configurations.set(record.term, [...(isSame ? known.slice(0, -1) : known), now]);
   }
 
-  /** The leader of that term was told that this identity does not vote. */
+  /** The leader of that term was told that this identity does not vote, under any voter sets. */
   discarded(term: number, uid: string): void {
-    for (const { voters, untold } of this.#configurations.get(term) ?? []) {
-      if (!untold.has(uid)) continue;
+    const known = this.#configurations.get(term) ?? [];
+    if (!known.some(({ untold }) => untold.has(uid))) return;
+    for (const { voters } of known) {
       for (const [node, voter] of voters) if (voter === uid) voters.delete(node);
     }
   }
