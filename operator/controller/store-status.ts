@@ -47,6 +47,11 @@ export function isRebuilding({ role, phase }: ReplicaView): boolean {
   return role === "wiped" || role === "learner" || phase.startsWith("Deferred");
 }
 
+/** True once the shard had a leader: before that, nothing was ever written to it. */
+export function hasServed({ initialized, commitFloor }: ShardView): boolean {
+  return initialized && commitFloor.term !== INVALID_TERM;
+}
+
 /**
  * True when all of a pod's replicas vote; false while no shard ever served. A namespace that is
  * added to a store that serves does not take its pods away, from its bootstrap to its first leader
@@ -55,9 +60,7 @@ export function isRebuilding({ role, phase }: ReplicaView): boolean {
  */
 export function isInSync(views: readonly ShardView[], pod: string): boolean | null {
   const believed = views.filter(({ stop }) => !distrustsRecord(stop));
-  const started = believed.filter(({ initialized, commitFloor }) => {
-    return initialized && commitFloor.term !== INVALID_TERM;
-  });
+  const started = believed.filter(hasServed);
   const vote = started.every(({ ensemble, replicas }) => {
     if (!ensemble.includes(pod)) return true;
     return replicas.some(({ node, voting }) => node === pod && voting);

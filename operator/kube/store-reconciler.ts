@@ -169,7 +169,7 @@ export class StoreReconciler {
       async () => {
         dueMs = await this.#recoveries.reconcile(sight, runtime, signal);
       },
-      () => this.#statuses.gates(sight, runtime.views(), signal),
+      () => this.#statuses.gates(sight, runtime.settledViews(), signal),
     ]);
     // Nothing is taken away while what went before could not be written down.
     const nodeLoss = failure === null ? await this.#replaceLost(sight, runtime, signal) : null;

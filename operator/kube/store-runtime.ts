@@ -16,6 +16,7 @@ import type { CoordinatorEvent } from "../core/events.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
 import { shardKeyText, type ShardKey } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
+import { BeginningShards } from "./beginning-shards.ts";
 import { BegunRecoveries } from "./begun-recoveries.ts";
 import type { CallSlots } from "./call-slots.ts";
 import { recordVersion } from "./record-store.ts";
@@ -67,6 +68,7 @@ export class StoreRuntime {
   readonly rates = new TransferRates();
   /** Those that no object tells of yet. */
   readonly begun = new BegunRecoveries();
+  readonly #beginning = new BeginningShards();
   /** Uids of voters, by node and shard, kept while another replica is there. */
   readonly #votedUids = new Map<string, string>();
   /** What each pod was at the last look, and where. */
@@ -150,6 +152,11 @@ export class StoreRuntime {
 
   views(): readonly ShardView[] {
     return this.coordinator.views();
+  }
+
+  /** Without shards that were only just made: what pods have to be in sync with. */
+  settledViews(): readonly ShardView[] {
+    return this.#beginning.settled(this.views(), this.#clock.monotonicMs());
   }
 
   /** Uids of the replicas that voted on this node before, by `namespace/shard`. */
@@ -251,6 +258,7 @@ export class StoreRuntime {
     const seen = digest(this.coordinator.views());
     if (seen === this.#seen) return;
     this.#seen = seen;
+    this.settledViews();
     this.#noteVoters();
     this.#changed();
   }
