@@ -148,7 +148,11 @@ export class StoreOwner {
       return this.#again(error);
     }
     this.forget(key);
-    this.#options.logger.info("store taken over", { store: key, from: operator });
+    const { events, logger } = this.#options;
+    const note = `${this.#self} looks after this store now: the Lease of ${operator} is free`;
+    const [type, reason, action] = ["Normal", "TakenOver", "TakeOver"] as const;
+    events.record({ regarding: object, type, reason, action, note });
+    logger.info("store taken over", { store: key, from: operator });
     return { requeueAfterMs: AGAIN_MS };
   }
 
@@ -195,9 +199,9 @@ function leasePlace(text: string): LeasePlace {
 
 function heldNote(operator: string, self: string): string {
   return (
-    `status.operator is ${operator}, whose Lease is held: that operator looks after this store, ` +
-    `and this one, ${self}, leaves it alone. Let one release alone watch this namespace ` +
-    `(watchNamespaces), or uninstall the other; see ${PAGE}`
+    `status.operator is ${operator}, whose Lease is held, or was not seen to run out yet: this one, ` +
+    `${self}, leaves the store alone until it has. If that operator works, let one release alone ` +
+    `watch this namespace (watchNamespaces), or uninstall the other; see ${PAGE}`
   );
 }
 

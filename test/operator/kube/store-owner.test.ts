@@ -123,7 +123,16 @@ describe("whose store it is", () => {
       assert.deepEqual(await settle(store(OTHER)), { requeueAfterMs: 1_000 });
       assert.deepEqual(status(), { ...REST, operator: SELF });
       assert.deepEqual(left, ["ns/demo"], "what was done for it before has ended");
-      assert.equal(events.length, 0);
+      assert.deepEqual(
+        events.map(({ type, reason, note }) => [type, reason, note]),
+        [
+          [
+            "Normal",
+            "TakenOver",
+            `${SELF} looks after this store now: the Lease of ${OTHER} is free`,
+          ],
+        ],
+      );
     });
   }
 
