@@ -36,6 +36,8 @@ interface Look {
   readonly sight: StoreSight;
   readonly runtime: StoreRuntime;
   readonly views: readonly ShardView[];
+  /** Those of the store's objects that can be read. */
+  readonly recoveries: readonly ReplicaRecovery[];
   readonly awaited: readonly AwaitedRebuild[];
   /** What began, and was in no object's status at the look before. */
   readonly begun: readonly BegunRecovery[];
@@ -67,7 +69,8 @@ export class RecoveryObjects {
     const awaited = awaitedRebuilds(recoveries, views, sight.records);
     // Of what was wiped again only the last is told: who looks on sees nothing of the others.
     runtime.begun.forget((one) => isSuperseded(one, views));
-    const look: Look = { sight, runtime, views, awaited, begun: runtime.begun.all() };
+    const begun = runtime.begun.all();
+    const look: Look = { sight, runtime, views, recoveries, awaited, begun };
     // From here on, what is written: objects are as they were cached.
     runtime.begun.forget((one) => isTold(one, recoveries));
     await this.#create(look, signal);
@@ -429,9 +432,7 @@ function isSuperseded(begun: BegunRecovery, views: readonly ShardView[]): boolea
 }
 
 /** Those that need an object of their own: none is about them, or can be made so. */
-function untoldRecoveries({ sight, begun }: Look): readonly BegunRecovery[] {
-  if (begun.length === 0) return [];
-  const recoveries = sight.recoveries.flatMap((object) => parsed(object) ?? []);
+function untoldRecoveries({ recoveries, begun }: Look): readonly BegunRecovery[] {
   return begun.filter((one) => {
     return !isTold(one, recoveries) && !recoveries.some((recovery) => hasRoomFor(recovery, one));
   });

@@ -258,6 +258,7 @@ export class StoreRuntime {
     const seen = digest(this.coordinator.views());
     if (seen === this.#seen) return;
     this.#seen = seen;
+    // Of a shard that is only being made this has to be known before it serves.
     this.settledViews();
     this.#noteVoters();
     this.#changed();
