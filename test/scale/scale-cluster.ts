@@ -27,7 +27,7 @@ const CREATORS = 16;
 
 /** An object was told of, at this time of this process. */
 export interface Told extends ObjectChange {
-  readonly kind: (typeof FOLLOWED)[number];
+  readonly kind: (typeof FOLLOWED)[number] | "pod";
   readonly atMs: number;
 }
 
@@ -35,9 +35,9 @@ export interface Told extends ObjectChange {
 export class ScaleCluster {
   private readonly transport: ApiTransport;
   private readonly client: ApiClient;
-  private readonly watches: readonly ListWatch[];
   private readonly stop = new AbortController();
-  private readonly running: Promise<unknown>;
+  private readonly running: Promise<void>[] = [];
+  private pods: ListWatch | null = null;
   private readonly listeners = new Set<(told: Told) => void>();
   private readonly available = new Set<string>();
 
@@ -45,19 +45,7 @@ export class ScaleCluster {
     const config = loadKubeConfig({ env: process.env });
     this.transport = new ApiTransport({ config, clock: systemClock, userAgent: "resilver-scale" });
     this.client = new ApiClient(this.transport, "resilver-scale");
-    this.watches = FOLLOWED.map(
-      (kind) =>
-        new ListWatch({
-          client: this.client,
-          kind: KINDS[kind],
-          scope: { namespace: NAMESPACE },
-          clock: systemClock,
-          random: Math.random,
-          logger: SILENT_LOGGER,
-          changed: (change) => this.changed({ ...change, kind, atMs: performance.now() }),
-        }),
-    );
-    this.running = Promise.all(this.watches.map((watch) => watch.run(this.stop.signal)));
+    for (const kind of FOLLOWED) this.follow(kind);
   }
 
   /** Definitions, namespace and machines for so many pods. */
@@ -90,6 +78,12 @@ export class ScaleCluster {
     await Promise.all(Array.from({ length: CREATORS }, work));
   }
 
+  /** Has pods told of from now on: while stores are made, their thousands of changes are a load. */
+  async followPods(): Promise<void> {
+    this.pods ??= this.follow("pod");
+    await this.pods.whenSynced(this.stop.signal);
+  }
+
   /** How many stores say that they are available. */
   get availableStores(): number {
     return this.available.size;
@@ -112,8 +106,22 @@ export class ScaleCluster {
 
   async close(): Promise<void> {
     this.stop.abort(new Error("the run has ended"));
-    await this.running.catch(() => undefined);
+    await Promise.allSettled(this.running);
     this.transport.close();
+  }
+
+  private follow(kind: Told["kind"]): ListWatch {
+    const watch = new ListWatch({
+      client: this.client,
+      kind: KINDS[kind],
+      scope: { namespace: NAMESPACE },
+      clock: systemClock,
+      random: Math.random,
+      logger: SILENT_LOGGER,
+      changed: (change) => this.changed({ ...change, kind, atMs: performance.now() }),
+    });
+    this.running.push(watch.run(this.stop.signal));
+    return watch;
   }
 
   private changed(told: Told): void {

@@ -6,7 +6,8 @@ import type { Row } from "../bench/report.ts";
 import { storeName } from "./address-map.ts";
 import type { ScaleOptions } from "./options.ts";
 import { RunningProcess } from "./running-process.ts";
-import { NAMESPACE, REPLICAS, type ScaleCluster } from "./scale-cluster.ts";
+import { Replacement } from "./replacement.ts";
+import { REPLICAS, type ScaleCluster } from "./scale-cluster.ts";
 
 const PORTS = { sidecars: 26_600, calls: 26_601, health: 26_602, metrics: 26_603 };
 /** About what Node gives itself in a container with the chart's memory limit. */
@@ -130,46 +131,27 @@ export class ScaleRun {
   }
 
   private async replacing(stores: number): Promise<Row["figures"]> {
+    await this.cluster.followPods();
     const delays: number[] = [];
     for (let round = 0; round < this.options.replacements; round += 1) {
       // Spread over all stores, and over leaders and followers.
       const store = Math.floor((round * stores) / this.options.replacements);
-      delays.push(await this.replaced(`${storeName(store)}-${round % REPLICAS}`));
+      const pod = `${storeName(store)}-${round % REPLICAS}`;
+      const replacement = new Replacement(pod);
+      const end = this.cluster.listen((told) => replacement.hear(told));
+      try {
+        await this.cluster.replaceVolumes(pod);
+        await this.until(`${pod} rebuilt`, () => [replacement.succeeded ? 1 : 0, 1]);
+      } finally {
+        end();
+      }
+      console.error(replacement.toString());
+      delays.push(replacement.recoveryAfterMs());
     }
     const sorted = delays.toSorted((a, b) => a - b);
     const at = (share: number): number | null =>
       sorted[Math.ceil(sorted.length * share) - 1] ?? null;
     return { "recovery object p50 ms": at(0.5), "p99 ms": at(0.99) };
-  }
-
-  /** Milliseconds from the new claim to the recovery object, as the API server told of both. */
-  private async replaced(pod: string): Promise<number> {
-    let claimMs: number | null = null;
-    let recoveryMs: number | null = null;
-    let recovery: string | null = null;
-    let succeeded = false;
-    const end = this.cluster.listen(({ kind, key, object, previous, atMs }) => {
-      if (object === null) return;
-      const isNew = object.metadata.uid !== previous?.metadata.uid;
-      if (kind === "claim" && key === `${NAMESPACE}/data-${pod}` && isNew) claimMs = atMs;
-      const { rebuild } = (object["spec"] ?? {}) as { readonly rebuild?: { readonly pod: string } };
-      if (kind !== "recovery" || rebuild?.pod !== pod) return;
-      // One of an earlier rebuild may be told of too.
-      if (isNew) recovery = key;
-      if (recovery !== key) return;
-      recoveryMs ??= atMs;
-      const { phase } = (object["status"] ?? {}) as { readonly phase?: string };
-      succeeded = phase === "Succeeded";
-    });
-    try {
-      await this.cluster.replaceVolumes(pod);
-      await this.until(`${pod} rebuilt`, () => [succeeded ? 1 : 0, 1]);
-    } finally {
-      end();
-    }
-    if (claimMs === null || recoveryMs === null)
-      throw new Error(`${pod}: claim or recovery unseen`);
-    return Math.max(0, recoveryMs - claimMs);
   }
 
   /** Waits until as many are there as are wanted, and says every while how many are. */
