@@ -3,14 +3,14 @@
  * broken stream is noticed at once and confirmed by one quick probe; a silent node within
  * `silentAfterMs`, also one that has not been heard of at all.
  */
-import type { Clock } from "../../sidecar/lib/ports/clock.ts";
+import type { Clock, Timer } from "../../sidecar/lib/ports/clock.ts";
 import type { NodeStatus, ReplicaStatus } from "../../sidecar/protocol/gen/resilver.ts";
 import type { CoordinatorEvents } from "../core/events.ts";
 import type { Reach } from "../core/observed.ts";
 import { shardKeyText, type ShardKey } from "../core/record.ts";
 import { CallFailed, type NodeEndpoint, type SidecarClient } from "./ports.ts";
 import type { Timings } from "./timings.ts";
-import { childAbort, pause, Wake } from "./wake.ts";
+import { childAbort, Wake } from "./wake.ts";
 
 /**
  * What a watch needs. `changed` is called after anything about the node changed; it must not throw.
@@ -191,23 +191,41 @@ export class NodeWatch {
   }
 
   async #probeLoop(signal: AbortSignal): Promise<void> {
-    const { clock, timings } = this.#options;
     while (!signal.aborted) {
-      const before = clock.monotonicMs();
-      const waitMs = Math.max(timings.probeIntervalMs, this.#probeDueMs());
-      await pause(clock, waitMs, signal);
+      await this.#untilProbeIsDue(signal);
       if (signal.aborted) return;
-      if (this.#reach === "down") continue;
-      this.#discount(clock.monotonicMs() - before - waitMs);
-      if (this.#reach === "unknown") {
-        await this.#awaitFirstReport(signal);
-        continue;
-      }
-      // Its stream tells that it lives; a probe of every node beside that is most of an operator's
-      // work with thousands of pods.
-      if (this.#probeDueMs() > 0) continue;
-      await this.#probe(signal);
+      if (this.#reach === "unknown") await this.#awaitFirstReport(signal);
+      else await this.#probe(signal);
     }
+  }
+
+  /**
+   * Resolves when something is to be asked: of a node that reports only when it has been quiet. Its
+   * stream tells that it lives; a probe of every node beside that is most of an operator's work
+   * with thousands of pods, and to wake for each of them is much of what is left. So one promise
+   * lasts for as long as all is well.
+   */
+  #untilProbeIsDue(signal: AbortSignal): Promise<void> {
+    const { clock, timings } = this.#options;
+    return new Promise((resolve) => {
+      const done = (): void => {
+        timer.cancel();
+        signal.removeEventListener("abort", done);
+        resolve();
+      };
+      const sleep = (): Timer => {
+        const before = clock.monotonicMs();
+        const waitMs = Math.max(timings.probeIntervalMs, this.#probeDueMs());
+        return clock.timer(waitMs, () => {
+          if (this.#reach !== "down") this.#discount(clock.monotonicMs() - before - waitMs);
+          const isQuiet = this.#reach === "up" && this.#probeDueMs() === 0;
+          if (isQuiet || this.#reach === "unknown" || this.#reach === "silent") done();
+          else timer = sleep();
+        });
+      };
+      let timer = sleep();
+      signal.addEventListener("abort", done, { once: true });
+    });
   }
 
   /** Milliseconds until a node that reports is to be probed; 0 for one that does not. */

@@ -27,9 +27,8 @@ export function addressedSidecars(sidecars: SidecarClient, resolve: ResolveAddre
     enrol: async (to, request, call) => await sidecars.enrol(at(to), request, call),
     deleteShard: async (to, request, call) => await sidecars.deleteShard(at(to), request, call),
     getInfo: async (to, call) => await sidecars.getInfo(at(to), call),
-    async *watchStatus(to, request, signal) {
-      yield* sidecars.watchStatus(at(to), request, signal);
-    },
+    // No generator in between: each would handle every sign of life of every pod once more.
+    watchStatus: (to, request, signal) => sidecars.watchStatus(at(to), request, signal),
     pushAssignments: async (to, updates, signal) =>
       await sidecars.pushAssignments(at(to), updates, signal),
     close: () => Promise.resolve(),

@@ -27,6 +27,7 @@ import type { EventRecorder } from "./event-recorder.ts";
 import { KubePlatform, podAddressResolver, type ResolveAddress } from "./kube-platform.ts";
 import { KUBE_LIMITS, type KubeLimits } from "./limits.ts";
 import { LostNodes } from "./lost-nodes.ts";
+import { perObject } from "./per-object.ts";
 import { PersonNeeded } from "./person-needed.ts";
 import type { ReconcileResult } from "./reconcile-loop.ts";
 import { KubeRecordStore } from "./record-store.ts";
@@ -77,6 +78,8 @@ const BUSY_MS = 1_000;
 const UNREAD_MS = 15_000;
 /** While everything serves, and an object could not be brought about. */
 const TROUBLE_MS = 10_000;
+
+const storeIn = perObject(parseReplicatedStore);
 
 /** See the file's header. */
 export class StoreReconciler {
@@ -149,7 +152,7 @@ export class StoreReconciler {
     const { caches } = this.#options;
     if (object.metadata.deletionTimestamp !== undefined)
       return await this.#end(key, object, signal);
-    const store = parseReplicatedStore(object);
+    const store = storeIn(object);
     const storeId = await this.#storeId(store, signal);
     const sight = storeSight(caches, store, object, storeId);
     const replicas = this.#pods(key, sight);

@@ -7,6 +7,7 @@ import { distrustsRecord } from "../core/stops.ts";
 import { DATA_VOLUMES } from "../api/v1alpha1/pod-template.ts";
 import { IN_SYNC_GATE } from "../specs/labels.ts";
 import { claimName } from "../specs/stateful-set.ts";
+import { perObject } from "./per-object.ts";
 import { claimFacts, type ClaimFacts, claimUidUnder, podFacts, type PodFacts } from "./pods.ts";
 import { recordIn } from "./record-store.ts";
 import { KINDS, type KubeObject } from "./resources.ts";
@@ -64,7 +65,7 @@ export function storeParts(caches: StoreCaches, namespace: string, name: string)
 export function podsInOrder(name: string, pods: readonly KubeObject[]): readonly PodFacts[] {
   return pods
     .filter((pod) => podOrdinal(name, pod.metadata.name) !== null)
-    .map((pod) => podFacts(pod, IN_SYNC_GATE))
+    .map(podFactsOf)
     .toSorted((a, b) => (podOrdinal(name, a.name) ?? 0) - (podOrdinal(name, b.name) ?? 0));
 }
 
@@ -73,8 +74,20 @@ export function claimsByName(claims: readonly KubeObject[]): ReadonlyMap<string,
   return new Map(claims.map((claim) => [claim.metadata.name, claimFacts(claim)]));
 }
 
+const podFactsOf = perObject((pod) => podFacts(pod, IN_SYNC_GATE));
+
+/** By the name of the store whose record it is to be. */
+const recordsOf = perObject(() => new Map<string, readonly ShardRecord[]>());
+
 /** The coordinator says what is wrong with the others. */
 function believed(shard: KubeObject, storeName: string): readonly ShardRecord[] {
+  const known = recordsOf(shard);
+  const records = known.get(storeName) ?? readable(shard, storeName);
+  known.set(storeName, records);
+  return records;
+}
+
+function readable(shard: KubeObject, storeName: string): readonly ShardRecord[] {
   try {
     return [recordIn(shard, storeName)];
   } catch {
