@@ -265,6 +265,34 @@ describe("alerts", function () {
       run("test", "rules", "alert-words.yaml");
     });
 
+    it("the README's join gives series their store's name, whoever tells of it or told last", () => {
+      const readme = readFileSync(join(chart, "README.md"), "utf8");
+      const [, query = ""] = /`METRIC (\* on [^`]+)`/u.exec(readme) ?? [];
+      assert.notEqual(query, "", "the README has no join");
+      const expr = `resilver_replica_voter ${query.replaceAll(/\s+/gu, " ")}`;
+      const named = (store: string, name: string) =>
+        `resilver_store_info{store="${store}",store_namespace="shop",store_name="${name}"`;
+      const labels = '{store="s",pod="s-1",store_namespace="shop",store_name="carts"}';
+      const test = {
+        interval: "1m",
+        input_series: [
+          { series: `${named("s", "carts")},pod="op-a"}`, values: "1x60" },
+          { series: `${named("s", "carts")},pod="op-b"}`, values: "1x60" },
+          // Restored under another name: its records, and with them its id, came along.
+          { series: `${named("t", "old")},pod="op-a"}`, values: "1x60" },
+          { series: `${named("t", "new")},pod="op-a"}`, values: "1x60" },
+          { series: 'resilver_replica_voter{store="s",pod="s-1"}', values: "1x300" },
+        ],
+        promql_expr_test: ["30m", "280m"].map((time) => ({
+          expr,
+          eval_time: time,
+          exp_samples: [{ labels, value: 1 }],
+        })),
+      };
+      writeFileSync(join(scratch, "join.yaml"), stringify({ rule_files: [], tests: [test] }));
+      run("test", "rules", "join.yaml");
+    });
+
     it("the dashboard's queries are valid", () => {
       const filled = dashboardQueries().map((query) =>
         query
