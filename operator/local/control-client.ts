@@ -5,12 +5,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import { ControlRefusal } from "./control-server.ts";
 import { DirectoryInUse, lockDirectory, readJson, storePaths } from "./directory.ts";
-import { endLeftSidecars, type LeftSidecar, leftSidecars } from "./left-sidecars.ts";
+import { endLeftSidecars, type LeftSidecar, leftSidecars, sidecarNames } from "./left-sidecars.ts";
 
 const addressSchema = z.object({ pid: z.int(), port: z.int(), token: z.string() });
 const errorSchema = z.object({ error: z.string() });
 
-/** No `up` runs in this directory; the message says what is there instead. */
+/** No `up` that runs can be asked in this directory; the message says what is there instead. */
 export class NotRunning extends Error {
   override readonly name = "NotRunning";
   constructor(dir: string) {
@@ -23,16 +23,27 @@ function whatIsThere(dir: string): string {
   const up = `\`resilver local up --dir ${dir}\``;
   const left = leftSidecars(dir);
   if (left.length > 0) {
-    const who = left.map(({ node, pid }) => `${node} (process ${pid})`).join(", ");
+    if (isHeld(dir)) return `the store in ${root} is just being started or stopped: ask again`;
     return (
-      `the \`up\` of the store in ${root} was killed, and left running: ${who}; they serve, but no ` +
-      `leader is replaced and nothing is rebuilt: ${up} takes them over, ` +
+      `the \`up\` of the store in ${root} was killed, and left running: ${sidecarNames(left)}; ` +
+      `they serve, but no leader is replaced and nothing is rebuilt: ${up} takes them over, ` +
       `\`resilver local down --dir ${dir}\` ends them`
     );
   }
   const stored = existsSync(storePaths(dir).settings);
   if (!stored) return `no store is running in ${root}: start one with ${up}`;
   return `no store is running in ${root}, where the data of one is: ${up} goes on with it`;
+}
+
+/** An `up` holds it from before its first sidecar is started until after the last has ended. */
+function isHeld(dir: string): boolean {
+  try {
+    lockDirectory(dir).release();
+    return false;
+  } catch (error) {
+    // Else it is not this user's to hold, which is for whoever needs it to say.
+    return error instanceof DirectoryInUse;
+  }
 }
 
 /**
@@ -78,14 +89,16 @@ const STOP_MS = 15_000;
 
 /**
  * Ends the store that runs in a directory, or what a killed `up` left of it; resolves when it is
- * gone, with what was left. Throws NotRunning, DirectoryInUse, the signal's reason, Error.
+ * gone, with what was left. Throws NotRunning, the signal's reason, Error.
  */
 export async function stopStore(dir: string, signal: AbortSignal): Promise<readonly LeftSidecar[]> {
   try {
     await sendControl(dir, "down", {}, { signal });
   } catch (error) {
     if (!(error instanceof NotRunning)) throw error;
-    const ended = await endLeftSidecars(dir, signal);
+    const ended = await endLeftSidecars(dir, signal).catch((held: unknown) => {
+      throw held instanceof DirectoryInUse ? error : held;
+    });
     if (ended.length === 0) throw error;
     return ended;
   }

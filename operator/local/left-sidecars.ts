@@ -20,13 +20,25 @@ export interface LeftSidecar {
   readonly pid: number;
 }
 
-/** Its own bound for ending is 5 s. */
-const GRACE_MS = 6_000;
+/** How they are ended. */
+export interface EndLimits {
+  /** For an orderly end; a sidecar's own bound is 5 s. */
+  readonly graceMs: number;
+  /** For an end by force, which takes long only where a disk does not answer. */
+  readonly forcedMs: number;
+  readonly kill: (pid: number, signal: NodeJS.Signals) => void;
+}
+
+const LIMITS: EndLimits = {
+  graceMs: 6_000,
+  forcedMs: 5_000,
+  kill: (pid, signal) => void process.kill(pid, signal),
+};
 const POLL_MS = 20;
 
 /** The process of a replica that an earlier `up` started, if it still runs; else null. */
 export function leftProcess(paths: ReplicaPaths): number | null {
-  const file = readJson(paths.pid);
+  const file = readPid(paths.pid);
   const pid: unknown = typeof file === "object" && file !== null ? Reflect.get(file, "pid") : null;
   return typeof pid === "number" && isProcessOf(pid, paths.wal) ? pid : null;
 }
@@ -41,22 +53,33 @@ export function leftSidecars(dir: string): readonly LeftSidecar[] {
 
 /**
  * Ends those of the store in `dir`, in order, and by force after their time; resolves with who they
- * were. Throws DirectoryInUse where an `up` runs, whose they are, and the signal's reason.
+ * were. Throws DirectoryInUse where an `up` runs, whose they are, the signal's reason, and Error
+ * for one that cannot be ended.
  */
 export async function endLeftSidecars(
   dir: string,
   signal: AbortSignal,
+  limits: Partial<EndLimits> = {},
 ): Promise<readonly LeftSidecar[]> {
+  const { graceMs, forcedMs, kill } = { ...LIMITS, ...limits };
   if (leftSidecars(dir).length === 0) return [];
   // No `up` can take them over meanwhile.
   const lock = lockDirectory(dir);
   try {
     const left = leftSidecars(dir);
     // One that is paused hears nothing before it goes on.
-    for (const sidecar of left) send(dir, sidecar, "SIGTERM", "SIGCONT");
-    const forceMs = performance.now() + GRACE_MS;
+    for (const sidecar of left) send(dir, sidecar, kill, "SIGTERM", "SIGCONT");
+    const askedMs = performance.now();
+    let forcedAtMs: number | null = null;
     for (let running = left; running.length > 0; running = leftSidecars(dir)) {
-      if (performance.now() > forceMs) for (const sidecar of running) send(dir, sidecar, "SIGKILL");
+      const nowMs = performance.now();
+      if (forcedAtMs !== null && nowMs - forcedAtMs > forcedMs) {
+        throw new Error(`${sidecarNames(running)}: still there ${forcedMs} ms after SIGKILL`);
+      }
+      if (nowMs - askedMs > graceMs) {
+        forcedAtMs ??= nowMs;
+        for (const sidecar of running) send(dir, sidecar, kill, "SIGKILL");
+      }
       await sleep(POLL_MS, undefined, { signal }).catch(() => signal.throwIfAborted());
     }
     return left;
@@ -72,13 +95,36 @@ function nodesOf(dir: string): readonly string[] {
   return replicaEndpoints(parseSettings(settings, path)).map(({ node }) => node);
 }
 
-function send(dir: string, { node, pid }: LeftSidecar, ...signals: NodeJS.Signals[]): void {
+/** What a person needs to find them. */
+export function sidecarNames(sidecars: readonly LeftSidecar[]): string {
+  return sidecars.map(({ node, pid }) => `${node} (process ${pid})`).join(", ");
+}
+
+/** Null also for what an `up` that was killed had not written to its end. */
+function readPid(path: string): unknown {
+  try {
+    return readJson(path);
+  } catch (error) {
+    if (error instanceof SyntaxError) return null;
+    throw error;
+  }
+}
+
+function send(
+  dir: string,
+  sidecar: LeftSidecar,
+  kill: EndLimits["kill"],
+  ...signals: readonly NodeJS.Signals[]
+): void {
   for (const signal of signals) {
-    if (leftProcess(replicaPaths(dir, node)) !== pid) return;
+    if (leftProcess(replicaPaths(dir, sidecar.node)) !== sidecar.pid) return;
     try {
-      process.kill(pid, signal);
-    } catch {
+      kill(sidecar.pid, signal);
+    } catch (error) {
       // It ended in this moment.
+      if ((error as NodeJS.ErrnoException).code === "ESRCH") return;
+      const { message } = error as Error;
+      throw new Error(`${sidecarNames([sidecar])} cannot be ended: ${message}`, { cause: error });
     }
   }
 }

@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import type { Platform } from "../controller/ports.ts";
 import { corruptLog, type Corruption, wipeDirectories, type WipeWhat } from "./damage.ts";
@@ -145,7 +145,10 @@ export class LocalPlatform implements Platform {
   /** So that a later `up` finds what a killed one left running. */
   private rememberPids(): void {
     for (const { name, pid } of this.statuses()) {
-      writeFileSync(replicaPaths(this.options.dir, name).pid, JSON.stringify({ pid }));
+      const path = replicaPaths(this.options.dir, name).pid;
+      // In one step: killed in between, nobody would know of a sidecar that runs.
+      writeFileSync(`${path}.new`, JSON.stringify({ pid }));
+      renameSync(`${path}.new`, path);
     }
   }
 
