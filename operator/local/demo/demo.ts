@@ -29,6 +29,7 @@ export async function runDemo(options: DemoOptions, terminal: Terminal): Promise
   }
   // Stays when the run does not come to a result, however it ends.
   writeResult(options, failedResult(options.replicas));
+  terminal.stop.throwIfAborted();
   const dir = options.dir ?? temporaryDir();
   const session = await startUp({
     dir,
