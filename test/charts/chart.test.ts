@@ -211,6 +211,8 @@ describe("chart", function () {
   it("warns when no operator is to run", () => {
     assert.match(notesOf("replicas=0"), /^WARNING: replicas is 0: no operator runs\./mu);
     assert.doesNotMatch(notesOf("replicas=0"), /is being started/u);
+    assert.match(notesOf("replicas=0"), /^1\. Once replicas is 1 or more, see that it runs:$/mu);
+    assert.match(notesOf(), /^1\. See that it runs:$/mu);
     assert.doesNotMatch(notesOf(), /replicas is 0/u);
   });
 
