@@ -70,6 +70,7 @@ export class ShardWriter {
   private ticker: NodeJS.Timeout | null = null;
   /** Leader of the last broken stream: only its own word waits for the back-off. */
   private failedLeader: string | null = null;
+  /** What went wrong since the last answer. */
   private lastError: CallError | null = null;
   private closed = false;
 
@@ -173,6 +174,7 @@ export class ShardWriter {
     stream.lastProgressMs = performance.now();
     this.backoff.reset();
     this.failedLeader = null;
+    this.lastError = null;
     if (this.queue.length > 0) this.flush();
   }
 

@@ -133,6 +133,17 @@ describe("StoreClient", () => {
     }
   });
 
+  it("does not explain a silence by what failed before the last answer", async () => {
+    const client = connect({ requestTimeoutMs: 300 });
+    first.fault = "breakFirst";
+    assert.ok((await client.put("a", bytes("0"))).written);
+    first.fault = "silent";
+    await assert.rejects(client.put("a", bytes("1")), {
+      code: "UNKNOWN_OUTCOME",
+      message: `the write may have been done: ${first.address} did not answer in time`,
+    });
+  });
+
   it("never sends a conditional write again: its outcome is unknown", async () => {
     const client = connect();
     await client.put("a", bytes("0"));
