@@ -9,8 +9,9 @@ import {
   type ReplicaRecoveryStatus,
 } from "../api/v1alpha1/replica-recovery.ts";
 import { type Gate, gatePage, type RecoveryPolicy } from "../core/gates.ts";
-import { RECOVERY_REASONS, type RecoveryReason } from "../core/record.ts";
+import { RECOVERY_REASONS, type RecoveryReason, shardKeyText } from "../core/record.ts";
 import { entriesHeld, type ReplicaView, type ShardView, type Share } from "../core/status.ts";
+import { stopPage } from "../core/stops.ts";
 import { isRebuilding } from "./store-status.ts";
 
 /** Claims a pod's data was on when all its replicas voted, and is on now; null: not known. */
@@ -138,7 +139,7 @@ export function recoveryStatus(
   return {
     phase,
     ...defined({ reason: joinedReason(toldReason(rows) ?? before?.reason, evidence), gate }),
-    message: messageOf({ phase, gate, attempts, reported: shards.length > 0 }, input),
+    message: messageOf({ phase, gate, attempts, rows, reported: shards.length > 0 }, input),
     evidence,
     ...sourceOf(input.pod, rows, before),
     ...progressOf(input, phase, shards),
@@ -198,7 +199,7 @@ function progressOf(
   };
 }
 
-/** Of those that are moved by both ways what is least far; nothing is known of neither. */
+/** The way that is least far, of the two that data is moved by; 0% while neither is known of. */
 function percentOf(shares: readonly Share[]): string {
   const known = shares.filter(({ total }) => total > 0);
   if (known.length === 0) return "0%";
@@ -263,7 +264,8 @@ function rowStatus(row: Row, oldUids: ReadonlyMap<string, string>): ShardStatus 
 
 /**
  * Not back by what is only not known for a moment: under a new leader, between two transfers, while
- * the leader asks where the replica is. Back to a transfer when there is one again.
+ * the leader asks where the replica is. Back to a transfer when there is one again, and to where it
+ * began when the record knows the replica no more.
  */
 function forward({ replica }: Row, now: ShardStatus, before: readonly ShardStatus[]): ShardStatus {
   const told = before.find(
@@ -271,7 +273,8 @@ function forward({ replica }: Row, now: ShardStatus, before: readonly ShardStatu
       namespace === now.namespace && shard === now.shard && newReplicaUid === now.newReplicaUid,
   );
   const reached = UNDER_WAY.indexOf(told?.phase ?? "Detected");
-  const isBack = now.phase !== "Deferred" && UNDER_WAY.indexOf(now.phase) < reached;
+  const isHeld = now.phase === "Deferred" || replica.role === "wiped";
+  const isBack = !isHeld && UNDER_WAY.indexOf(now.phase) < reached;
   const moves = now.phase === "Transferring" && replica.bytesDone < replica.bytesTotal;
   const phase = told !== undefined && isBack && !moves ? told.phase : now.phase;
   // A snapshot took the place of the log.
@@ -385,11 +388,12 @@ interface Told {
   readonly phase: ReplicaRecoveryPhase;
   readonly gate: string | undefined;
   readonly attempts: number;
+  readonly rows: readonly Row[];
   /** The pod has said what it holds. */
   readonly reported: boolean;
 }
 
-function messageOf({ phase, gate, attempts, reported }: Told, input: RecoveryInput): string {
+function messageOf({ phase, gate, attempts, rows, reported }: Told, input: RecoveryInput): string {
   if (gate !== undefined) return gateText(gate, input);
   switch (phase) {
     case "Detected":
@@ -403,9 +407,32 @@ function messageOf({ phase, gate, attempts, reported }: Told, input: RecoveryInp
       return "given up: the replica is another one by now, or no longer wanted";
     default: {
       const again = attempts > 1 ? `, by transfer ${attempts}: those before ended early` : "";
-      return `is being rebuilt from the leader${again}; it does not vote meanwhile`;
+      const how = whatLacks(rows) ?? `is being rebuilt from the leader${again}`;
+      return `${how}; it does not vote meanwhile`;
     }
   }
+}
+
+/** What keeps each of its shards from going on, whatever phase it has reached; null: nothing. */
+function whatLacks(rows: readonly Row[]): string | null {
+  const [first] = rows;
+  if (first === undefined) return null;
+  const all = (holds: (row: Row) => boolean) => rows.every(holds);
+  const { view, replica } = first;
+  if (all(({ replica: { reach } }) => reach === "down" || reach === "silent")) {
+    return `waits until ${replica.node} is reached`;
+  }
+  const key = shardKeyText(view);
+  if (view.stop !== null && all((row) => row.view.stop !== null)) {
+    const { reason } = view.stop;
+    return `waits for a person: ${key} has stopped (${reason}), see ${stopPage(reason)}`;
+  }
+  if (all((row) => isLeaderless(row.view))) return `waits until ${key} has a leader`;
+  return null;
+}
+
+function isLeaderless({ conditions }: ShardView): boolean {
+  return conditions.some(({ type, reason }) => type === "Available" && reason === "NoLeader");
 }
 
 function gateText(gate: string, { pod, storeName, mode }: RecoveryInput): string {

@@ -119,6 +119,44 @@ describe("status of a recovery", () => {
     assert.equal(other.phase, "Enrolled", "another replica begins anew");
   });
 
+  it("says what it waits for while nobody can send it anything", () => {
+    const learner = { ...LEARNER, phase: "CatchingUp" } as const;
+    const before = status(views(learner));
+    const message = (shard: Partial<ShardView>, change: Partial<ReplicaView> = {}) => {
+      const replica = replicaView(POD, { uid: UID, ...learner, ...change });
+      const told = status([shardViewOf([replica], shard)], before);
+      assert.equal(told.phase, "CatchingUp");
+      return told.message ?? "";
+    };
+    const led = { type: "Available", status: true, reason: "Led", message: "" } as const;
+    const idle = { ...led, status: false, reason: "VotersBehind" } as const;
+    const none = { ...led, status: false, reason: "NoLeader" } as const;
+    assert.match(message({ conditions: [led] }), /^is being rebuilt from the leader;/u);
+    assert.match(message({ conditions: [idle], serving: false }), /^is being rebuilt from/u);
+    assert.equal(
+      message({ conditions: [none], serving: false }),
+      "waits until default/0 has a leader; it does not vote meanwhile",
+    );
+    const stop = { reason: "QuorumLost", message: "" } as const;
+    assert.equal(
+      message({ conditions: [{ ...led, status: false, ...stop }], stop, serving: false }),
+      "waits for a person: default/0 has stopped (QuorumLost), see " +
+        "runbooks/conditions/QuorumLost.md; it does not vote meanwhile",
+    );
+    for (const reach of ["down", "silent"]) {
+      assert.equal(
+        message({ conditions: [led] }, { reach }),
+        "waits until resilver-1 is reached; it does not vote meanwhile",
+      );
+    }
+    assert.match(message({ conditions: [led] }, { reach: "unknown" }), /^is being rebuilt from/u);
+  });
+
+  it("begins anew when the record knows the replica no more", () => {
+    const before = status(views({ ...LEARNER, phase: "CatchingUp" }));
+    assert.equal(status(views(WIPED), before).phase, "Detected");
+  });
+
   it("goes back for another snapshot or a gate, and says so", () => {
     const first = { ...LEARNER, phase: "CatchingUp", attempts: 1 } as const;
     const before = status(views(first));
