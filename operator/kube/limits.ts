@@ -36,6 +36,8 @@ export const KUBE_LIMITS = Object.freeze({
   /** One read of another operator's Lease serves its stores so long; of a free one, less. */
   otherLeaseMs: 8_000,
   freeLeaseMs: 1_000,
+  /** So long it has to be free before its stores are taken over: its own processes come first. */
+  otherFreeMs: 15_000,
   /** Events that wait to be sent; beyond, the oldest are dropped. */
   eventsWaitingMax: 1_000,
   /** Different events that are remembered, to be counted rather than repeated. */

@@ -1,17 +1,28 @@
-/** Whether other operators still work, by their Leases. One read serves all stores for a while. */
+/**
+ * Whether other operators still work, by their Leases. One read serves all stores for a while.
+ *
+ * That a Lease is free for a moment says little: whoever has it may be made anew, the Lease may
+ * have been deleted by hand, or the API server was away, for its holder too. Processes of its own
+ * take it again within seconds, and come first. So it counts as free once it was so, unchanged, for
+ * a while, and while this process looked.
+ */
 import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 import type { ApiClient } from "./api-client.ts";
 import { isStatus } from "./api-error.ts";
 import type { KubeLimits } from "./limits.ts";
-import { KINDS } from "./resources.ts";
+import { KINDS, type KubeObject } from "./resources.ts";
 import { SeenLease } from "./seen-lease.ts";
 
-/** `free`: there is none, nobody holds it, or its holder let it run out. */
+/** `free`: for a while there was none, nobody held it, or its holder let it run out. */
 export type LeaseState = "free" | "held" | "forbidden";
 
 interface Known {
   readonly seen: SeenLease;
   state: LeaseState;
+  /** Since when it was free at each look, and the same; null: it was not. */
+  freeSinceMs: number | null;
+  /** Of the Lease as it was read last; null: there was none. */
+  version: string | null;
   /** When it has to be read again. */
   untilMs: number;
   reading: Promise<void> | null;
@@ -50,7 +61,8 @@ export class OtherLeases {
 
   #unknown(): Known {
     const seen = new SeenLease(this.#clock, this.#limits.leaseDurationMs);
-    return { seen, state: "held", untilMs: this.#clock.monotonicMs(), reading: null };
+    const untilMs = this.#clock.monotonicMs();
+    return { seen, state: "held", freeSinceMs: null, version: null, untilMs, reading: null };
   }
 
   async #read(
@@ -60,15 +72,28 @@ export class OtherLeases {
   ): Promise<void> {
     try {
       const lease = await this.#client.get(KINDS.lease, namespace, name, { signal });
-      if (lease !== null) known.seen.see(lease);
-      known.state = lease === null || known.seen.isFree ? "free" : "held";
+      this.#note(known, lease);
     } catch (error) {
       if (!isStatus(error, 403)) throw error;
       known.state = "forbidden";
+      known.freeSinceMs = null;
     }
     // Its operator may be back at any moment.
     const { freeLeaseMs, otherLeaseMs } = this.#limits;
     const lastsMs = known.state === "free" ? freeLeaseMs : otherLeaseMs;
     known.untilMs = this.#clock.monotonicMs() + lastsMs;
+  }
+
+  #note(known: Known, lease: KubeObject | null): void {
+    const nowMs = this.#clock.monotonicMs();
+    const version = lease?.metadata.resourceVersion ?? null;
+    if (lease !== null) known.seen.see(lease);
+    const isFree = lease === null || known.seen.isFree;
+    if (!isFree || version !== known.version) known.freeSinceMs = null;
+    known.version = version;
+    known.state = "held";
+    if (!isFree) return;
+    known.freeSinceMs ??= nowMs;
+    if (nowMs - known.freeSinceMs >= this.#limits.otherFreeMs) known.state = "free";
   }
 }

@@ -1,7 +1,7 @@
 /**
  * Whose store it is: `status.operator` names the Lease of the operator that looks after it. Any
  * other operator, one of another release with a Lease of its own, leaves the store alone until that
- * Lease is free. Two that look after one store lose no data, since records are saved by
+ * Lease has been free for a while. Two that look after one store lose no data, since records are saved by
  * compare-and-swap (R18), but elect leaders against each other and make each other's pods anew.
  *
  * The name is written by compare-and-swap with the store's version, as all of the store's status is
@@ -199,8 +199,8 @@ function leasePlace(text: string): LeasePlace {
 
 function heldNote(operator: string, self: string): string {
   return (
-    `status.operator is ${operator}, whose Lease is held, or was not seen to run out yet: this one, ` +
-    `${self}, leaves the store alone until it has. If that operator works, let one release alone ` +
+    `status.operator is ${operator}, whose Lease is held, or not free for long enough yet: this one, ` +
+    `${self}, leaves the store alone until it is. If that operator works, let one release alone ` +
     `watch this namespace (watchNamespaces), or uninstall the other; see ${PAGE}`
   );
 }

@@ -16,7 +16,7 @@ const LEASE_OF_ONE = "/apis/coordination.k8s.io/v1/namespaces/elsewhere/leases/r
 /** A fifth of what it is, and looks as often as that asks for. */
 const SHORT: Partial<KubeLimits> = {
   ...{ leaseDurationMs: 3_000, leaseRenewMs: 2_000, leaseRetryMs: 300 },
-  ...{ otherLookMs: 500, otherLeaseMs: 400, freeLeaseMs: 50 },
+  ...{ otherLookMs: 500, otherLeaseMs: 400, freeLeaseMs: 50, otherFreeMs: 3_000 },
 };
 
 describe("operators of two releases", () => {

@@ -15,6 +15,10 @@ const OTHER = "elsewhere/resilver-operator";
 const LEASE = resourcePath(KINDS.lease, "elsewhere", "resilver-operator");
 /** One read of a Lease serves for so long. */
 const READ_MS = 8_000;
+/** A Lease is free for so long before its operator counts as gone. */
+const FREE_MS = 15_000;
+/** From one look at a store of another operator to the next. */
+const LOOK_MS = 10_000;
 const REST = { storeId: "s", state: "Available", replicas: 3 };
 
 describe("whose store it is", () => {
@@ -64,9 +68,25 @@ describe("whose store it is", () => {
   const asked = (): readonly string[] => server.requests.map(({ method }) => method);
 
   /** The other operator's Lease, as it writes it each time. */
-  function lease(holderIdentity = "its-process", leaseDurationSeconds = 15): void {
-    server.put(LEASE, { metadata: {}, spec: { holderIdentity, leaseDurationSeconds } });
+  function lease(holderIdentity = "its-process", annotations: Record<string, string> = {}): void {
+    server.put(LEASE, {
+      metadata: { annotations },
+      spec: { holderIdentity, leaseDurationSeconds: 15 },
+    });
   }
+
+  /** Looks at the store as often as is due, for so long; true: it was taken over meanwhile. */
+  async function looks(object: KubeObject, forMs: number): Promise<boolean> {
+    const endMs = nowMs + forMs;
+    for (;;) {
+      await settle(object);
+      if (operatorOf(object) === SELF) return true;
+      if (nowMs >= endMs) return false;
+      nowMs = Math.min(endMs, nowMs + LOOK_MS);
+    }
+  }
+  const operatorOf = ({ metadata: { name } }: KubeObject): unknown =>
+    (status(name) as { operator?: unknown }).operator;
 
   it("ours: no request", async () => {
     assert.equal(await settle(store(SELF)), "ours");
@@ -120,9 +140,14 @@ describe("whose store it is", () => {
   for (const [what, put] of free) {
     it(`another's whose Lease ${what}: taken over, with the rest of its status`, async () => {
       put();
-      assert.deepEqual(await settle(store(OTHER)), { requeueAfterMs: 1_000 });
+      const found = store(OTHER);
+      assert.deepEqual(await settle(found), { requeueAfterMs: LOOK_MS });
+      events = [];
+      for (nowMs of [LOOK_MS, FREE_MS]) assert.equal(await looks(found, 0), false, `at ${nowMs}`);
+      nowMs = 2 * LOOK_MS;
+      assert.deepEqual(await settle(found), { requeueAfterMs: 1_000 });
       assert.deepEqual(status(), { ...REST, operator: SELF });
-      assert.deepEqual(left, ["ns/demo"], "what was done for it before has ended");
+      assert.deepEqual([...new Set(left)], ["ns/demo"], "what was done for it before has ended");
       assert.deepEqual(
         events.map(({ type, reason, note }) => [type, reason, note]),
         [
@@ -136,31 +161,73 @@ describe("whose store it is", () => {
     });
   }
 
-  it("another's that died: taken over once its Lease was seen unchanged for its duration", async () => {
+  it("another's that died: taken over once its Lease was seen to run out, and not taken again", async () => {
     lease();
     const found = store(OTHER);
     await settle(found);
     nowMs = READ_MS - 1;
     lease();
-    for (nowMs of [READ_MS, READ_MS + 14_999]) {
-      assert.deepEqual(await settle(found), { requeueAfterMs: 10_000 }, `after ${nowMs} ms`);
-    }
-    nowMs += READ_MS;
-    await settle(found);
-    assert.deepEqual(status(), { ...REST, operator: SELF });
+    nowMs = READ_MS;
+    assert.equal(await looks(found, 15_000 + FREE_MS - 1), false);
+    assert.equal(await looks(found, READ_MS), true);
   });
 
-  it("another's that was away for a moment: what it has not lost by then stays its own", async () => {
+  it("another's that is made anew: what it was away from for a moment stays its own", async () => {
+    const found = store(OTHER);
+    for (let times = 0; times < 4; times += 1) {
+      lease("");
+      assert.equal(await looks(found, LOOK_MS), false);
+      nowMs += LOOK_MS;
+      lease();
+      assert.equal(await looks(found, LOOK_MS), false);
+      nowMs += LOOK_MS;
+    }
+  });
+
+  it("another's whose Lease was deleted by hand: its own, once there is another", async () => {
+    const found = store(OTHER);
+    assert.equal(await looks(found, LOOK_MS), false);
+    lease();
+    nowMs += LOOK_MS;
+    assert.equal(await looks(found, FREE_MS - LOOK_MS), false);
+  });
+
+  it("another's while the API server is away, for its holder too: its own for a while after", async () => {
+    lease();
+    const found = store(OTHER);
+    await settle(found);
+    refuse("GET", { kind: "status", status: 503 });
+    nowMs = 60_000;
+    await assert.rejects(settle(found));
+    server.fault = () => undefined;
+    assert.deepEqual(await settle(found), { requeueAfterMs: LOOK_MS });
+    lease();
+    nowMs += LOOK_MS;
+    assert.equal(await looks(found, LOOK_MS), false);
+  });
+
+  it("another's that was not looked at for long: that its Lease was free before proves nothing", async () => {
     lease("");
     await settle(store(OTHER));
+    nowMs = 60_000;
+    lease("");
+    assert.equal(await looks(store(OTHER, "more"), LOOK_MS), false);
+  });
+
+  it("another's whose Lease lasts free: the next store is taken at once, after another read", async () => {
+    lease("");
+    assert.equal(await looks(store(OTHER), 2 * LOOK_MS), true);
+    nowMs += 1_000;
+    assert.equal(await looks(store(OTHER, "more"), 0), true);
     lease();
-    nowMs = 1_000;
-    await settle(store(OTHER, "more"));
-    assert.deepEqual(status("more"), { ...REST, operator: OTHER });
+    nowMs += 1_000;
+    assert.equal(await looks(store(OTHER, "third"), 0), false);
   });
 
   it("taken over by a third in the same moment: looked at again, and left as it is", async () => {
     const found = store(OTHER);
+    assert.equal(await looks(found, FREE_MS), false);
+    nowMs += READ_MS;
     store("third/resilver-operator");
     assert.deepEqual(await settle(found), { requeueAfterMs: 1_000 });
     assert.deepEqual(status(), { ...REST, operator: "third/resilver-operator" });
@@ -221,7 +288,7 @@ describe("whose store it is", () => {
 
   it("another's that cannot be taken over is not looked after", async () => {
     refuse("PATCH", { kind: "status", status: 403 });
-    await assert.rejects(settle(store(OTHER)), /403/u);
+    await assert.rejects(looks(store(OTHER), 2 * LOOK_MS), /403/u);
     assert.deepEqual(status(), { ...REST, operator: OTHER });
   });
 });
