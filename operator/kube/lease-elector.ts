@@ -25,6 +25,8 @@ export interface LeaseElectorOptions {
   readonly identity: string;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** What this process says of itself on the Lease while it has it. */
+  readonly annotations?: Readonly<Record<string, string>>;
   /** Told when this process begins and ends to lead. */
   readonly changed?: (leads: boolean) => void;
   readonly limits?: Partial<KubeLimits>;
@@ -184,13 +186,14 @@ export class LeaseElector {
   }
 
   #leaseAfter(before: KubeObject | null): KubeObject {
-    const { namespace, name, identity, clock } = this.#options;
+    const { namespace, name, identity, clock, annotations } = this.#options;
     const now = microTime(clock.nowMs());
+    const metadata = before?.metadata ?? { name, namespace };
     const spec = before === null ? {} : leaseSpec(before);
     const same = spec["holderIdentity"] === identity;
     const transitions = typeof spec["leaseTransitions"] === "number" ? spec["leaseTransitions"] : 0;
     return {
-      metadata: { ...(before?.metadata ?? { name, namespace }) },
+      metadata: { ...metadata, annotations: { ...metadata.annotations, ...annotations } },
       spec: {
         ...spec,
         holderIdentity: identity,

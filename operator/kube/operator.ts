@@ -10,6 +10,7 @@ import { EventRecorder } from "./event-recorder.ts";
 import { servePages, type Page, type PageServer } from "./http-pages.ts";
 import { LeaseElector } from "./lease-elector.ts";
 import type { KubeLimits } from "./limits.ts";
+import { leaseAnnotations } from "./other-leases.ts";
 import { CoordinatorMetrics } from "../controller/coordinator-metrics.ts";
 import { OperatorMetrics } from "./operator-metrics.ts";
 import { runReconcileLoop } from "./reconcile-loop.ts";
@@ -105,6 +106,7 @@ export class Operator {
       identity,
       clock,
       logger,
+      annotations: leaseAnnotations(namespaces),
       ...given,
     });
     this.#metrics.watch({

@@ -7,18 +7,24 @@
  * a while, and while this process looked.
  */
 import type { Clock } from "../../sidecar/lib/ports/clock.ts";
+import { OWN_PREFIX } from "../api/v1alpha1/pod-template.ts";
 import type { ApiClient } from "./api-client.ts";
 import { isStatus } from "./api-error.ts";
 import type { KubeLimits } from "./limits.ts";
 import { KINDS, type KubeObject } from "./resources.ts";
 import { SeenLease } from "./seen-lease.ts";
 
-/** `free`: for a while there was none, nobody held it, or its holder let it run out. */
-export type LeaseState = "free" | "held" | "forbidden";
+/**
+ * `free`: for a while there was none, nobody held it, or its holder let it run out. `elsewhere`:
+ * who has it does not watch the store's namespace, and never looks after the store.
+ */
+export type LeaseState = "free" | "elsewhere" | "held" | "forbidden";
 
 interface Known {
   readonly seen: SeenLease;
-  state: LeaseState;
+  state: Exclude<LeaseState, "elsewhere">;
+  /** Namespaces that its holder watches; null: all, or it does not say. */
+  watched: ReadonlySet<string> | null;
   /** Since when it was free at each look, and the same; null: it was not. */
   freeSinceMs: number | null;
   /** Of the Lease as it was read last; null: there was none. */
@@ -26,6 +32,17 @@ interface Known {
   /** When it has to be read again. */
   untilMs: number;
   reading: Promise<void> | null;
+}
+
+/** On a Lease: the namespaces that its holder watches, with commas between them, or ALL. */
+const WATCHED = `${OWN_PREFIX}watched-namespaces`;
+const ALL = "*";
+
+/** What an operator says of itself on its Lease; `namespaces` null: it watches all. */
+export function leaseAnnotations(
+  namespaces: readonly string[] | null,
+): Readonly<Record<string, string>> {
+  return { [WATCHED]: namespaces === null ? ALL : namespaces.join(",") };
 }
 
 /** See the file's header. */
@@ -42,9 +59,13 @@ export class OtherLeases {
     this.#limits = limits;
   }
 
-  /** Throws what the client throws, save that the right to read it is missing. */
+  /**
+   * That of the Lease at `place`, for a store of `storeNamespace`. Throws what the client throws,
+   * save that the right to read it is missing.
+   */
   async state(
     place: { readonly namespace: string; readonly name: string },
+    storeNamespace: string,
     signal: AbortSignal,
   ): Promise<LeaseState> {
     const key = `${place.namespace}/${place.name}`;
@@ -56,13 +77,15 @@ export class OtherLeases {
       });
     }
     if (known.reading !== null) await known.reading;
-    return known.state;
+    const { state, watched } = known;
+    return state === "held" && watched?.has(storeNamespace) === false ? "elsewhere" : state;
   }
 
   #unknown(): Known {
     const seen = new SeenLease(this.#clock, this.#limits.leaseDurationMs);
     const untilMs = this.#clock.monotonicMs();
-    return { seen, state: "held", freeSinceMs: null, version: null, untilMs, reading: null };
+    const none = { watched: null, freeSinceMs: null, version: null, reading: null };
+    return { seen, state: "held", untilMs, ...none };
   }
 
   async #read(
@@ -91,9 +114,16 @@ export class OtherLeases {
     const isFree = lease === null || known.seen.isFree;
     if (!isFree || version !== known.version) known.freeSinceMs = null;
     known.version = version;
+    known.watched = lease === null ? null : watchedBy(lease);
     known.state = "held";
     if (!isFree) return;
     known.freeSinceMs ??= nowMs;
     if (nowMs - known.freeSinceMs >= this.#limits.otherFreeMs) known.state = "free";
   }
+}
+
+/** Null: all namespaces. */
+function watchedBy({ metadata }: KubeObject): ReadonlySet<string> | null {
+  const text = metadata.annotations?.[WATCHED] ?? ALL;
+  return text === ALL ? null : new Set(text.split(","));
 }

@@ -1,8 +1,9 @@
 /**
  * Whose store it is: `status.operator` names the Lease of the operator that looks after it. Any
  * other operator, one of another release with a Lease of its own, leaves the store alone until that
- * Lease has been free for a while. Two that look after one store lose no data, since records are saved by
- * compare-and-swap (R18), but elect leaders against each other and make each other's pods anew.
+ * Lease has been free for a while, or says that its holder does not watch the store's namespace.
+ * Two that look after one store lose no data, since records are saved by compare-and-swap (R18),
+ * but elect leaders against each other and make each other's pods anew.
  *
  * The name is written by compare-and-swap with the store's version, as all of the store's status is
  * (see StatusWriter): of two that claim a store one does, and what the one before still writes is
@@ -124,7 +125,7 @@ export class StoreOwner {
     return { requeueAfterMs: AGAIN_MS };
   }
 
-  /** The store is `operator`'s, as long as that one's Lease is held. */
+  /** The store is `operator`'s, as long as that one's Lease is held, for its namespace too. */
   async #wait(
     key: string,
     object: KubeObject,
@@ -132,7 +133,7 @@ export class StoreOwner {
     signal: AbortSignal,
   ): Promise<ReconcileResult> {
     const place = leasePlace(operator);
-    const state = await this.#leases.state(place, signal);
+    const state = await this.#leases.state(place, object.metadata.namespace, signal);
     const requeueAfterMs = this.#limits.otherLookMs;
     if (state === "held") {
       this.#tell(key, object, heldNote(operator, this.#self));
@@ -149,7 +150,11 @@ export class StoreOwner {
     }
     this.forget(key);
     const { events, logger } = this.#options;
-    const note = `${this.#self} looks after this store now: the Lease of ${operator} is free`;
+    const why =
+      state === "free"
+        ? `the Lease of ${operator} is free`
+        : `the operator of Lease ${operator} does not watch namespace ${object.metadata.namespace}`;
+    const note = `${this.#self} looks after this store now: ${why}`;
     const [type, reason, action] = ["Normal", "TakenOver", "TakeOver"] as const;
     events.record({ regarding: object, type, reason, action, note });
     logger.info("store taken over", { store: key, from: operator });
@@ -210,7 +215,8 @@ function forbiddenNote({ metadata }: KubeObject, other: LeasePlace, self: string
   return (
     `status.operator is ${leaseText(other)}, and whether that operator still works cannot be seen: ` +
     `the right "get leases.coordination.k8s.io" in namespace ${other.namespace} is missing. ` +
-    `${self} leaves this store alone. Give the right, or, when that operator is gone: kubectl ` +
+    `${self} leaves this store alone. Give the right, or, when that operator is gone or does not ` +
+    `watch this namespace: kubectl ` +
     `patch rstore ${metadata.name} --namespace ${metadata.namespace} --subresource=status ` +
     `--type=merge --patch '${patch}'; see ${PAGE}`
   );

@@ -34,9 +34,13 @@ describe("operators of two releases", () => {
     await life.close();
   });
 
-  const start = (token: "one" | "two"): RunningOperator => {
+  const start = (
+    token: "one" | "two",
+    namespaces: readonly string[] | null = null,
+  ): RunningOperator => {
     const [leaseNamespace = ""] = LEASES[token].split("/");
-    return life.start(token, { config: life.server.config(token), leaseNamespace, limits: SHORT });
+    const config = life.server.config(token);
+    return life.start(token, { config, leaseNamespace, namespaces, limits: SHORT });
   };
   const leads = (running: RunningOperator): Promise<unknown> =>
     life.server.until("it has its Lease", () => running.operator.leads, WAIT_MS);
@@ -90,6 +94,25 @@ describe("operators of two releases", () => {
     await life.server.until("it is taken over", () => owner() === LEASES.two, WAIT_MS);
     await proveLookedAfter();
     assert.equal(writes("one").length, before);
+  });
+
+  it("one that watches other namespaces from now on leaves its stores here to the other", async () => {
+    const { one } = await watched();
+    await life.end(one);
+    await leads(start("one", ["more"]));
+    await life.server.until("it is taken over", () => owner() === LEASES.two, WAIT_MS);
+    await proveLookedAfter();
+  });
+
+  it("one that is made anew keeps its stores", async () => {
+    let { one } = await watched();
+    for (let times = 0; times < 3; times += 1) {
+      await life.end(one);
+      one = start("one");
+      await leads(one);
+      await proveLookedAfter();
+    }
+    assert.deepEqual([owner(), writes("two")], [LEASES.one, []]);
   });
 
   it("one that is cut off and runs on is succeeded once its Lease has run out, not before", async () => {

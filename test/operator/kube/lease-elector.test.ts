@@ -34,7 +34,7 @@ describe("lease elector", () => {
   });
 
   /** Runs one process's elector; its work lasts until it is told to stop. */
-  function start(identity: string, wallOffsetMs = 0, limits = LIMITS): Runner {
+  function start(identity: string, wallOffsetMs = 0, limits = LIMITS, watched = "*"): Runner {
     const { client, transport } = clientOf(server);
     transports.push(transport);
     const log: string[] = [];
@@ -46,6 +46,7 @@ describe("lease elector", () => {
       clock: { ...systemClock, nowMs: () => Date.now() + wallOffsetMs },
       logger: SILENT_LOGGER,
       limits,
+      annotations: { watched },
       changed: () => server.nudge(),
     });
     const stop = new AbortController();
@@ -70,6 +71,24 @@ describe("lease elector", () => {
   const leads = ({ elector }: Runner): Promise<unknown> =>
     server.until("it leads", () => elector.leads);
   const renewals = (): number => server.requests.filter(({ method }) => method === "PUT").length;
+
+  it("says of its holder what that says of itself, and leaves alone what others wrote", async () => {
+    const a = start("a");
+    await leads(a);
+    const told = () => server.get(LEASE)?.metadata["annotations"];
+    assert.deepEqual(told(), { watched: "*" });
+    a.stop.abort(new Error("enough"));
+    await a.ended;
+    const lease = server.get(LEASE);
+    assert.ok(lease);
+    const annotations = { watched: "*", team: "storage" };
+    server.put(LEASE, { ...lease, metadata: { ...lease.metadata, annotations } });
+    await leads(start("b", 0, LIMITS, "ns"));
+    assert.deepEqual(told(), { watched: "ns", team: "storage" });
+    const renewed = renewals();
+    await server.until("a renewal", () => renewals() > renewed);
+    assert.deepEqual(told(), { watched: "ns", team: "storage" });
+  });
 
   it("makes the Lease, renews it, and lets go of it at the end", async () => {
     const a = start("a");

@@ -214,6 +214,26 @@ describe("whose store it is", () => {
     assert.equal(await looks(store(OTHER, "more"), LOOK_MS), false);
   });
 
+  const WATCHED = "resilver.io/watched-namespaces";
+  for (const [watched, stays] of [
+    ["*", true],
+    ["more,ns", true],
+    ["more,ns-2", false],
+    ["n", false],
+  ] as const) {
+    it(`another's that works and watches ${watched}: ${stays ? "stays its own" : "taken over at once"}`, async () => {
+      lease("its-process", { [WATCHED]: watched });
+      assert.equal(await looks(store(OTHER), 0), !stays);
+      if (stays) return;
+      const [{ reason, note } = { reason: "", note: "" }] = events;
+      assert.equal(reason, "TakenOver");
+      assert.equal(
+        note,
+        `${SELF} looks after this store now: the operator of Lease ${OTHER} does not watch namespace ns`,
+      );
+    });
+  }
+
   it("another's whose Lease lasts free: the next store is taken at once, after another read", async () => {
     lease("");
     assert.equal(await looks(store(OTHER), 2 * LOOK_MS), true);
