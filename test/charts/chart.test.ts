@@ -59,6 +59,7 @@ interface Rendered {
 interface Rule {
   readonly apiGroups: readonly string[];
   readonly resources: readonly string[];
+  readonly resourceNames?: readonly string[];
   readonly verbs: readonly string[];
 }
 
@@ -172,6 +173,20 @@ describe("chart", function () {
       assert.ok(rule?.verbs.includes("list") && rule.verbs.includes("watch"), plural);
     }
     assert.ok(!JSON.stringify(objects.flatMap((object) => object.rules ?? [])).includes("*"));
+  });
+
+  it("lets it look at Leases of operators alone, and make one of its own", () => {
+    for (const values of Object.values(GOLDEN)) {
+      const rules = render(values).objects.flatMap((object) => object.rules ?? []);
+      const named = rules
+        .filter(({ resources }) => resources.includes("leases"))
+        .map(({ verbs, resourceNames = [] }) => `${verbs.join()} ${resourceNames.join()}`);
+      assert.deepEqual([...new Set(named)].toSorted(), [
+        "create ",
+        "get resilver-operator",
+        "get,update resilver-operator",
+      ]);
+    }
   });
 
   it("selects none of its own pods as a store's", () => {

@@ -40,6 +40,7 @@
 # Of a store that another release looks after: whether that one still works.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
+  resourceNames: [{{ include "resilver.leaseName" . }}]
   verbs: [get]
 - apiGroups: [events.k8s.io]
   resources: [events]
