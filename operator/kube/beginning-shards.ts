@@ -12,21 +12,23 @@ const BEGIN_MS = 5_000;
 
 /** See the file's header. */
 export class BeginningShards {
-  /** When each was last seen before it ever served. */
-  readonly #unserved = new Map<string, number>();
+  /** Of shards that were seen before they served: when they were seen to first; null: not yet. */
+  readonly #servedAtMs = new Map<string, number | null>();
 
   /** The views without those of shards that have only just begun to serve. */
   settled(views: readonly ShardView[], nowMs: number): readonly ShardView[] {
     return views.filter((view) => {
       const shard = shardKeyText(view);
       if (!hasServed(view)) {
-        this.#unserved.set(shard, nowMs);
+        this.#servedAtMs.set(shard, null);
         return true;
       }
-      const sinceMs = this.#unserved.get(shard);
-      if (sinceMs === undefined) return true;
-      if (!isWhole(view) && nowMs - sinceMs < BEGIN_MS) return false;
-      this.#unserved.delete(shard);
+      const known = this.#servedAtMs.get(shard);
+      if (known === undefined) return true;
+      const servedAtMs = known ?? nowMs;
+      this.#servedAtMs.set(shard, servedAtMs);
+      if (!isWhole(view) && nowMs - servedAtMs < BEGIN_MS) return false;
+      this.#servedAtMs.delete(shard);
       return true;
     });
   }

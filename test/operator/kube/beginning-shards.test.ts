@@ -36,10 +36,11 @@ describe("shards that were just made", () => {
     assert.equal(inSync(LED, 20), false);
   });
 
-  it("do when one does not follow for 5 s", () => {
+  it("do when one does not follow for 5 s, however long ago they were looked at before", () => {
     inSync(UNSERVED, 0);
-    assert.equal(inSync(LED, 4_999), true);
-    assert.equal(inSync(LED, 5_000), false);
+    for (const nowMs of [60_000, 64_999]) assert.equal(inSync(LED, nowMs), true);
+    assert.equal(inSync(LED, 65_000), false);
+    assert.equal(inSync(LED, 65_001), false);
   });
 
   it("are those that were seen before they served, and no others", () => {
