@@ -15,6 +15,8 @@ export class AssignmentFeed {
   readonly #wake: Wake;
   readonly #reach: Wake;
   #reachable = false;
+  /** Ends the stream in use. */
+  #dropStream: (() => void) | null = null;
   #latest: ShardAssignments | null = null;
   #version = 0;
 
@@ -27,10 +29,15 @@ export class AssignmentFeed {
     this.#reach = new Wake(clock);
   }
 
-  /** Whoever watches the node has heard of it, or knows that it is away: then nothing is tried. */
+  /**
+   * Whoever watches the node has heard of it, or knows that it is away: then nothing is tried, and
+   * the stream ends. Where nobody is any more it could hang for long, and nobody would tell the
+   * process that comes next.
+   */
   reachable(reachable: boolean): void {
     if (this.#reachable === reachable) return;
     this.#reachable = reachable;
+    if (!reachable) this.#dropStream?.();
     this.#reach.notify();
   }
 
@@ -52,16 +59,27 @@ export class AssignmentFeed {
       const beganMs = this.#clock.monotonicMs();
       const { controller, unlink } = childAbort(signal);
       const stream = controller.signal;
+      let dropped = false;
+      this.#dropStream = () => {
+        dropped = true;
+        controller.abort(new Error("the node is away"));
+      };
       try {
         await this.#sidecars.pushAssignments(this.#endpoint, this.#updates(stream), stream);
       } catch {
         // The node is away; whoever watches it says so. The next stream begins with everything.
       } finally {
+        this.#dropStream = null;
         unlink();
         // The source must not go on waiting for updates of a stream that is gone.
         controller.abort(new Error("assignment stream ended"));
       }
       const { reconnectMaxMs, reconnectSlowMs } = this.#timings;
+      // Told at once when it is back; how long the last stream was there says nothing then.
+      if (dropped || !this.#reachable) {
+        delayMs = reconnectMaxMs;
+        continue;
+      }
       const lasted = this.#clock.monotonicMs() - beganMs > reconnectSlowMs;
       delayMs = lasted ? reconnectMaxMs : Math.min(delayMs * 2, reconnectSlowMs);
       await pause(this.#clock, delayMs, signal);

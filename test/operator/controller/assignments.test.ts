@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { Coordinator } from "../../../operator/controller/coordinator.ts";
 import type { RecordStore } from "../../../operator/controller/ports.ts";
 import { RecordInvalid } from "../../../operator/core/record.ts";
-import { FakeCluster } from "./fake-cluster.ts";
+import { SHARED_TIMINGS } from "../../../operator/controller/timings.ts";
+import { FakeCluster, whileQuiet } from "./fake-cluster.ts";
 
 const NODES = ["a", "b", "c"];
 
@@ -79,6 +80,18 @@ describe("Coordinator: assignments", () => {
       await running;
     }
   });
+
+  it("tells a node that is back at once, though the stream to where it was before hangs", () =>
+    whileQuiet(SHARED_TIMINGS, async (cluster) => {
+      const leader = cluster.leader() ?? "";
+      const follower = NODES.find((node) => node !== leader) ?? "";
+      // Its machine is gone: nothing ends the stream, and nothing that is news is to be sent.
+      cluster.kill(follower);
+      cluster.node(follower).assignments = null;
+      await cluster.clock.pass(500);
+      cluster.start(follower);
+      await cluster.clock.until("it is told", 1_000, () => told(cluster, follower) !== undefined);
+    }));
 
   it("keeps a shard whose record is lost in what clients are told, after a restart too", async () => {
     const cluster = await leftAlone();
