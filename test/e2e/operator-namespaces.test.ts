@@ -11,6 +11,8 @@ import { OperatorLife, WAIT_MS } from "../support/operator-life.ts";
 /** Of the golden file. */
 const WATCHED = ["team-a", "team-b"];
 const OPERATOR = "resilver-system";
+/** Looks at stores of others sooner than it would. */
+const SHORT = { otherLookMs: 500, otherLeaseMs: 400, otherFreeMs: 1_000 };
 
 describe("operator of some namespaces", () => {
   let life: OperatorLife;
@@ -29,7 +31,7 @@ describe("operator of some namespaces", () => {
       refused.push(request);
       return { kind: "status", status: 403 };
     };
-    life.start("one", { namespaces: WATCHED, leaseNamespace: OPERATOR });
+    life.start("one", { namespaces: WATCHED, leaseNamespace: OPERATOR, limits: SHORT });
   });
   afterEach(async () => {
     await life.close();
@@ -86,7 +88,10 @@ describe("operator of some namespaces", () => {
     putStoreOf("team-a/resilver-operator");
     await life.whole(1);
     const asked = life.server.requests.filter(({ path }) => path.startsWith(`${leases}/team-a/`));
-    assert.deepEqual([asked.length, refusals()], [1, []]);
+    assert.deepEqual(
+      [[...new Set(asked.map(({ path }) => path))], refusals()],
+      [[`${leases}/team-a/leases/resilver-operator`], []],
+    );
   });
 
   it("leaves that of another alone where it may not, names the right, and can be given it", async () => {
@@ -100,7 +105,8 @@ describe("operator of some namespaces", () => {
       WAIT_MS,
     );
     assert.match(note, /"get leases\.coordination\.k8s\.io" in namespace elsewhere is missing/u);
-    assert.deepEqual(refusals(), [`GET ${leases}/elsewhere/leases/resilver-operator`]);
+    const refusedOnce = [...new Set(refusals())];
+    assert.deepEqual(refusedOnce, [`GET ${leases}/elsewhere/leases/resilver-operator`]);
     const writes = life.server.requests.filter(({ method, path }) => {
       return method !== "GET" && !/\/(leases|events)(\/|$)/u.test(path);
     });
