@@ -44,6 +44,9 @@ export interface StoreOwnerOptions {
 /** When a store whose claim was just written, or was not since it changed, is seen as it is now. */
 const AGAIN_MS = 1_000;
 
+/** API servers forget an Event after an hour; what it says is still so. */
+const TELL_AGAIN_MS = 1_800_000;
+
 /** Answers that pass by themselves, and soon. */
 const BUSY: ReadonlySet<number> = new Set([429, 503]);
 
@@ -57,8 +60,8 @@ export class StoreOwner {
   readonly #leases: OtherLeases;
   /** `namespace/name` of this operator's Lease. */
   readonly #self: string;
-  /** Store -> what was told of it last. Its bound is the number of stores. */
-  readonly #told = new Map<string, string>();
+  /** Store -> what was told of it last, and when. Its bound is the number of stores. */
+  readonly #told = new Map<string, { readonly note: string; readonly atMs: number }>();
   /** Store -> when its claim, which was refused, is tried again. */
   readonly #refused = new Map<string, number>();
 
@@ -114,10 +117,10 @@ export class StoreOwner {
       if (passes) return this.#again(error);
       this.#refused.set(key, nowMs + this.#limits.otherLookMs);
       const { message } = error;
-      if (this.#told.get(key) !== message) {
+      if (this.#told.get(key)?.note !== message) {
         logger.warn("store not claimed; it is looked after all the same", { store: key, message });
       }
-      this.#told.set(key, message);
+      this.#told.set(key, { note: message, atMs: nowMs });
       return "ours";
     }
     this.forget(key);
@@ -174,17 +177,16 @@ export class StoreOwner {
   }
 
   #tell(key: string, object: KubeObject, note: string): void {
-    if (this.#told.get(key) === note) return;
-    this.#told.set(key, note);
-    const { events, logger } = this.#options;
-    events.record({
-      regarding: object,
-      type: "Warning",
-      reason: "OtherOperator",
-      action: "LeaveAlone",
-      note,
-    });
-    logger.warn("store of another operator", { store: key, message: note });
+    const { events, logger, clock } = this.#options;
+    const nowMs = clock.monotonicMs();
+    const before = this.#told.get(key);
+    const isNews = before?.note !== note;
+    const isRecent = before !== undefined && nowMs - before.atMs < TELL_AGAIN_MS;
+    if (!isNews && isRecent) return;
+    this.#told.set(key, { note, atMs: nowMs });
+    const [type, reason, action] = ["Warning", "OtherOperator", "LeaveAlone"] as const;
+    events.record({ regarding: object, type, reason, action, note });
+    if (isNews) logger.warn("store of another operator", { store: key, message: note });
   }
 }
 

@@ -133,6 +133,23 @@ describe("whose store it is", () => {
     assert.equal(events.length, 2);
   });
 
+  it("another's: told of again, without a line in the log, before its Event is forgotten", async () => {
+    lease();
+    const found = store(OTHER);
+    await settle(found);
+    for (const [atMs, times] of [
+      [1_799_999, 1],
+      [1_800_000, 2],
+      [1_810_000, 2],
+    ] as const) {
+      lease();
+      nowMs = atMs;
+      await settle(found);
+      assert.equal(events.length, times, `at ${atMs}`);
+    }
+    assert.equal(logged.length, 1);
+  });
+
   const free: readonly (readonly [string, () => void])[] = [
     ["is not there", () => undefined],
     ["is held by nobody", () => lease("")],
