@@ -255,7 +255,7 @@ const statusSchema = fields("How far it has come.", {
   ).optional(),
   storeId: identity("Identity of the data; a volume of another store is refused.").optional(),
   operator: namespacedName(
-    "Namespace and name of the Lease of the operator that looks after the store. Others leave it alone while that Lease is held, and take the store over when it is not.",
+    "Namespace and name of the Lease of the operator that looks after the store. Others leave it alone while that Lease is held and its holder watches the namespace, and else take the store over.",
   ).optional(),
   ready: note("Ready pods of all, as 3/3.", BOUNDS.quantityLengthMax).optional(),
   quorate: note("Shards that serve of all, as 4/4.", BOUNDS.quantityLengthMax).optional(),
