@@ -123,8 +123,12 @@ export class Coordinator {
    * until then the views tell of what this coordinator does not know yet, not of the store.
    */
   get hasLooked(): boolean {
-    if (this.#recordsAsked.size < this.#placed.length || this.unread.length > 0) return false;
-    return [...this.#watches.values()].every(({ reach }) => reach !== "unknown");
+    return this.hasRead && [...this.#watches.values()].every(({ reach }) => reach !== "unknown");
+  }
+
+  /** True once each record was read: until then a view may tell of a shard that never existed. */
+  get hasRead(): boolean {
+    return this.#recordsAsked.size >= this.#placed.length && this.unread.length === 0;
   }
 
   /** Records that could not be read yet, and why; one that was read and makes no sense is none. */

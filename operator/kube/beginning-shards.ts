@@ -6,6 +6,7 @@
 import { hasServed } from "../controller/store-status.ts";
 import { shardKeyText } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
+import { distrustsRecord } from "../core/stops.ts";
 
 /** A replica that does not vote by then is one that cannot. */
 const BEGIN_MS = 5_000;
@@ -19,6 +20,11 @@ export class BeginningShards {
   settled(views: readonly ShardView[], nowMs: number): readonly ShardView[] {
     return views.filter((view) => {
       const shard = shardKeyText(view);
+      // What it says of the shard is wrong: that was made long ago.
+      if (distrustsRecord(view.stop)) {
+        this.#servedAtMs.delete(shard);
+        return true;
+      }
       if (!hasServed(view)) {
         this.#servedAtMs.set(shard, null);
         return true;

@@ -154,7 +154,10 @@ export class StoreRuntime {
     return this.coordinator.views();
   }
 
-  /** Without shards that were only just made: what pods have to be in sync with. */
+  /**
+   * Without shards that were only just made: what pods have to be in sync with. Not before the
+   * coordinator has read all records.
+   */
   settledViews(): readonly ShardView[] {
     return this.#beginning.settled(this.views(), this.#clock.monotonicMs());
   }
@@ -255,11 +258,12 @@ export class StoreRuntime {
   }
 
   #look(): void {
+    // Of a shard that is only being made this has to be known before it serves; one whose record
+    // was not read yet looks like one.
+    if (this.coordinator.hasRead) this.settledViews();
     const seen = digest(this.coordinator.views());
     if (seen === this.#seen) return;
     this.#seen = seen;
-    // Of a shard that is only being made this has to be known before it serves.
-    this.settledViews();
     this.#noteVoters();
     this.#changed();
   }

@@ -43,6 +43,13 @@ describe("shards that were just made", () => {
     assert.equal(inSync(LED, 65_001), false);
   });
 
+  it("are none whose record was not believed, and is again", () => {
+    const stop = { reason: "RecordLost", message: "there is none" } as const;
+    inSync(UNSERVED, 0);
+    inSync({ ...UNSERVED, stop }, 10);
+    assert.equal(inSync(LED, 20), false);
+  });
+
   it("are those that were seen before they served, and no others", () => {
     assert.equal(inSync(LED, 0), false);
   });

@@ -74,6 +74,32 @@ describe("coordinators that begin", () => {
   });
 });
 
+describe("shards of a coordinator that begins", () => {
+  it("have served long since, though their records are read later than their pods are heard of", async () => {
+    const cluster = new FakeCluster(NODES);
+    const before = begin(cluster, new CallSlots(1));
+    await cluster.untilSteady();
+    await before.close();
+    const leader = cluster.leader();
+    cluster.kill(NODES.find((node) => node !== leader) ?? "");
+    const read = cluster.records.read.bind(cluster.records);
+    cluster.records.read = async () => {
+      await cluster.clock.sleep(300, new AbortController().signal);
+      return await read();
+    };
+    const runtime = begin(cluster, new CallSlots(1));
+    try {
+      const looked = (): boolean => runtime.coordinator.hasLooked;
+      await cluster.clock.until("it has looked", 5_000, looked);
+      // The one that is away keeps its pod out of service.
+      assert.equal(runtime.settledViews().length, 1);
+    } finally {
+      await runtime.close();
+      await cluster.close();
+    }
+  });
+});
+
 describe("what the platform says of pods", () => {
   const pod = (more: { readonly ready?: boolean; readonly ip?: string } = {}): StoreParts => {
     const { ready = false, ip = "10.0.0.1" } = more;
