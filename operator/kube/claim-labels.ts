@@ -34,6 +34,11 @@ export class ClaimLabels {
     this.#clock = clock;
   }
 
+  /** The store is gone, or another operator's. */
+  forget(storeId: string): void {
+    this.#missed.delete(storeId);
+  }
+
   /** Looks for what the caches lack. What could not be done; null: nothing. */
   async reconcile(
     sight: Pick<StoreSight, "store" | "storeId" | "pods" | "claims">,

@@ -59,6 +59,11 @@ export class LostNodes {
     this.#clock = clock;
   }
 
+  /** The store is gone, or another operator's: who looks after it again begins anew. */
+  forget(storeId: string): void {
+    this.#since.delete(storeId);
+  }
+
   /** Null: no pod waits for a machine that is not there. */
   async reconcile(look: LookedAt, signal: AbortSignal): Promise<NodeLossReport | null> {
     const { sight } = look;

@@ -422,11 +422,14 @@ export class StoreReconciler {
     this.#options.events.record({ regarding, type, reason, action: "Reconcile", note });
   }
 
-  /** The store is gone, or another one: what was counted of it ends as well. */
+  /** The store is gone, another one, or another's: what was counted and noted of it ends too. */
   async #forget(key: string): Promise<void> {
     const storeId = this.#runtimes.get(key)?.storeId;
     await this.#drop(key);
-    if (storeId !== undefined) this.#options.metrics.forget(storeId);
+    if (storeId === undefined) return;
+    this.#options.metrics.forget(storeId);
+    this.#lostNodes.forget(storeId);
+    this.#claimLabels.forget(storeId);
   }
 
   async #drop(key: string): Promise<void> {

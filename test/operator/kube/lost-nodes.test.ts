@@ -80,6 +80,11 @@ class World {
     return this.server.get(resourcePath(kind, "ns", name)) as KubeObject | undefined;
   }
 
+  /** Another operator looks after the store. */
+  leave(): void {
+    this.#lost.forget("u");
+  }
+
   async look() {
     const pods = PODS.flatMap((name) => this.object(KINDS.pod, name) ?? []);
     const { nodeLossGrace, onNodeLoss } = this;
@@ -206,6 +211,18 @@ describe("claims on lost machines", () => {
     assert.match((await world.look())?.message ?? "", /when it is still so in 600 s$/u);
     nowMs += 10 * 60_000;
     assert.equal((await world.look())?.deleted.length, 2);
+  });
+
+  it("are kept for the grace time anew where another operator looked after the store meanwhile", async () => {
+    let nowMs = 0;
+    world = new World(world.server, { ...systemClock, monotonicMs: () => nowMs });
+    world.nodeLossGrace = "10m";
+    assert.match((await world.look())?.message ?? "", /when it is still so in 600 s$/u);
+    world.leave();
+    // The machine may have been there, and its pod too, and is lost again.
+    nowMs += 60 * 60_000;
+    assert.match((await world.look())?.message ?? "", /when it is still so in 600 s$/u);
+    assert.ok(world.object(KINDS.claim, "data-demo-2"));
   });
 
   it("that went are told of, also when the other one cannot be deleted", async () => {
