@@ -141,6 +141,9 @@ export class NodeWatch {
         { heartbeatMs: this.#options.timings.heartbeatMs },
         controller.signal,
       )) {
+        const { node } = this.endpoint;
+        // Its address is another one's by now, whose replicas must never be taken for its own.
+        if (status.node !== node) throw new CallFailed(node, `there is ${status.node}`, false);
         this.#received = true;
         this.#take(status);
       }

@@ -78,7 +78,9 @@ export function podAddressResolver(
   return (node) => {
     const object = pod(node);
     if (object === undefined) throw new CallFailed(node, "there is no such pod", false);
-    const { ip } = podFacts(object, IN_SYNC_GATE);
+    const { ip, sidecar } = podFacts(object, IN_SYNC_GATE);
+    // Its object keeps the address, which another pod has by now.
+    if (sidecar === "ended for good") throw new CallFailed(node, "the pod has ended", false);
     if (ip === "") throw new CallFailed(node, "the pod has no address yet", false);
     return ip.includes(":") ? `[${ip}]:${port}` : `${ip}:${port}`;
   };

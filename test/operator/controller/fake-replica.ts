@@ -182,6 +182,7 @@ export class FakeReplica {
       shard: 0,
       storeId: this.storeId,
       replicaUid: this.uid,
+      node: this.node,
       status: this.status,
       term: this.term,
       bootCounter: this.bootCounter,

@@ -1,7 +1,8 @@
 /** A leader that hangs while a coordinator starts: it takes connections, and says nothing. */
 import assert from "node:assert/strict";
 import { CallFailed } from "../../../operator/controller/ports.ts";
-import { FakeCluster } from "./fake-cluster.ts";
+import { SHARED_TIMINGS } from "../../../operator/controller/timings.ts";
+import { FakeCluster, whileQuiet } from "./fake-cluster.ts";
 
 /** A steady cluster whose coordinator has ended; the name of its leader. */
 async function withoutCoordinator(cluster: FakeCluster): Promise<string> {
@@ -116,6 +117,23 @@ describe("a node of which nothing was ever heard", () => {
       await cluster.close();
     }
   });
+
+  it("is away while another node reports from its address", () =>
+    whileQuiet(SHARED_TIMINGS, async (cluster) => {
+      const [away = "", there = ""] = [...cluster.nodes.keys()].filter((node) => {
+        return node !== cluster.leader();
+      });
+      const { record } = cluster;
+      const streams = cluster.watchStatus.bind(cluster);
+      cluster.watchStatus = (to, request, signal) => {
+        const { endpoint } = cluster.node(to.node === away ? there : to.node);
+        return streams(endpoint, request, signal);
+      };
+      cluster.kill(away);
+      await cluster.clock.pass(5_000);
+      assert.deepEqual(cluster.record.members, record.members);
+      assert.ok(cluster.events.every(({ kind }) => kind !== "recoveryStarted"));
+    }));
 
   it("is not waited for when it answers and never reports", async () => {
     const cluster = new FakeCluster(["a", "b", "c"]);
