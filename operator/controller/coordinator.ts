@@ -18,7 +18,7 @@ import type { CoordinatorEvents } from "../core/events.ts";
 import type { ForceQuorumOrder } from "../core/force-quorum.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
 import type { ObservedNode, OpenRefusal } from "../core/observed.ts";
-import { countLeaderships, defaultReplicationFactor, placeShard } from "../core/placement.ts";
+import { countLeaderships } from "../core/placement.ts";
 import {
   newRecord,
   RecordInvalid,
@@ -29,7 +29,9 @@ import {
 import type { ShardView } from "../core/status.ts";
 import { AssignmentFeed } from "./assignment-feed.ts";
 import { confirmNodes } from "./confirm-nodes.ts";
+import { LeaderBalance } from "./leader-balance.ts";
 import { NodeWatch } from "./node-watch.ts";
+import { placeAll, type PlacedShard } from "./placed-shards.ts";
 import type { NodeEndpoint, Platform, RecordStore, SidecarClient, StoreSpec } from "./ports.ts";
 import { RecordKeeper } from "./record-keeper.ts";
 import { RecoveringNodes } from "./recovering-nodes.ts";
@@ -47,13 +49,11 @@ export interface CoordinatorOptions {
   readonly events: CoordinatorEvents;
   readonly policy?: RecoveryPolicy;
   readonly timings?: Timings;
-}
-
-/** One shard and where it stands in its namespace. */
-interface PlacedShard {
-  readonly start: NewRecord;
-  readonly index: number;
-  readonly shards: number;
+  /**
+   * False while the platform changes pods, or is about to: leaders stay where they are until then.
+   * Absent: always true.
+   */
+  readonly podsSettled?: () => boolean;
 }
 
 interface HeardRefusal extends OpenRefusal {
@@ -83,6 +83,7 @@ export class Coordinator {
   /** By node and shard. Only of the process that refused: the next one may have other volumes. */
   readonly #refusals = new Map<string, HeardRefusal>();
   readonly #listeners = new Set<() => void>();
+  readonly #balance: LeaderBalance;
   #orderedUids: ReadonlySet<string> = new Set();
   #assignments = "";
   /** Clients of some shard are sent to a node that neither leads nor led it. */
@@ -99,6 +100,7 @@ export class Coordinator {
     this.#placed = placeAll(options.spec);
     for (const endpoint of options.spec.nodes) this.#addNode(endpoint);
     for (const placed of this.#placed) this.#addShard(placed);
+    this.#balance = this.#leaderBalance(options);
   }
 
   /** Starts everything; resolves at {@link close}, rejects when an invariant broke. */
@@ -169,7 +171,7 @@ export class Coordinator {
    * Throws a RangeError for an unknown shard.
    */
   preferLeader(key: ShardKey, node: string): void {
-    this.#loop(key).preferLeader(node);
+    this.#loop(key).preferLeader({ prefer: node, why: "Requested" });
   }
 
   /** Moves the shard to other nodes, one at a time. Resolves when the wish is recorded. */
@@ -215,6 +217,7 @@ export class Coordinator {
       ...[...this.#watches.values()].map((watch) => watch.run(this.#newPart())),
       ...[...this.#feeds.values()].map((feed) => feed.run(this.#newPart())),
       ...[...this.#loops.values()].map((loop) => loop.run(this.#newPart())),
+      this.#balance.run(this.#newPart()),
     ];
     try {
       await Promise.all(parts);
@@ -268,6 +271,21 @@ export class Coordinator {
     this.#loops.set(shardKeyText(key), new ShardLoop(context, this.#surroundings(key)));
   }
 
+  #leaderBalance({ clock, podsSettled }: CoordinatorOptions): LeaderBalance {
+    const loops = [...this.#loops];
+    return new LeaderBalance({
+      clock,
+      timings: this.#timings,
+      shards: () =>
+        loops.map(([name, { record }]) => {
+          return { name, leader: record.leader?.node ?? null, ensemble: record.ensemble };
+        }),
+      isAtRest: () => (podsSettled?.() ?? true) && loops.every(([, loop]) => loop.isAtRest),
+      handOver: ({ shard, to }) =>
+        this.#loops.get(shard)?.preferLeader({ prefer: to, why: "LeadersUneven" }),
+    });
+  }
+
   /** The record store, noting which records cannot be read. */
   #notedRecords(): RecordStore {
     const { records } = this.#options;
@@ -312,6 +330,7 @@ export class Coordinator {
       },
       recordKnown: () => {
         this.#recordsAsked.set(shardKeyText(key), { read: true });
+        this.#balance.stepDone();
         this.#pushAssignments();
         this.#tellListeners();
       },
@@ -444,39 +463,4 @@ export class Coordinator {
   #tellListeners(): void {
     for (const listener of this.#listeners) listener();
   }
-}
-
-/**
- * Every shard of a spec with its place. Shard ids count through all namespaces: most public
- * requests name only the shard. Hence namespaces may be appended to a spec, not inserted, and keep
- * their shard count.
- */
-function placeAll(spec: StoreSpec): readonly PlacedShard[] {
-  const nodes = spec.nodes.map((endpoint) => endpoint.node);
-  if (new Set(nodes).size !== nodes.length || nodes.length === 0) {
-    throw new RangeError(`nodes: [${nodes.join(", ")}]: must name at least one node, each once`);
-  }
-  const placed: PlacedShard[] = [];
-  for (const namespace of spec.namespaces) {
-    const { name, shards, keySorting, notifications } = namespace;
-    if (!Number.isSafeInteger(shards) || shards < 1) {
-      throw new RangeError(`namespaces.${name}.shards: ${shards}: allowed: 1 or more`);
-    }
-    const replicationFactor = namespace.replicationFactor ?? defaultReplicationFactor(nodes.length);
-    for (let index = 0; index < shards; index += 1) {
-      const shard = placed.length;
-      const ensemble = placeShard(nodes, shard, replicationFactor);
-      const start = {
-        storeId: spec.storeId,
-        namespace: name,
-        shard,
-        ensemble,
-        replicationFactor,
-        keySorting,
-        notifications,
-      };
-      placed.push({ start, index, shards });
-    }
-  }
-  return placed;
 }

@@ -4,11 +4,12 @@
  */
 import { judgeForceQuorum, type ForceQuorumOrder } from "../core/force-quorum.ts";
 import { withDesired } from "../core/ensemble.ts";
+import { isAtRest } from "../core/leader-balance.ts";
+import { wishedElection, type LeaderWish } from "../core/leader-wish.ts";
 import {
   cannotCommit,
   committedEntry,
   couldElect,
-  couldLeaveOut,
   isCutOff,
   judgeLeader,
   voterEvidence,
@@ -87,7 +88,7 @@ export class ShardLoop {
   /** The leader reaches too few voters, or sends entries to too few. */
   readonly #cutOff = new Lasting();
   readonly #idle = new Lasting();
-  #ordered: { readonly prefer: string } | null = null;
+  #ordered: LeaderWish | null = null;
   readonly #leftOut = new LeftOut();
   #stop: StopReason | null = null;
   #invalid: string | null = null;
@@ -152,12 +153,17 @@ export class ShardLoop {
     return { ...view, stop: { reason: "RecordInvalid", message: this.#invalid } };
   }
 
-  /**
-   * Elects anew, the given node if it may lead, else another than now. How it went is in the view.
-   */
-  preferLeader(node: string): void {
-    this.#ordered = { prefer: node };
+  /** Elects anew, as is wished. How it went is in the view. */
+  preferLeader(wish: LeaderWish): void {
+    this.#ordered = wish;
     this.#wake.notify();
+  }
+
+  /** Nothing goes on here, and any replica could lead at once. */
+  get isAtRest(): boolean {
+    const observed = this.#observe();
+    const atRest = isAtRest(this.record, observed, this.#planFor(observed));
+    return atRest && this.#ordered === null && this.#invalid === null;
   }
 
   /**
@@ -270,20 +276,8 @@ export class ShardLoop {
     if (this.#ordered === null || planned.stop !== null) return planned.actions;
     if (planned.actions.some((action) => action.kind === "elect")) return planned.actions;
     if (judgeLeader(this.record, this.#observe()).state !== "steady") return planned.actions;
-    return [this.#orderedElection(this.#ordered.prefer), ...planned.actions];
-  }
-
-  /**
-   * Whoever leads is no candidate, if the others are enough: under load its log is always the
-   * newest, so that it would be elected again and again.
-   */
-  #orderedElection(prefer: string): ElectAction {
-    const leader = this.record.leader?.node ?? null;
-    const moves =
-      leader !== null &&
-      prefer !== leader &&
-      couldLeaveOut(this.record, this.#observe(), new Set([leader]));
-    return { kind: "elect", why: "Requested", exclude: moves ? leader : null };
+    const election = wishedElection(this.record, this.#observe(), this.#ordered);
+    return [election, ...planned.actions];
   }
 
   async #run(action: Action, signal: AbortSignal): Promise<void> {

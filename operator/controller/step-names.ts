@@ -21,5 +21,5 @@ export function leaderAnswers(action: ElectAction): boolean {
 
 /** True for an election that no loss of the leader calls for. */
 function isVoluntary({ why }: ElectAction): boolean {
-  return why === "Requested" || why === "LeaderLeaving";
+  return why === "Requested" || why === "LeaderLeaving" || why === "LeadersUneven";
 }

@@ -35,6 +35,10 @@ export interface Timings {
   readonly resyncMs: number;
   /** A record that nothing was done with is read anew at least this often. */
   readonly recordResyncMs: number;
+  /** A store is left alone for so long before one of its leaderships is handed over for balance. */
+  readonly balanceAfterMs: number;
+  /** Where that did not help it is twice as long the next time, and so on up to this. */
+  readonly balanceAfterMaxMs: number;
 }
 
 /** Timings of a coordinator that has a few stores to itself. */
@@ -62,6 +66,8 @@ export const DEFAULT_TIMINGS: Timings = Object.freeze({
   retryMaxMs: 2_000,
   resyncMs: 1_000,
   recordResyncMs: 10_000,
+  balanceAfterMs: 30_000,
+  balanceAfterMaxMs: 30 * 60_000,
 });
 
 /**

@@ -160,6 +160,7 @@ export type LeaderLoss =
   | "LeaderStalled"
   | "LeaderIsolated"
   | "LeaderLeaving"
+  | "LeadersUneven"
   | "Requested";
 
 /**

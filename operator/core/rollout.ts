@@ -38,7 +38,7 @@ export interface RolloutShard {
 /**
  * A voter that lacks more would have to catch up first, and nothing would be committed meanwhile.
  */
-const LACKS_ENTRIES_MAX = 10_000;
+export const LACKS_ENTRIES_MAX = 10_000;
 
 /** A shard as a rollout looks at it. */
 export function rolloutShard(view: ShardView): RolloutShard {
