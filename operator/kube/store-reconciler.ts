@@ -186,6 +186,8 @@ export class StoreReconciler {
     const trouble = objects.trouble ?? unlabelled ?? apiTrouble(failure);
     const under = { rollout, nodeLoss, trouble };
     const told = await this.#statuses.store(sight, runtime.views(), replicas, under, signal);
+    // A rollout hands a pod's shards over, and may wait long for leave to make it anew.
+    runtime.podsSettled = [failure, rollout, nodeLoss].every((why) => why === null) && !moving;
     if (failure !== null) throw failure;
     const whole = runtime.views().every(({ replicas: all }) => all.every(({ voting }) => voting));
     const idle = [told, whole, !moving, rollout === null, nodeLoss === null].every(Boolean);

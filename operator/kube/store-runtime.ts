@@ -68,6 +68,8 @@ export class StoreRuntime {
   readonly rates = new TransferRates();
   /** Those that no object tells of yet. */
   readonly begun = new BegunRecoveries();
+  /** Nothing is done to its pods, nor waits to be: leaderships may be spread over them. */
+  podsSettled = false;
   readonly #beginning = new BeginningShards();
   /** Uids of voters, by node and shard, kept while another replica is there. */
   readonly #votedUids = new Map<string, string>();
@@ -101,6 +103,7 @@ export class StoreRuntime {
     this.coordinator = new Coordinator({
       ...options,
       timings: SHARED_TIMINGS,
+      podsSettled: () => this.podsSettled,
       events: {
         emit: (event) => {
           this.begun.saw(event);

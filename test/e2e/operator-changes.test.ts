@@ -127,6 +127,22 @@ describe("a store that people change", () => {
     await proveKept(["key"]);
   });
 
+  it("a pod that is back leads shards again, after a while and one at a time", async () => {
+    life.start("one");
+    life.apply({ namespaces: [{ name: "default", shards: 4 }] });
+    await life.whole(3);
+    const led = (pods: string) =>
+      life.server.until(pods, () => life.column("leaders") === pods, WAIT_MS);
+    await led("demo-0,demo-1,demo-2");
+    life.kubelet.hold("demo-0");
+    life.server.remove(life.path("v1", "pods", "demo-0"));
+    await led("demo-1,demo-2");
+    life.kubelet.release("demo-0");
+    await life.whole(3);
+    await led("demo-0,demo-1,demo-2");
+    await life.whole(3);
+  });
+
   it("looked after under another identity: what was counted under the old one ends", async () => {
     const metricsPort = await findFreePorts(1, Math.random);
     const counted = async (): Promise<boolean> => {
