@@ -30,6 +30,8 @@ export class RecoveryTracker {
   readonly #events: CoordinatorEvents;
   readonly #tracked = new Map<string, Tracked>();
   readonly #gates = new Map<string, string>();
+  /** Uids of all members at the last look; null before the first. */
+  #members: ReadonlySet<string> | null = null;
 
   constructor(key: ShardKey, events: CoordinatorEvents) {
     this.#key = key;
@@ -52,6 +54,7 @@ export class RecoveryTracker {
         this.#fail(node, "no longer a member");
       }
     }
+    this.#members = new Set(record.members.map(({ replicaUid }) => replicaUid));
     this.#seeDeferrals(deferrals);
   }
 
@@ -82,11 +85,12 @@ export class RecoveryTracker {
   ): void {
     const { node, replicaUid, reason = "Requested" } = member;
     if (tracked === undefined || tracked.uid !== replicaUid) {
-      // Already enrolled when first seen: an earlier process told of its start. Not enrolled yet: a
-      // voter whose disk went back.
-      const isNew = member.enrolTerm === undefined;
-      const oldUid = isNew ? replicaUid : "";
-      const detectedAtMs = isNew ? nowMs : null;
+      // Not enrolled yet: a voter whose disk went back. A new member is enrolled at once. Any other
+      // is enrolled when first seen, since an earlier process told of its start.
+      const wentBack = member.enrolTerm === undefined;
+      const joins = reason === "Joining" && this.#members?.has(replicaUid) === false;
+      const oldUid = wentBack ? replicaUid : "";
+      const detectedAtMs = wentBack || joins ? nowMs : null;
       this.#track(node, { uid: replicaUid, oldUid, reason, detectedAtMs }, nowMs);
     }
     const current = this.#tracked.get(node);

@@ -69,7 +69,7 @@ export function withBegun(
     ...before,
     reason: before?.reason ?? first.reason,
     evidence: {
-      oldReplicaUid: first.oldUid,
+      ...(first.oldUid === "" ? {} : { oldReplicaUid: first.oldUid }),
       newReplicaUid: first.newUid,
       reportedBy: first.node,
       ...before?.evidence,
