@@ -19,6 +19,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 const terminal: Terminal = {
   out: (text) => process.stdout.write(text),
   err: (text) => process.stderr.write(text),
+  isScreen: process.stdout.isTTY === true,
   interactive: process.stdout.isTTY === true && process.env["NO_COLOR"] === undefined,
   stop: stop.signal,
   env: process.env,

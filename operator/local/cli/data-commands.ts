@@ -43,8 +43,9 @@ export function addDataCommands(program: Command, terminal: Terminal): void {
           terminal.out(recordLine(record));
           return;
         }
-        process.stdout.write(record.value);
-        if (terminal.interactive) terminal.out("\n");
+        // To a file or a pipe goes the value alone, byte by byte.
+        terminal.out(record.value);
+        if (terminal.isScreen) terminal.out("\n");
       });
     });
   dataCommand(program, "delete", "delete a record; exit status 1 when there is none")

@@ -29,9 +29,11 @@ export function stopped(signal: AbortSignal): Promise<void> {
 
 /** Where commands write, and how they are told to end. */
 export interface Terminal {
-  out(text: string): void;
+  out(text: string | Uint8Array): void;
   err(text: string): void;
-  /** Columns may be redrawn and colours used. */
+  /** What is written to `out` goes to a person's screen, not to a file or a pipe. */
+  readonly isScreen: boolean;
+  /** That, and columns may be redrawn and colours used. */
   readonly interactive: boolean;
   /** Aborts at Ctrl-C or SIGTERM. */
   readonly stop: AbortSignal;

@@ -19,6 +19,7 @@ async function operator(...args: string[]): Promise<Outcome> {
     err: (text) => {
       err += text;
     },
+    isScreen: false,
     interactive: false,
     stop: new AbortController().signal,
     env: {},

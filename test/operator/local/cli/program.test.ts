@@ -19,16 +19,24 @@ function resilver(...args: string[]): Promise<Outcome> {
   return stoppable(NEVER, ...args);
 }
 
-async function stoppable(stop: AbortSignal, ...args: string[]): Promise<Outcome> {
+function stoppable(stop: AbortSignal, ...args: string[]): Promise<Outcome> {
+  return run({ stop, isScreen: false }, args);
+}
+
+async function run(
+  { stop, isScreen }: Pick<Terminal, "stop" | "isScreen">,
+  args: readonly string[],
+): Promise<Outcome> {
   let out = "";
   let err = "";
   const terminal: Terminal = {
     out: (text) => {
-      out += text;
+      out += typeof text === "string" ? text : Buffer.from(text).toString("latin1");
     },
     err: (text) => {
       err += text;
     },
+    isScreen,
     interactive: false,
     stop,
     env: {},
@@ -129,6 +137,24 @@ describe("command line", () => {
       assert.match(err, /k: no such record; sent twice, the first may have deleted it/);
       const again = await resilver("delete", "k", ...at);
       assert.deepEqual([again.status, again.err], [1, "resilver: k: no such record\n"]);
+    } finally {
+      server.stop();
+    }
+  });
+
+  it("get ends the line on a screen, colours or not; a pipe has the very bytes", async () => {
+    const store = new FakeStore(1);
+    const server = new FakeStoreServer(store);
+    await server.start();
+    store.setLeader(0, server.address);
+    const at = ["--server", server.address];
+    const value = join(dir, "value");
+    writeFileSync(value, Buffer.from([0xff, 0x00, 0x76]));
+    try {
+      assert.equal((await resilver("put", "k", "--file", value, ...at)).status, 0);
+      assert.equal((await resilver("get", "k", ...at)).out, "\xff\0v");
+      const shown = await run({ stop: NEVER, isScreen: true }, ["get", "k", ...at]);
+      assert.equal(shown.out, "\xff\0v\n");
     } finally {
       server.stop();
     }

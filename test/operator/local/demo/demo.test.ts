@@ -21,7 +21,7 @@ describe("demonstration", () => {
   /** A demonstration in a directory of the test's. */
   function demonstration(stop: AbortSignal): Promise<boolean> {
     const out = () => undefined;
-    const terminal = { out, err: out, interactive: false, stop, env: {} };
+    const terminal = { out, err: out, isScreen: false, interactive: false, stop, env: {} };
     const options: DemoOptions = {
       size: 1,
       victim: "follower",
