@@ -128,11 +128,21 @@ The cluster is up. In a shell, in this folder:
   }
   if (command === "image" && options.length === 0) return loadImage() ? 0 : 1;
   const keep = options.length === 1 && options[0] === "--keep";
-  if (command === "down" && (keep || options.length === 0)) return down({ keep }) ? 0 : 1;
+  if (command === "down" && (keep || options.length === 0)) return end(keep);
   if (command === "status" && options.length === 0) return status();
   const help = command === "--help" && options.length === 0;
   (help ? process.stdout : process.stderr).write(HELP);
   return help ? 0 : 2;
+}
+
+function end(keep) {
+  if (!down({ keep })) {
+    process.stderr.write("cluster: not all of it ended; run this again\n");
+    return 1;
+  }
+  const data = keep ? "its data is there for the next `up`" : "its data is removed";
+  process.stdout.write(`the cluster is down; ${data}\n`);
+  return 0;
 }
 
 function status() {
