@@ -377,10 +377,18 @@ function evidenceOf({ claims, oldUids, pod }: RecoveryInput, rows: readonly Row[
   });
 }
 
-/** A leader that lost its disk leads by the record until another is elected, and sends nothing. */
+/**
+ * A leader that lost its disk leads by the record until another is elected, and sends nothing; nor
+ * does one that sent before.
+ */
 function sourceOf(pod: string, rows: readonly Row[], before: ReplicaRecoveryStatus | undefined) {
+  const replicas = rows.flatMap(({ view }) => view.replicas);
+  const isWiped = (name: string): boolean =>
+    replicas.some(({ node, role }) => node === name && role === "wiped");
   const leaders = [...rows.map(({ view }) => view.leader), before?.source];
-  const source = leaders.find((leader) => typeof leader === "string" && leader !== pod);
+  const source = leaders.find((leader) => {
+    return typeof leader === "string" && leader !== pod && !isWiped(leader);
+  });
   return typeof source === "string" ? { source } : {};
 }
 

@@ -1,7 +1,7 @@
 /** What people see of a store, from its shards and pods. Pure. */
 import type { NewCondition } from "../api/v1alpha1/conditions.ts";
 import type { StoreShardStatus } from "../api/v1alpha1/store-shard.ts";
-import { INVALID_TERM } from "../../sidecar/protocol/entry.ts";
+import { INVALID_TERM, LOG_START } from "../../sidecar/protocol/entry.ts";
 import { fewerCopies, type ReplicaView, type ShardView } from "../core/status.ts";
 import { distrustsRecord, stopPage } from "../core/stops.ts";
 import { shardKeyText } from "../core/record.ts";
@@ -22,6 +22,8 @@ export interface StatusTrouble {
 /** What the status is concluded from. */
 export interface StatusInput {
   readonly views: readonly ShardView[];
+  /** Those of them that were not only just made: to add a shard takes none away. */
+  readonly settled: readonly ShardView[];
   readonly pods: readonly StatusPod[];
   readonly expectedPods: number;
   /** What the rollout waits for or does; null: nothing. */
@@ -47,6 +49,20 @@ export function isRebuilding({ role, phase }: ReplicaView): boolean {
   return role === "wiped" || role === "learner" || phase.startsWith("Deferred");
 }
 
+/** Nodes whose replica is being rebuilt now: none that waits for a gate, or for a person. */
+function nodesBeingRebuilt({ stop, replicas }: ShardView): readonly string[] {
+  if (stop !== null) return [];
+  return replicas
+    .filter((replica) => isRebuilding(replica) && !replica.phase.startsWith("Deferred"))
+    .map(({ node }) => node);
+}
+
+/** By the record, until another is elected: not one whose data is gone. Null: nobody. */
+function standingLeader({ leader, replicas }: ShardView): string | null {
+  const isWiped = replicas.some(({ node, role }) => node === leader && role === "wiped");
+  return isWiped ? null : leader;
+}
+
 /** True once the shard had a leader: before that, nothing was ever written to it. */
 export function hasServed({ initialized, commitFloor }: ShardView): boolean {
   return initialized && commitFloor.term !== INVALID_TERM;
@@ -69,7 +85,7 @@ export function isInSync(views: readonly ShardView[], pod: string): boolean | nu
   return vote && started.length > 0;
 }
 
-/** Pods that have a replica to be rebuilt. */
+/** Pods that have a replica to be rebuilt, now or once it may. */
 export function rebuildingPods(views: readonly ShardView[]): readonly string[] {
   const nodes = views.flatMap(({ replicas }) => replicas.filter(isRebuilding));
   return [...new Set(nodes.map(({ node }) => node))].toSorted();
@@ -79,22 +95,28 @@ export function rebuildingPods(views: readonly ShardView[]): readonly string[] {
 export function storeSummary(input: StatusInput): StoreSummary {
   const { views, pods, expectedPods } = input;
   const serving = views.filter((view) => view.serving).length;
-  const leaders = [...new Set(views.flatMap(({ leader }) => leader ?? []))].toSorted();
+  const leaders = [...new Set(views.flatMap((view) => standingLeader(view) ?? []))].toSorted();
   const less = degraded(input);
-  const conditions = [available(views, less), progressing(input), less];
+  const conditions = [available(input, less), progressing(input), less];
   const state = conditions[0]?.status === true ? "Available" : (conditions[0]?.reason ?? "");
   return {
     ready: `${pods.filter(({ ready }) => ready).length}/${expectedPods}`,
     quorate: `${serving}/${views.length}`,
-    rebuilding: rebuildingPods(views).length,
+    rebuilding: new Set(views.flatMap(nodesBeingRebuilt)).size,
     leaders: leaders.join(","),
     state: state === "Available" && less.status === true ? "Degraded" : state,
     conditions,
   };
 }
 
+/** All of a store that was only just made. */
+function settledOf({ views, settled }: StatusInput): readonly ShardView[] {
+  return settled.length === 0 ? views : settled;
+}
+
 /** Its message is what `kubectl get rstore -o wide` shows, so it says what is degraded, too. */
-function available(views: readonly ShardView[], less: NewCondition): NewCondition {
+function available(input: StatusInput, less: NewCondition): NewCondition {
+  const views = settledOf(input);
   const type = "Available";
   const stopped = views.find(({ stop }) => stop !== null);
   if (stopped?.stop) {
@@ -108,13 +130,21 @@ function available(views: readonly ShardView[], less: NewCondition): NewConditio
   }
   if (down.length === 0) {
     const but = less.status === true ? `, but ${less.message}` : "";
-    return { type, status: true, reason: "AllShardsServe", message: `all shards serve${but}` };
+    const message = `all shards serve${besides(input, views)}${but}`;
+    return { type, status: true, reason: "AllShardsServe", message };
   }
   const [first] = down;
   const why = first?.conditions.find((condition) => condition.type === type);
   const names = down.map(shardKeyText).join(", ");
   const message = `not serving: ${names}; ${why?.message ?? ""}`;
   return { type, status: false, reason: why?.reason ?? "NoLeader", message };
+}
+
+/** Which shards are not counted, if any. */
+function besides({ views }: StatusInput, counted: readonly ShardView[]): string {
+  const names = new Set(counted.map(shardKeyText));
+  const made = views.map(shardKeyText).filter((name) => !names.has(name));
+  return made.length === 0 ? "" : ` but those that are being made, ${made.join(", ")}`;
 }
 
 function progressing(input: StatusInput): NewCondition {
@@ -139,7 +169,9 @@ function progressing(input: StatusInput): NewCondition {
   return { type, status, reason: capitalized(reason), message: `${shard}: ${message}` };
 }
 
-function degraded({ views, nodeLoss, trouble }: StatusInput): NewCondition {
+function degraded(input: StatusInput): NewCondition {
+  const { nodeLoss, trouble } = input;
+  const views = settledOf(input);
   const type = "Degraded";
   if (nodeLoss !== null) return { type, status: true, reason: "NodeLost", message: nodeLoss };
   const behind = views.flatMap(({ ensemble, replicas }) =>
@@ -178,12 +210,14 @@ function replicaWord(replica: ReplicaView | undefined): string {
 export function shardStatus(view: ShardView): Omit<StoreShardStatus, "conditions"> {
   const { ensemble, replicas } = view;
   const voting = replicas.filter(({ node, voting: votes }) => votes && ensemble.includes(node));
-  const leader = replicas.find(({ node }) => node === view.leader);
+  const leader = replicas.find(({ node }) => node === standingLeader(view));
+  const commitOffset = leader?.commitOffset ?? LOG_START.offset;
   const why = view.conditions.find(({ type }) => type === "Available");
   return {
     voters: `${voting.length}/${ensemble.length}`,
-    learners: replicas.filter(isRebuilding).length,
-    ...(leader === undefined ? {} : { commitOffset: leader.commitOffset }),
+    learners: nodesBeingRebuilt(view).length,
+    // What is not known must not look like an empty log.
+    ...(commitOffset === LOG_START.offset ? {} : { commitOffset }),
     state: view.serving ? "Available" : (why?.reason ?? "NoLeader"),
     replicas: replicas.map(replicaStatus),
   };

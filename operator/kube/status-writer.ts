@@ -110,7 +110,7 @@ export class StatusWriter {
     sight: StoreSight,
     views: readonly ShardView[],
     expectedPods: number,
-    under: Pick<StatusInput, "rollout" | "nodeLoss" | "trouble">,
+    under: Pick<StatusInput, "settled" | "rollout" | "nodeLoss" | "trouble">,
     signal: AbortSignal,
   ): Promise<boolean> {
     const { store, object, pods, storeId } = sight;

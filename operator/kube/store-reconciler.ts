@@ -184,7 +184,7 @@ export class StoreReconciler {
         : null;
     await this.#statuses.shards(sight, runtime.views(), signal);
     const trouble = objects.trouble ?? unlabelled ?? apiTrouble(failure);
-    const under = { rollout, nodeLoss, trouble };
+    const under = { settled: runtime.settledViews(), rollout, nodeLoss, trouble };
     const told = await this.#statuses.store(sight, runtime.views(), replicas, under, signal);
     // A rollout hands a pod's shards over, and may wait long for leave to make it anew.
     runtime.podsSettled = [failure, rollout, nodeLoss].every((why) => why === null) && !moving;

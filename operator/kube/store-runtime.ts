@@ -10,6 +10,7 @@ import type {
   SidecarClient,
   StoreSpec,
 } from "../controller/ports.ts";
+import { hasServed } from "../controller/store-status.ts";
 import { SHARED_TIMINGS } from "../controller/timings.ts";
 import { TransferRates } from "../controller/transfer-rate.ts";
 import type { CoordinatorEvent } from "../core/events.ts";
@@ -49,6 +50,9 @@ interface SeenRecord {
 
 /** Between two looks at what the coordinator sees. */
 const LOOK_MS = 50;
+
+/** A namespace makes another coordinator, which has a shard's first leader elected by then. */
+const MADE_MS = 10_000;
 
 /** So long others wait for a store whose pods do not answer. */
 const START_MS = 1_000;
@@ -158,11 +162,12 @@ export class StoreRuntime {
   }
 
   /**
-   * Without shards that were only just made: what pods have to be in sync with. Not before the
-   * coordinator has read all records.
+   * Without shards that were only just made: what pods have to be in sync with, and what tells
+   * whether the store is available. Not before the coordinator has read all records.
    */
   settledViews(): readonly ShardView[] {
-    return this.#beginning.settled(this.views(), this.#clock.monotonicMs());
+    const settled = this.#beginning.settled(this.views(), this.#clock.monotonicMs());
+    return this.ageMs < MADE_MS ? settled.filter((view) => !isBeingMade(view)) : settled;
   }
 
   /** Uids of the replicas that voted on this node before, by `namespace/shard`. */
@@ -278,6 +283,12 @@ export class StoreRuntime {
       }
     }
   }
+}
+
+/** Nothing was ever written to it, and nobody is missing who could keep it from its start. */
+function isBeingMade(view: ShardView): boolean {
+  if (hasServed(view) || view.stop !== null) return false;
+  return view.replicas.every(({ reach }) => reach === "up");
 }
 
 /** Whoever wrote it may have left out what it is of. */

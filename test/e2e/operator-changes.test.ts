@@ -109,9 +109,13 @@ describe("a store that people change", () => {
     const uids = () => ["demo-0", "demo-1", "demo-2"].map((name) => life.pod(name)?.metadata.uid);
     const before = uids();
     const since = life.server.requests.length;
+    const states = new Set<unknown>();
+    const off = life.server.onChange(() => states.add(life.column("state")));
     life.apply({ namespaces: [DEFAULT, { name: "more", shards: 2 }] });
     await life.server.until("all serve", () => life.column("quorate") === "3/3", WAIT_MS);
     await life.whole(3);
+    off();
+    assert.deepEqual([...states], ["Available"], "what served before serves on");
     assert.deepEqual(uids(), before);
     const gates = life.server.requests.slice(since).filter(({ method, path }) => {
       return method === "PATCH" && /\/pods\/demo-\d\/status$/u.test(path);

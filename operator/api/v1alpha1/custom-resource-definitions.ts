@@ -53,7 +53,7 @@ const DEFINITIONS: readonly Definition[] = [
     columns: [
       column("Ready", ".status.ready", "Ready pods of all."),
       column("Quorate", ".status.quorate", "Shards that serve of all."),
-      column("Rebuilding", ".status.rebuilding", "Pods that are being rebuilt.", "integer"),
+      column("Rebuilding", ".status.rebuilding", "Pods that are being rebuilt now.", "integer"),
       column("Leader", ".status.leaders", "Pods that lead shards."),
       column("State", ".status.state", "Available, or what keeps it from that."),
       AGE,
@@ -77,7 +77,8 @@ const DEFINITIONS: readonly Definition[] = [
     columns: [
       column("Store", ".spec.storeName", "The store it belongs to."),
       column("Term", ".spec.term", "The last term that was raised.", "integer"),
-      column("Leader", ".spec.leader.node", "The pod that leads it."),
+      // Not the record's word alone: it names one whose data is gone until another is elected.
+      column("Leader", ".status.replicas[?(@.role=='leader')].node", "The pod that leads it."),
       column("Voters", ".status.voters", "Replicas that vote now, of the voter set."),
       column("Learners", ".status.learners", "Replicas that are being rebuilt.", "integer"),
       column(

@@ -199,6 +199,10 @@ describe("status of a recovery", () => {
     assert.equal(status([ledBy(null)], { ...before, source: POD }).source, undefined);
     const sent = status([ledBy("resilver-2")], before);
     assert.equal(status([ledBy(POD)], sent).source, "resilver-2");
+    const own = replicaView(POD, { uid: UID, ...WIPED });
+    const lost = shardViewOf([own, replicaView("resilver-2", WIPED)], { leader: "resilver-2" });
+    assert.equal(status([lost]).source, undefined, "it lost its disk as well");
+    assert.equal(status([lost], sent).source, undefined);
   });
 
   it("what went wrong on the way is over when it has succeeded", () => {

@@ -17,10 +17,12 @@ function summary(
   rollout: string | null = null,
   there = 3,
   trouble: StatusTrouble | null = null,
+  settled = views,
 ) {
   const pods = PODS.slice(0, there).map((name) => ({ name, ready: name !== "resilver-2" }));
   const { conditions, ...columns } = storeSummary({
     views,
+    settled,
     pods,
     expectedPods: 3,
     rollout,
@@ -113,6 +115,45 @@ describe("status of a store", () => {
     assert.equal(messages[0], "not serving: default/0; an election is under way");
   });
 
+  it("a shard that is only just made takes nothing from the others", () => {
+    const replicas = PODS.map((name) => replicaView(name, { voting: false }));
+    const change = { shard: 1, initialized: false, leader: null, serving: false };
+    const made = shardViewOf(replicas, change);
+    const { columns, told, messages } = summary([wholeShard(), made], null, 3, null, [
+      wholeShard(),
+    ]);
+    assert.deepEqual([columns.quorate, columns.state], ["1/2", "Available"]);
+    assert.deepEqual(
+      [told[0], told[2]],
+      ["Available=true AllShardsServe", "Degraded=false AllVoting"],
+    );
+    assert.equal(messages[0], "all shards serve but those that are being made, default/1");
+    // A store of which all is new is not there yet.
+    assert.equal(summary([made], null, 3, null, []).told[0], "Available=false NoLeader");
+  });
+
+  it("being rebuilt is what waits for nothing and nobody", () => {
+    const wiped = (change: object): ShardView =>
+      shardViewOf([replicaView("resilver-2", { role: "wiped", voting: false, ...change })]);
+    const counts = (view: ShardView) => {
+      return [summary([view]).columns.rebuilding, shardStatus(view).learners];
+    };
+    assert.deepEqual(counts(wiped({})), [1, 1]);
+    assert.deepEqual(counts(wiped({ phase: "Deferred(Paused)" })), [0, 0], "a person has to order");
+    const stop = { reason: "QuorumLost", message: "" } as const;
+    assert.deepEqual(counts({ ...wiped({}), stop }), [0, 0]);
+  });
+
+  it("a leader that lost its data leads no more, and its commit offset is not known", () => {
+    const gone = { role: "wiped", voting: false, status: "NOT_MEMBER", commitOffset: -1 } as const;
+    const [, ...others] = wholeShard().replicas;
+    const view = shardViewOf([replicaView("resilver-0", gone), ...others], { serving: false });
+    assert.equal(summary([view]).columns.leaders, "");
+    assert.equal(shardStatus(view).commitOffset, undefined);
+    const silent = replicaView("resilver-0", { role: "leader", reach: "down", commitOffset: -1 });
+    assert.equal(shardStatus(shardViewOf([silent])).commitOffset, undefined, "never heard of");
+  });
+
   it("nothing is known yet: neither available nor not", () => {
     const { columns, told } = summary([]);
     assert.equal(columns.state, "Starting");
@@ -172,7 +213,8 @@ describe("status of a store", () => {
     const nodeLoss = "resilver-2: its volumes are on m2 (gone)";
     const pods = PODS.map((name) => ({ name, ready: true }));
     const under = { rollout: null, nodeLoss, trouble: null };
-    const input = { views: [rebuilding()], pods, expectedPods: 3, ...under };
+    const views = [rebuilding()];
+    const input = { views, settled: views, pods, expectedPods: 3, ...under };
     const { state, conditions } = storeSummary(input);
     assert.equal(state, "Degraded");
     assert.equal(conditions[2]?.reason, "NodeLost");

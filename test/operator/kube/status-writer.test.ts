@@ -96,7 +96,7 @@ describe("a store's status", () => {
     const { client, transport } = clientOf(server);
     close = () => transport.close();
     const writer = new StatusWriter(client, systemClock);
-    const under = { rollout: null, nodeLoss: null, trouble: null };
+    const under = { settled: [], rollout: null, nodeLoss: null, trouble: null };
     const { signal } = call();
     writes = {
       refuse: (object) => writer.refuse(object, "SpecInvalid", "wrong", signal),

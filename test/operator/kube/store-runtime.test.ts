@@ -100,6 +100,39 @@ describe("shards of a coordinator that begins", () => {
   });
 });
 
+describe("shards that are being made", () => {
+  let cluster: FakeCluster;
+  let runtime: StoreRuntime;
+
+  beforeEach(() => {
+    cluster = new FakeCluster(NODES);
+    // Nobody is ever elected.
+    cluster.onCall = (name) => {
+      if (name === "becomeLeader") throw new Error("refused");
+    };
+    runtime = begin(cluster, new CallSlots(1));
+  });
+
+  afterEach(async () => {
+    await runtime.close();
+    await cluster.close();
+  });
+
+  it("count for nothing for a while, since nothing was ever written to them", async () => {
+    await cluster.clock.pass(8_000);
+    assert.equal(runtime.views().length, 1);
+    assert.equal(runtime.settledViews().length, 0);
+    await cluster.clock.pass(4_000);
+    assert.equal(runtime.settledViews().length, 1, "by now it ought to serve");
+  });
+
+  it("count at once where a pod is away, without which they cannot begin", async () => {
+    cluster.kill("c");
+    await cluster.clock.pass(3_000);
+    assert.equal(runtime.settledViews().length, 1);
+  });
+});
+
 describe("what the platform says of pods", () => {
   const pod = (more: { readonly ready?: boolean; readonly ip?: string } = {}): StoreParts => {
     const { ready = false, ip = "10.0.0.1" } = more;
