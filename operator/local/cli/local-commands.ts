@@ -29,7 +29,11 @@ export function addLocalCommands(program: Command, terminal: Terminal): void {
     ["restart", "stop a replica in order and start it; also starts one that is stopped", "started"],
     ["pause", "stop a replica in its tracks (SIGSTOP)", "paused"],
     ["resume", "let a paused replica go on (SIGCONT)", "resumed"],
-    ["lead", "move leadership to a replica by an election; of several shards, for half a minute", "leads"],
+    [
+      "lead",
+      "move leadership to a replica by an election; of several shards, for half a minute",
+      "leads",
+    ],
   ] as const;
   for (const [name, description, done] of actions) {
     local
