@@ -12,7 +12,7 @@ import { Workload } from "./workload.ts";
 
 const SEED = 1;
 const MINUTE_MS = 60_000;
-/** Three shards on three nodes that nothing harms, whose records can be had, and clients that do nothing. */
+/** Three shards on three nodes that nothing harms, and clients that do nothing. */
 const UNHARMED: Partial<SimOptions> = {
   namespaces: [2, 1],
   nodes: 3,

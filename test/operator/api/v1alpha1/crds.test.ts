@@ -98,7 +98,7 @@ describe("crds", () => {
         const columns = crd.spec.versions[0]?.additionalPrinterColumns ?? [];
         assert.ok(columns.length > 3);
         for (const { name, jsonPath } of columns) {
-          const path = jsonPath.replace(/\[\?\(@\.type=='\w+'\)\]/u, "[]");
+          const path = jsonPath.replace(/\[\?\(@\.(?:type|role)=='\w+'\)\]/u, "[]");
           if (path === ".metadata.creationTimestamp") continue;
           assert.ok(paths.has(path), `${name}: ${jsonPath}`);
         }
