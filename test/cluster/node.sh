@@ -60,6 +60,9 @@ start kubelet kubelet --config "$RUN/kubelet.yaml" --kubeconfig "$KUBECONFIG" --
 # The host-path provisioner makes its directories 0750 root, and fsGroup does nothing to a hostPath:
 # widen them, so that a pod that does not run as root can write to its claim.
 # Only when one was added, and for a second after: with thousands of volumes this is half a core.
+# What nothing was compared with yet has to be there: to some shells no folder is newer than a file
+# that is missing.
+touch -d @0 "$RUN/hostpath-seen"
 start hostpath-mode sh -c 'while sleep 0.2; do
   [ "$1" -nt "$2" ] || continue
   touch -d "1 second ago" "$2"
