@@ -248,6 +248,10 @@ export class ShardLoop {
       return again.stop === null ? 0 : this.#runDue(again.actions, signal);
     }
     this.#tracker.see(this.record, observed, planned.deferrals, clock.monotonicMs());
+    // It could not be met at once, and was meant for a shard at rest: what is uneven is seen again.
+    if (this.#ordered?.why === "LeadersUneven" && !isAtRest(this.record, observed, planned)) {
+      this.#ordered = null;
+    }
     // Nothing that only time changes: with a thousand shards, plans that find nothing are what
     // most of a process would do.
     if (isQuiet(this.record, planned, observed) && this.#ordered === null) {

@@ -86,6 +86,36 @@ describe("Coordinator: leaders over pods", function () {
     assert.equal(cluster.referee.violation, null);
   });
 
+  it("stay when the pod that was to lead is lost just then, and are spread when it is back", async () => {
+    let armed = false;
+    const life = await store((same) => {
+      const { sidecars } = same;
+      return {
+        ...same,
+        sidecars: {
+          ...sidecars,
+          // Before a leader is given up its followers are asked whether they are there.
+          getInfo: (to, call) => {
+            if (armed && to.node === "c") {
+              armed = false;
+              life.cluster.kill(life.cluster.node("c"), { power: true, silent: true });
+            }
+            return sidecars.getInfo(to, call);
+          },
+        },
+      };
+    });
+    const { cluster } = life;
+    await away(life, cluster.node("c"));
+    const before = terms(life);
+    armed = true;
+    assert.ok(await cluster.time.run(MINUTE_MS, () => !armed), "it was about to lead");
+    await pass(life, 5 * MINUTE_MS);
+    assert.equal(terms(life), before, "nobody could take its place in what it was to lead");
+    cluster.boot(cluster.node("c"));
+    assert.ok(await cluster.time.run(3 * MINUTE_MS, () => areSpread(life)), leaders(life).join());
+  });
+
   it("stay while the pods are not settled", async () => {
     let settled = false;
     const life = await store((same) => ({ ...same, podsSettled: () => settled }));
