@@ -1,5 +1,14 @@
 import assert from "node:assert/strict";
-import { leaderMove, unevenness, type LedShard } from "../../../operator/core/leader-balance.ts";
+import { DEFAULT_RECOVERY_POLICY } from "../../../operator/core/gates.ts";
+import {
+  isAtRest,
+  leaderMove,
+  unevenness,
+  type LedShard,
+} from "../../../operator/core/leader-balance.ts";
+import type { Observed } from "../../../operator/core/observed.ts";
+import { plan } from "../../../operator/core/plan.ts";
+import { fed, observedOf, recordOf, replicaOf, withVoter } from "./shard-fixture.ts";
 
 /** Shards by who leads them, on `a`, `b` and `c` unless said otherwise. */
 function led(leaders: string, ensembles: Readonly<Record<number, string>> = {}): LedShard[] {
@@ -44,4 +53,50 @@ describe("leaderMove", () => {
     assert.equal(moves, 5);
     assert.equal(unevenness(shards), 16 + 9 + 9);
   });
+});
+
+describe("isAtRest", () => {
+  const rests = (observed: Observed = observedOf(), record = recordOf()): boolean =>
+    isAtRest(record, observed, plan(record, observed, DEFAULT_RECOVERY_POLICY));
+  /** The leader has committed so much, of which `c` lacks this. */
+  const lacking = (entries: number): Observed => {
+    const committed = 20_000;
+    const followers = [
+      fed("b", { ackOffset: committed }),
+      fed("c", { ackOffset: committed - entries }),
+    ];
+    const replica = replicaOf("a", { commitOffset: committed, followers });
+    return observedOf({ a: { replica } });
+  };
+
+  it("while all vote and keep up, and nothing is to be done", () => {
+    assert.equal(rests(), true);
+    assert.equal(rests(lacking(10_000)), true, "as many as a pod may lack that takes over");
+  });
+
+  const learner = {
+    role: "learner",
+    enrolTerm: 5,
+    target: { term: 5, offset: 9, crc: 0 },
+  } as const;
+  const busy: Readonly<Record<string, () => boolean>> = {
+    "a voter is away, which nothing can be done about": () =>
+      rests(observedOf({ c: { reach: "down" } })),
+    "a voter lacks more than it could make up for at once": () => rests(lacking(10_001)),
+    "a replica is being rebuilt": () => rests(observedOf(), withVoter("c", learner)),
+    "a pod is being rebuilt for another shard": () =>
+      rests(observedOf({}, { recoveringNodes: new Set(["c"]) })),
+    "a change of the ensemble is about to begin": () =>
+      rests(observedOf(), recordOf({ desired: ["a", "b"] })),
+    "a shard is to be opened": () => rests(observedOf({ c: { replica: null } })),
+    "the leader does not serve yet": () =>
+      rests(observedOf({ a: { replica: replicaOf("a", { serving: false }) } })),
+    "the leader was elected a moment ago": () => rests(observedOf({}, { leaderSettling: true })),
+    "nobody leads": () => rests(observedOf(), recordOf({ leader: null })),
+  };
+  for (const [what, atRest] of Object.entries(busy)) {
+    it(`not while ${what}`, () => {
+      assert.equal(atRest(), false);
+    });
+  }
 });
