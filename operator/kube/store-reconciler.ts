@@ -182,12 +182,14 @@ export class StoreReconciler {
       : failure === null
         ? await this.#roll(sight, runtime, replicas, signal)
         : null;
+    // A rollout hands a pod's shards over, and may wait long for leave to make it anew. Said before
+    // statuses are written: that may fail at each look.
+    const still = [failure, rollout, nodeLoss].every((why) => why === null) && !moving;
+    runtime.podsSettled = still && sight.pods.every(({ terminating }) => !terminating);
     await this.#statuses.shards(sight, runtime.views(), signal);
     const trouble = objects.trouble ?? unlabelled ?? apiTrouble(failure);
     const under = { settled: runtime.settledViews(), rollout, nodeLoss, trouble };
     const told = await this.#statuses.store(sight, runtime.views(), replicas, under, signal);
-    // A rollout hands a pod's shards over, and may wait long for leave to make it anew.
-    runtime.podsSettled = [failure, rollout, nodeLoss].every((why) => why === null) && !moving;
     if (failure !== null) throw failure;
     const whole = runtime.views().every(({ replicas: all }) => all.every(({ voting }) => voting));
     const idle = [told, whole, !moving, rollout === null, nodeLoss === null].every(Boolean);
