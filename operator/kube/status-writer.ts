@@ -114,10 +114,13 @@ export class StatusWriter {
     signal: AbortSignal,
   ): Promise<boolean> {
     const { store, object, pods, storeId } = sight;
-    const summary = storeSummary({ views, pods, expectedPods, ...under });
+    const before = (object["status"] ?? {}) as ReplicatedStoreStatus;
+    // What is only being made takes nothing away. But a store becomes available with all of it:
+    // people wait for that, and then use what they asked for.
+    const settled = isAvailable(before) ? under.settled : views;
+    const summary = storeSummary({ views, pods, expectedPods, ...under, settled });
     const { conditions, ...columns } = summary;
     const generation = store.metadata.generation ?? 0;
-    const before = (object["status"] ?? {}) as ReplicatedStoreStatus;
     const status: ReplicatedStoreStatus = {
       observedGeneration: generation,
       replicas: pods.length,
@@ -187,6 +190,10 @@ export class StatusWriter {
       }
     }
   }
+}
+
+function isAvailable({ conditions = [] }: ReplicatedStoreStatus): boolean {
+  return conditions.some(({ type, status }) => type === "Available" && status === "True");
 }
 
 /** The object is gone, or there is another one of that name: its uid is not the one meant. */

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import type { ReplicatedStoreStatus } from "../../../operator/api/v1alpha1/replicated-store.ts";
 import { parseReplicatedStore } from "../../../operator/api/v1alpha1/validation.ts";
 import type { PodFacts } from "../../../operator/kube/pods.ts";
 import { KINDS, type KubeObject, resourcePath } from "../../../operator/kube/resources.ts";
@@ -8,7 +9,7 @@ import type { StoreSight } from "../../../operator/kube/store-view.ts";
 import { systemClock } from "../../../operator/local/system-clock.ts";
 import type { Fault } from "../../support/fake-answers.ts";
 import { FakeApiServer } from "../../support/fake-api-server.ts";
-import { shardViewOf } from "../local/status-fixture.ts";
+import { shardViewOf, wholeShard } from "../local/status-fixture.ts";
 import { call, clientOf } from "./kube-fixture.ts";
 
 const pod = (name: string): PodFacts => ({
@@ -90,6 +91,8 @@ describe("a store's status", () => {
   let close: () => void;
   /** Both ways in which it is written; each resolves with what it says. */
   let writes: Readonly<Record<string, (object: KubeObject) => Promise<boolean>>>;
+  /** Of a store with one shard that serves and one that is being made. */
+  let tell: (object: KubeObject) => Promise<boolean>;
 
   beforeEach(async () => {
     server = await FakeApiServer.start();
@@ -98,6 +101,13 @@ describe("a store's status", () => {
     const writer = new StatusWriter(client, systemClock);
     const under = { settled: [], rollout: null, nodeLoss: null, trouble: null };
     const { signal } = call();
+    tell = (object) => {
+      const store = parseReplicatedStore(object);
+      const sight = { store, object, pods: [], storeId: "s" } as unknown as StoreSight;
+      const made = shardViewOf([], { shard: 1, initialized: false, leader: null, serving: false });
+      const settled = [wholeShard()];
+      return writer.store(sight, [...settled, made], 3, { ...under, settled }, signal);
+    };
     writes = {
       refuse: (object) => writer.refuse(object, "SpecInvalid", "wrong", signal),
       store: (object) => {
@@ -121,6 +131,19 @@ describe("a store's status", () => {
   }
   const operator = (): unknown =>
     (server.get(STORE)?.["status"] as { operator?: unknown } | undefined)?.operator;
+
+  it("is not available before all of a new store serves, and stays so while a shard is added", async () => {
+    const available = (): unknown => {
+      const status = server.get(STORE)?.["status"] as ReplicatedStoreStatus | undefined;
+      return status?.conditions?.find(({ type }) => type === "Available")?.status;
+    };
+    await tell(put());
+    assert.equal(available(), "False");
+    const lastTransitionTime = "2026-01-01T00:00:00Z";
+    const told = { type: "Available", status: "True", reason: "AllShardsServe", message: "" };
+    await tell(put({ conditions: [{ ...told, lastTransitionTime, observedGeneration: 1 }] }));
+    assert.equal(available(), "True");
+  });
 
   for (const way of ["refuse", "store"]) {
     it(`still names the operator after ${way}()`, async () => {
