@@ -64,6 +64,8 @@ function leaderships(shards: readonly LedShard[]): ReadonlyMap<string, number> {
  */
 export function isAtRest(record: ShardRecord, observed: Observed, planned: Plan): boolean {
   if (!isQuiet(record, planned, observed) || observed.recoveringNodes.size > 0) return false;
+  // What is there is about to be lost, and rebuilt.
+  if ([...observed.nodes.values()].some((node) => node.volumeTerminating)) return false;
   const { serving, replicas } = shardView(record, observed, planned);
   return (
     serving &&

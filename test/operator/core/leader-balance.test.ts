@@ -86,6 +86,8 @@ describe("isAtRest", () => {
     "a replica is being rebuilt": () => rests(observedOf(), withVoter("c", learner)),
     "a pod is being rebuilt for another shard": () =>
       rests(observedOf({}, { recoveringNodes: new Set(["c"]) })),
+    "a pod's volumes are being deleted": () =>
+      rests(observedOf({ c: { volumeTerminating: true } })),
     "a change of the ensemble is about to begin": () =>
       rests(observedOf(), recordOf({ desired: ["a", "b"] })),
     "a shard is to be opened": () => rests(observedOf({ c: { replica: null } })),
