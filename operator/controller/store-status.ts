@@ -49,11 +49,13 @@ export function isRebuilding({ role, phase }: ReplicaView): boolean {
   return role === "wiped" || role === "learner" || phase.startsWith("Deferred");
 }
 
-/** Nodes whose replica is being rebuilt now: none that waits for a gate, or for a person. */
+/** Nodes whose replica is being rebuilt now: none that waits for a gate, a pod or a person. */
 function nodesBeingRebuilt({ stop, replicas }: ShardView): readonly string[] {
   if (stop !== null) return [];
+  const waits = ({ phase, reach, fault }: ReplicaView): boolean =>
+    phase.startsWith("Deferred") || reach !== "up" || fault !== "";
   return replicas
-    .filter((replica) => isRebuilding(replica) && !replica.phase.startsWith("Deferred"))
+    .filter((replica) => isRebuilding(replica) && !waits(replica))
     .map(({ node }) => node);
 }
 

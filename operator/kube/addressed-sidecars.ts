@@ -2,7 +2,8 @@
  * Calls to sidecars, each to where its pod is now: a pod that is made again has another address,
  * while the coordinator knows it by its name. The address of a pod that ends goes to another one,
  * of the same store perhaps, before the API server says so: what that one reports must never be
- * taken for the first one's. Other calls name the replica's uid, and are refused by any other.
+ * taken for the first one's. Nearly all other calls name the replica's uid, and are refused by any
+ * other; assignments name nobody, and are believed until the next that come.
  */
 import { CallFailed, type NodeEndpoint, type SidecarClient } from "../controller/ports.ts";
 import type { ResolveAddress } from "./kube-platform.ts";

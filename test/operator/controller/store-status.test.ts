@@ -140,6 +140,8 @@ describe("status of a store", () => {
     };
     assert.deepEqual(counts(wiped({})), [1, 1]);
     assert.deepEqual(counts(wiped({ phase: "Deferred(Paused)" })), [0, 0], "a person has to order");
+    assert.deepEqual(counts(wiped({ fault: "the disk is of another store" })), [0, 0]);
+    assert.deepEqual(counts(wiped({ reach: "down" })), [0, 0], "its pod has to come back");
     const stop = { reason: "QuorumLost", message: "" } as const;
     assert.deepEqual(counts({ ...wiped({}), stop }), [0, 0]);
   });
