@@ -1,41 +1,15 @@
 import assert from "node:assert/strict";
 import { Peer } from "../../sidecar/protocol/gen/resilver.ts";
-import { Chance } from "./chance.ts";
-import { SimCluster } from "./cluster.ts";
-import { Nemesis } from "./nemesis.ts";
-import { optionsOf, type SimOptions } from "./options.ts";
 import { Referee } from "./referee.ts";
-import { StoreLife } from "./store-life.ts";
-import { Trace } from "./trace.ts";
-import { Workload } from "./workload.ts";
+import type { StoreLife } from "./store-life.ts";
+import { unharmedStore } from "./unharmed-store.ts";
 
-const SEED = 1;
 /** So long, its leader opens more streams to a follower than are allowed within ten seconds. */
 const AWAY_MS = 300_000;
 /** What waited has arrived by then. */
 const ARRIVES_MS = 2_000;
 /** A store of three nodes that nothing harms. */
-const UNHARMED: Partial<SimOptions> = {
-  namespaces: [1],
-  nodes: 3,
-  spares: 0,
-  faults: [],
-  quiet: null,
-  lasting: null,
-  kube: null,
-};
-
-/** A store that serves. */
-async function store(): Promise<StoreLife> {
-  const chance = new Chance(SEED);
-  const options = { ...optionsOf(SEED, chance), ...UNHARMED };
-  const part = (): Chance => new Chance(chance.below(2 ** 31));
-  const cluster = new SimCluster(options, part(), new Trace(200));
-  const nemesis = new Nemesis(cluster, part());
-  const life = new StoreLife(cluster, nemesis, new Workload(cluster, part()));
-  assert.ok(await life.start(), JSON.stringify(cluster.referee.violations));
-  return life;
-}
+const store = (): Promise<StoreLife> => unharmedStore({ namespaces: [1] });
 
 describe("simulator: bounded effort (I20)", function () {
   this.timeout(60_000);

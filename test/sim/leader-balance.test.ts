@@ -1,40 +1,18 @@
 /** A store's leaders, once a pod that was down is back. */
 import assert from "node:assert/strict";
 import type { CoordinatorOptions } from "../../operator/controller/coordinator.ts";
-import { Chance } from "./chance.ts";
-import { SimCluster } from "./cluster.ts";
-import { Nemesis } from "./nemesis.ts";
-import { optionsOf, type SimOptions } from "./options.ts";
 import type { SimNode } from "./sim-node.ts";
-import { StoreLife } from "./store-life.ts";
-import { Trace } from "./trace.ts";
-import { Workload } from "./workload.ts";
+import type { StoreLife } from "./store-life.ts";
+import { unharmedStore } from "./unharmed-store.ts";
 
-const SEED = 1;
 const MINUTE_MS = 60_000;
-/** Three shards on three nodes that nothing harms, and clients that do nothing. */
-const UNHARMED: Partial<SimOptions> = {
-  namespaces: [2, 1],
-  nodes: 3,
-  spares: 0,
-  faults: [],
-  quiet: null,
-  lasting: null,
-  kube: null,
-  record: { failBefore: 0, failAfter: 0 },
-};
 
-/** A store that serves. */
+/** Three shards on three nodes that nothing harms; each votes and is led. */
 async function store(
-  alterCoordinator = (same: CoordinatorOptions): CoordinatorOptions => same,
+  alterCoordinator?: (same: CoordinatorOptions) => CoordinatorOptions,
 ): Promise<StoreLife> {
-  const chance = new Chance(SEED);
-  const options = { ...optionsOf(SEED, chance), ...UNHARMED };
-  const part = (): Chance => new Chance(chance.below(2 ** 31));
-  const cluster = new SimCluster(options, part(), new Trace(200), { alterCoordinator });
-  const nemesis = new Nemesis(cluster, part());
-  const life = new StoreLife(cluster, nemesis, new Workload(cluster, part()));
-  assert.ok(await life.start(), JSON.stringify(cluster.referee.violations));
+  const own = { namespaces: [2, 1], record: { failBefore: 0, failAfter: 0 } };
+  const life = await unharmedStore(own, alterCoordinator);
   await life.until("L1", MINUTE_MS, () => life.settled() === null);
   return life;
 }
