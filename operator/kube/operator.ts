@@ -164,6 +164,7 @@ export class Operator {
       image,
       lease: { namespace: leaseNamespace, name: leaseName },
       touched: (key) => this.#queue.addAfter(key, TOUCH_MS),
+      hasNews: (key) => this.#queue.hasNews(key),
       broken: (error) => this.#broken.abort(error),
       ...(endpoint === undefined ? {} : { endpoint }),
       ...(limits === undefined ? {} : { limits }),

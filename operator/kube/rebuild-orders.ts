@@ -3,6 +3,8 @@ import { isFinished, type ReplicaRecovery } from "../api/v1alpha1/replica-recove
 import { rebuildingUids } from "../controller/recovery-status.ts";
 import { type RecordMember, shardKeyText, type ShardRecord } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
+import { podName, podOrdinal } from "../specs/labels.ts";
+import { podsNeeded, type StoreSight } from "./store-view.ts";
 
 /** One replica that an order was admitted for. */
 export interface AwaitedRebuild {
@@ -66,4 +68,23 @@ export function orderedUids(
     return rebuildingUids(views, pod, shard);
   });
   return new Set([...waiting, ...awaited.map(({ uid }) => uid)]);
+}
+
+/** What to tell whoever names a pod that the store has not; null: it has. */
+export function strangerText(
+  sight: Pick<StoreSight, "store" | "records" | "pods">,
+  views: readonly ShardView[],
+  pod: string,
+): string | null {
+  const { name } = sight.store.metadata;
+  const asked = Array.from({ length: podsNeeded(sight) }, (_, ordinal) => podName(name, ordinal));
+  const seen = [
+    ...sight.pods.map((one) => one.name),
+    ...views.flatMap(({ replicas }) => replicas.map(({ node }) => node)),
+  ];
+  const pods = [...new Set([...asked, ...seen])].toSorted(
+    (a, b) => (podOrdinal(name, a) ?? 0) - (podOrdinal(name, b) ?? 0),
+  );
+  if (pods.includes(pod)) return null;
+  return `spec.rebuild.pod is ${pod}; allowed: a pod of store ${name}, which has ${pods.join(", ")}`;
 }

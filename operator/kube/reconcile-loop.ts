@@ -29,10 +29,10 @@ export interface ReconcileLoopOptions {
 }
 
 /**
- * Longer waits are up to a fifth shorter: stores that were once looked at together, at a start for
- * instance, would be for ever, and one with news would wait behind all of them.
+ * Longer waits are for what nothing is under way with. They are up to a fifth shorter: stores that
+ * were once looked at together, at a start for instance, would be for ever.
  */
-const SPREAD_FROM_MS = 10_000;
+const ROUTINE_FROM_MS = 10_000;
 const SPREAD = 0.2;
 
 /** Works until the signal aborts; a reconcile under way is awaited. */
@@ -73,7 +73,11 @@ async function reconcileOne(
   try {
     const result = await reconcile(key, signal);
     queue.forget(key);
-    if (result !== null) queue.addAfter(key, spread(result.requeueAfterMs, random));
+    if (result !== null) {
+      const isRoutine = result.requeueAfterMs >= ROUTINE_FROM_MS;
+      const waitMs = isRoutine ? spread(result.requeueAfterMs, random) : result.requeueAfterMs;
+      queue.addAfter(key, waitMs, isRoutine ? "routine" : "news");
+    }
     observe?.(outcomeOf(result));
   } catch (error) {
     if (signal.aborted) return;
@@ -90,5 +94,5 @@ function outcomeOf(result: ReconcileResult): ReconcileOutcome {
 }
 
 function spread(waitMs: number, random: () => number): number {
-  return waitMs < SPREAD_FROM_MS ? waitMs : waitMs * (1 - SPREAD * random());
+  return waitMs * (1 - SPREAD * random());
 }

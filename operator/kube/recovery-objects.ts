@@ -20,11 +20,17 @@ import {
 import { RecordInvalid, type ShardKey, shardKeyText } from "../core/record.ts";
 import type { ShardView } from "../core/status.ts";
 import { rebuildingPods } from "../controller/store-status.ts";
-import { ownedMetadata, POD_LABEL, podName, podOrdinal } from "../specs/labels.ts";
+import { ownedMetadata, POD_LABEL, podOrdinal } from "../specs/labels.ts";
 import type { ApiClient } from "./api-client.ts";
 import { isStatus } from "./api-error.ts";
 import { type BegunRecovery, isOfAnother, rebuiltUids, withBegun } from "./begun-recoveries.ts";
-import { type AwaitedRebuild, awaitedRebuilds, orderedUids } from "./rebuild-orders.ts";
+import { MadeRecoveries } from "./made-recoveries.ts";
+import {
+  type AwaitedRebuild,
+  awaitedRebuilds,
+  orderedUids,
+  strangerText,
+} from "./rebuild-orders.ts";
 import { recordIn } from "./record-store.ts";
 import { KINDS, type KubeObject } from "./resources.ts";
 import { StatusWriter, timestamp } from "./status-writer.ts";
@@ -51,10 +57,12 @@ export class RecoveryObjects {
   readonly #client: ApiClient;
   readonly #clock: Clock;
   readonly #statuses: StatusWriter;
+  readonly #made: MadeRecoveries;
 
   constructor(client: ApiClient, clock: Clock) {
     this.#client = client;
     this.#clock = clock;
+    this.#made = new MadeRecoveries(clock);
     this.#statuses = new StatusWriter(client, clock);
   }
 
@@ -63,14 +71,8 @@ export class RecoveryObjects {
    * in how many milliseconds that is due again if nothing changes; Infinity: not at all.
    */
   async reconcile(sight: StoreSight, runtime: StoreRuntime, signal: AbortSignal): Promise<number> {
-    // Of one moment: what an order is admitted for no longer waits once it is ordered.
-    const views = runtime.views();
-    const recoveries = sight.recoveries.flatMap((object) => parsed(object) ?? []);
-    const awaited = awaitedRebuilds(recoveries, views, sight.records);
-    // Of what was wiped again only the last is told: who looks on sees nothing of the others.
-    runtime.begun.forget((one) => isSuperseded(one, views));
-    const begun = runtime.begun.all();
-    const look: Look = { sight, runtime, views, recoveries, awaited, begun };
+    const look = this.#look(sight, runtime);
+    const { views, recoveries, awaited } = look;
     // From here on, what is written: objects are as they were cached.
     runtime.begun.forget((one) => isTold(one, recoveries));
     await this.#create(look, signal);
@@ -94,6 +96,25 @@ export class RecoveryObjects {
     }
     runtime.rates.retain(open);
     return dueMs;
+  }
+
+  /**
+   * Only makes what there is to make: for what was seen while the rest of an earlier look was being
+   * written down, which may take seconds where the API server has much to do.
+   */
+  async announce(sight: StoreSight, runtime: StoreRuntime, signal: AbortSignal): Promise<void> {
+    await this.#create(this.#look(sight, runtime), signal);
+  }
+
+  #look(cached: StoreSight, runtime: StoreRuntime): Look {
+    // Of one moment: what an order is admitted for no longer waits once it is ordered.
+    const views = runtime.views();
+    const sight = { ...cached, recoveries: this.#made.with(runtime, cached.recoveries) };
+    const recoveries = sight.recoveries.flatMap((object) => parsed(object) ?? []);
+    const awaited = awaitedRebuilds(recoveries, views, sight.records);
+    // Of what was wiped again only the last is told: who looks on sees nothing of the others.
+    runtime.begun.forget((one) => isSuperseded(one, views));
+    return { sight, runtime, views, recoveries, awaited, begun: runtime.begun.all() };
   }
 
   /**
@@ -161,6 +182,7 @@ export class RecoveryObjects {
       };
       try {
         const made = await this.#client.create(KINDS.recovery, object, { signal });
+        this.#made.note(look.runtime, made);
         await this.#tell(look, pod, made, undefined, signal);
       } catch (error) {
         // Made before this process began; its event is on the way.
@@ -242,7 +264,7 @@ export class RecoveryObjects {
       await this.#update(look, object, recovery, signal);
       return;
     }
-    const stranger = strangerText(look, pod);
+    const stranger = strangerText(look.sight, look.views, pod);
     if (stranger !== null) {
       const next = this.#ended(recovery.status, "Rejected", stranger);
       await this.#statuses.write(KINDS.recovery, object, next, signal);
@@ -369,21 +391,6 @@ export class RecoveryObjects {
 function isOwned({ metadata }: KubeObject): boolean {
   const { ownerReferences } = metadata as { readonly ownerReferences?: unknown };
   return Array.isArray(ownerReferences) && ownerReferences.length > 0;
-}
-
-/** What to tell whoever names a pod that the store has not; null: it has. */
-function strangerText({ sight, views }: Look, pod: string): string | null {
-  const { name } = sight.store.metadata;
-  const asked = Array.from({ length: podsNeeded(sight) }, (_, ordinal) => podName(name, ordinal));
-  const seen = [
-    ...sight.pods.map((one) => one.name),
-    ...views.flatMap(({ replicas }) => replicas.map(({ node }) => node)),
-  ];
-  const pods = [...new Set([...asked, ...seen])].toSorted(
-    (a, b) => (podOrdinal(name, a) ?? 0) - (podOrdinal(name, b) ?? 0),
-  );
-  if (pods.includes(pod)) return null;
-  return `spec.rebuild.pod is ${pod}; allowed: a pod of store ${name}, which has ${pods.join(", ")}`;
 }
 
 /** The claims that were noted while the pod voted, in the records first, and those it has now. */

@@ -24,6 +24,7 @@ import { CallSlots } from "./call-slots.ts";
 import { ClaimLabels } from "./claim-labels.ts";
 import { eventNote } from "./event-notes.ts";
 import type { EventRecorder } from "./event-recorder.ts";
+import { firstFailure } from "./first-failure.ts";
 import { KubePlatform, podAddressResolver, type ResolveAddress } from "./kube-platform.ts";
 import { KUBE_LIMITS, type KubeLimits } from "./limits.ts";
 import { LostNodes } from "./lost-nodes.ts";
@@ -63,6 +64,8 @@ export interface StoreReconcilerOptions {
   readonly lease: LeasePlace;
   /** Has a store (`namespace/name`) looked at again soon. */
   readonly touched: (key: string) => void;
+  /** True when something happened since the present look at the store began. */
+  readonly hasNews: (key: string) => boolean;
   /** An invariant broke in a store's coordinator: the process must end. */
   readonly broken: (error: unknown) => void;
   /** Where pods are reached, when that is not by their names and addresses in the cluster. */
@@ -173,6 +176,7 @@ export class StoreReconciler {
         dueMs = await this.#recoveries.reconcile(sight, runtime, signal);
       },
       () => this.#statuses.gates(sight, runtime.settledViews(), signal),
+      () => this.#announceNews(key, sight, runtime, signal),
     ]);
     // Nothing is taken away while what went before could not be written down.
     const nodeLoss = failure === null ? await this.#replaceLost(sight, runtime, signal) : null;
@@ -187,6 +191,7 @@ export class StoreReconciler {
     const still = [failure, rollout, nodeLoss].every((why) => why === null) && !moving;
     runtime.podsSettled = still && sight.pods.every(({ terminating }) => !terminating);
     await this.#statuses.shards(sight, runtime.views(), signal);
+    await this.#announceNews(key, sight, runtime, signal);
     const trouble = objects.trouble ?? unlabelled ?? apiTrouble(failure);
     const under = { settled: runtime.settledViews(), rollout, nodeLoss, trouble };
     const told = await this.#statuses.store(sight, runtime.views(), replicas, under, signal);
@@ -196,6 +201,14 @@ export class StoreReconciler {
     if (!idle) return { requeueAfterMs: BUSY_MS };
     const restMs = trouble === null ? RESYNC_MS : TROUBLE_MS;
     return { requeueAfterMs: Math.min(restMs, dueMs) };
+  }
+
+  /** What happened while the look was written down is not to wait for the next one. */
+  async #announceNews(key: string, sight: StoreSight, runtime: StoreRuntime, signal: AbortSignal) {
+    const { caches, hasNews } = this.#options;
+    if (!hasNews(key)) return;
+    const now = storeSight(caches, sight.store, sight.object, sight.storeId);
+    await this.#recoveries.announce(now, runtime, signal);
   }
 
   /** The store's finalizer, then its objects. `changed`: there is another version of the store. */
@@ -446,23 +459,6 @@ export class StoreReconciler {
 /** Infinity: only when something changes. */
 function after(dueMs: number): ReconcileResult {
   return dueMs === Number.POSITIVE_INFINITY ? null : { requeueAfterMs: Math.min(RESYNC_MS, dueMs) };
-}
-
-/** Takes all steps, whatever becomes of each; what the first that failed has thrown, or null. */
-async function firstFailure(
-  signal: AbortSignal,
-  steps: readonly (() => Promise<void>)[],
-): Promise<Error | null> {
-  let first: Error | null = null;
-  for (const step of steps) {
-    try {
-      await step();
-    } catch (error) {
-      signal.throwIfAborted();
-      first ??= error instanceof Error ? error : new Error(String(error));
-    }
-  }
-  return first;
 }
 
 function replicasOf(statefulSet: KubeObject | undefined): number {

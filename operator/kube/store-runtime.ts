@@ -1,4 +1,5 @@
 /** The coordinator of one store, while this process leads. */
+import { createHash } from "node:crypto";
 import type { Clock, Timer } from "../../sidecar/lib/ports/clock.ts";
 import type { ReplicatedStoreSpec } from "../api/v1alpha1/replicated-store.ts";
 import { parseDuration } from "../api/v1alpha1/duration.ts";
@@ -11,7 +12,7 @@ import type {
   StoreSpec,
 } from "../controller/ports.ts";
 import { hasServed } from "../controller/store-status.ts";
-import { SHARED_TIMINGS } from "../controller/timings.ts";
+import { SHARED_TIMINGS, type Timings } from "../controller/timings.ts";
 import { TransferRates } from "../controller/transfer-rate.ts";
 import type { CoordinatorEvent } from "../core/events.ts";
 import { DEFAULT_RECOVERY_POLICY, type RecoveryPolicy } from "../core/gates.ts";
@@ -106,7 +107,7 @@ export class StoreRuntime {
     this.#madeAtMs = options.clock.monotonicMs();
     this.coordinator = new Coordinator({
       ...options,
-      timings: SHARED_TIMINGS,
+      timings: timingsOf(options.spec.storeId),
       podsSettled: () => this.podsSettled,
       events: {
         emit: (event) => {
@@ -300,6 +301,16 @@ function seenRecord(object: KubeObject): SeenRecord {
 /** Differs when a coordinator has to be made anew. */
 export function runtimeSignature(spec: StoreSpec, policy: RecoveryPolicy): string {
   return JSON.stringify([spec, policy]);
+}
+
+/**
+ * Stores that had pods on one machine rest from the same moment on when it is back: each waits for
+ * up to twice as long before it spreads its leaders, so that not all hold elections together.
+ */
+export function timingsOf(storeId: string): Timings {
+  const share = createHash("sha256").update(storeId).digest().readUInt32BE() / 2 ** 32;
+  const balanceAfterMs = Math.round(SHARED_TIMINGS.balanceAfterMs * (1 + share));
+  return { ...SHARED_TIMINGS, balanceAfterMs };
 }
 
 /** The part of a coordinator's spec that follows from a store's. */

@@ -1,7 +1,8 @@
 /**
  * Keys of objects to look at, each at most once however often it is added, and never by two workers
  * at the same time: a key that is added while it is worked on comes back afterwards. Its bound is
- * the number of objects.
+ * the number of objects. What is looked at anew by routine waits behind what is news: of a thousand
+ * stores twenty a second are looked at without anything having happened.
  */
 import type { Clock, Timer } from "../../sidecar/lib/ports/clock.ts";
 import { KUBE_LIMITS } from "./limits.ts";
@@ -15,12 +16,23 @@ export interface QueueObserver {
   retried(): void;
 }
 
+/** Why a key is looked at: something happened, or its time has come. */
+export type Urgency = "news" | "routine";
+
+/** One key of so many is a routine one, when there are such: news must not keep them for ever. */
+const ROUTINE_EVERY = 8;
+
 /** See the file's header. */
 export class Workqueue {
   readonly #clock: Clock;
   readonly #observer: QueueObserver | null;
   /** In the order they were added -> when. */
-  readonly #ready = new Map<string, number>();
+  readonly #ready: Readonly<Record<Urgency, Map<string, number>>> = {
+    news: new Map(),
+    routine: new Map(),
+  };
+  /** News that were taken since a routine key was. */
+  #newsTaken = 0;
   readonly #working = new Map<string, number>();
   /** Added while being worked on. */
   readonly #again = new Set<string>();
@@ -36,7 +48,12 @@ export class Workqueue {
 
   /** Keys that wait for a worker. */
   get depth(): number {
-    return this.#ready.size;
+    return this.#ready.news.size + this.#ready.routine.size;
+  }
+
+  /** True when there is news of a key that is being worked on. */
+  hasNews(key: string): boolean {
+    return this.#again.has(key);
   }
 
   /** Keys that are being worked on. */
@@ -56,29 +73,35 @@ export class Workqueue {
     return Math.max(0, ...[...this.#working.values()].map((since) => now - since));
   }
 
-  add(key: string): void {
+  /** A key that waits for routine moves up when there is news of it. */
+  add(key: string, urgency: Urgency = "news"): void {
     if (this.#closed) return;
     this.#undelay(key);
     if (this.#working.has(key)) {
       this.#again.add(key);
       return;
     }
-    if (this.#ready.has(key)) return;
-    this.#ready.set(key, this.#clock.monotonicMs());
-    this.#observer?.added(this.#ready.size);
+    const { news, routine } = this.#ready;
+    const sinceMs = news.get(key) ?? routine.get(key);
+    if (urgency === "news") routine.delete(key);
+    else if (sinceMs !== undefined) return;
+    if (news.has(key)) return;
+    this.#ready[urgency].set(key, sinceMs ?? this.#clock.monotonicMs());
+    if (sinceMs !== undefined) return;
+    this.#observer?.added(this.depth);
     for (const wake of [...this.#takers]) wake();
   }
 
   /** Adds the key after `delayMs`, or when it was to be added anyway, whichever is first. */
-  addAfter(key: string, delayMs: number): void {
-    if (this.#closed || this.#ready.has(key)) return;
+  addAfter(key: string, delayMs: number, urgency: Urgency = "news"): void {
+    if (this.#closed || this.#ready.news.has(key)) return;
     const atMs = this.#clock.monotonicMs() + delayMs;
     const known = this.#delayed.get(key);
     if (known !== undefined && known.atMs <= atMs) return;
     known?.timer.cancel();
     const timer = this.#clock.timer(delayMs, () => {
       this.#delayed.delete(key);
-      this.add(key);
+      this.add(key, urgency);
     });
     this.#delayed.set(key, { atMs, timer });
   }
@@ -101,13 +124,12 @@ export class Workqueue {
   async take(signal: AbortSignal): Promise<string> {
     for (;;) {
       signal.throwIfAborted();
-      const [next] = this.#ready;
-      if (next !== undefined) {
-        const [key, sinceMs] = next;
+      const next = this.#next();
+      if (next !== null) {
+        const { key, sinceMs } = next;
         const now = this.#clock.monotonicMs();
-        this.#ready.delete(key);
         this.#working.set(key, now);
-        this.#observer?.taken(this.#ready.size, now - sinceMs);
+        this.#observer?.taken(this.depth, now - sinceMs);
         return key;
       }
       await this.#wait(signal);
@@ -128,8 +150,22 @@ export class Workqueue {
     this.#closed = true;
     for (const { timer } of this.#delayed.values()) timer.cancel();
     this.#delayed.clear();
-    this.#ready.clear();
+    this.#ready.news.clear();
+    this.#ready.routine.clear();
     this.#again.clear();
+  }
+
+  /** Takes the key whose turn it is; null: none waits. */
+  #next(): { readonly key: string; readonly sinceMs: number } | null {
+    const { news, routine } = this.#ready;
+    const isRoutine = news.size === 0 || (routine.size > 0 && this.#newsTaken >= ROUTINE_EVERY - 1);
+    const from = isRoutine ? routine : news;
+    const [first] = from;
+    if (first === undefined) return null;
+    const [key, sinceMs] = first;
+    from.delete(key);
+    this.#newsTaken = isRoutine ? 0 : this.#newsTaken + 1;
+    return { key, sinceMs };
   }
 
   #undelay(key: string): void {

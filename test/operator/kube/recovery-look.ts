@@ -51,13 +51,21 @@ export class Look {
   /** The objects as a watch that has fallen behind tells them; null: as they are. */
   stale: readonly KubeObject[] | null = null;
 
+  readonly #runtime = this.#storeRuntime();
+
   constructor(server: FakeApiServer, recoveries: RecoveryObjects) {
     this.server = server;
     this.#recoveries = recoveries;
   }
 
   async reconcile(): Promise<readonly KubeObject[]> {
-    this.dueMs = await this.#recoveries.reconcile(this.#sight(), this.#runtime(), call().signal);
+    this.dueMs = await this.#recoveries.reconcile(this.#sight(), this.#runtime, call().signal);
+    return this.objects();
+  }
+
+  /** What is done while the rest of a look is written down. */
+  async announce(): Promise<readonly KubeObject[]> {
+    await this.#recoveries.announce(this.#sight(), this.#runtime, call().signal);
     return this.objects();
   }
 
@@ -108,7 +116,7 @@ export class Look {
     };
   }
 
-  #runtime(): StoreRuntime {
+  #storeRuntime(): StoreRuntime {
     return {
       views: () => this.views,
       rates: this.#rates,

@@ -65,6 +65,38 @@ describe("ReplicaRecovery objects", () => {
     assert.equal((await look.reconcile()).length, 1, "and it is not told again");
   });
 
+  it("one is made of a rebuild though its own watch is late", async () => {
+    look.claims = { ...OLD, data: "claim-of-12345678" };
+    look.views = shards({ reach: "down" });
+    look.stale = [];
+    await look.announce();
+    look.views = shards(WIPED);
+    await look.announce();
+    const seen = await look.reconcile();
+    assert.deepEqual(
+      seen.map(({ metadata }) => metadata.name),
+      ["demo-1-12345678"],
+      "not another one under the name of the replica",
+    );
+    look.stale = null;
+    await look.reconcile();
+    assert.equal(look.objects().length, 1);
+    look.views = shards({ uid: WIPED.uid });
+    assert.equal(statusOf((await look.reconcile())[0]).phase, "Succeeded");
+    look.views = shards({ ...WIPED, uid: "uid-WIPEDAGAIN" });
+    assert.equal((await look.reconcile()).length, 2, "another rebuild has its own");
+  });
+
+  it("in between it only makes objects: an order waits for the whole look", async () => {
+    look.views = shards(WIPED);
+    forceQuorum();
+    const objects = await look.announce();
+    assert.equal(objects.length, 2);
+    assert.deepEqual(look.orders, []);
+    await look.reconcile();
+    assert.equal(look.orders.length, 1);
+  });
+
   it("goes with its store, and is looked at again before its time is over", async () => {
     look.views = shards(WIPED);
     const [made] = await look.reconcile();

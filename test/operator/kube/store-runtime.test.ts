@@ -5,7 +5,7 @@ import { SIDECAR_CONTAINER } from "../../../operator/api/v1alpha1/pod-template.t
 import { CallSlots } from "../../../operator/kube/call-slots.ts";
 import { podFacts } from "../../../operator/kube/pods.ts";
 import type { KubeObject } from "../../../operator/kube/resources.ts";
-import { StoreRuntime } from "../../../operator/kube/store-runtime.ts";
+import { StoreRuntime, timingsOf } from "../../../operator/kube/store-runtime.ts";
 import type { StoreParts } from "../../../operator/kube/store-view.ts";
 import { IN_SYNC_GATE } from "../../../operator/specs/labels.ts";
 import { FakeCluster } from "../controller/fake-cluster.ts";
@@ -168,5 +168,15 @@ describe("what the platform says of pods", () => {
       await runtime.close();
       await cluster.close();
     }
+  });
+});
+
+describe("leaders are spread", () => {
+  it("at another time by each of many stores, after 30 s to 60 s of rest", () => {
+    const waits = Array.from({ length: 100 }, (_, i) => timingsOf(`store-${i}`).balanceAfterMs);
+    assert.ok(new Set(waits).size > 90, waits.join());
+    assert.ok(Math.min(...waits) >= 30_000 && Math.max(...waits) <= 60_000, waits.join());
+    assert.ok(Math.max(...waits) - Math.min(...waits) > 20_000, waits.join());
+    assert.equal(timingsOf("store-1").balanceAfterMs, waits[1], "the same after a restart");
   });
 });

@@ -86,6 +86,40 @@ describe("workqueue", () => {
     assert.equal(queue.depth, 2);
   });
 
+  it("news goes before routine, which is not kept waiting for ever", async () => {
+    queue.addAfter("old", 10_000, "routine");
+    await clock.until("a key", 20_000, () => queue.depth === 1);
+    for (let i = 0; i < 10; i += 1) queue.add(`n${i}`);
+    const taken: string[] = [];
+    while (queue.depth > 0) taken.push(await queue.take(NEVER));
+    assert.deepEqual(taken.slice(0, 7), ["n0", "n1", "n2", "n3", "n4", "n5", "n6"]);
+    assert.deepEqual(taken.slice(7), ["old", "n7", "n8", "n9"]);
+  });
+
+  it("news of a key that waits for routine moves it up", async () => {
+    for (const key of ["a", "b"]) queue.add(key, "routine");
+    queue.addAfter("b", 100);
+    queue.addAfter("tick", 101);
+    await clock.until("its time", 1_000, () => queue.depth === 3);
+    queue.add("b", "routine");
+    assert.equal(await queue.take(NEVER), "b");
+    assert.equal(counted.at(-1), "taken 2 101");
+    assert.equal(await queue.take(NEVER), "tick");
+    assert.equal(await queue.take(NEVER), "a");
+    assert.equal(queue.depth, 0);
+  });
+
+  it("tells whether there is news of what is being worked on", async () => {
+    queue.add("a");
+    await queue.take(NEVER);
+    assert.equal(queue.hasNews("a"), false);
+    queue.add("a");
+    assert.equal(queue.hasNews("a"), true);
+    queue.done("a");
+    await queue.take(NEVER);
+    assert.equal(queue.hasNews("a"), false);
+  });
+
   it("says how long work takes", async () => {
     queue.add("a");
     await queue.take(NEVER);
@@ -215,6 +249,31 @@ describe("reconcile loop", () => {
     const second = [...at.values()].map(([first = 0, next = 0]) => next - first);
     assert.equal(new Set(second).size, 10);
     assert.ok(second.every((ms) => ms > 48_000 && ms <= 60_000));
+    stop.abort(new Error("done"));
+    await clock.during(loop);
+  });
+
+  it("looks at a store with news before one whose time has come", async () => {
+    const clock = new VirtualClock();
+    const queue = new Workqueue(clock);
+    const stop = new AbortController();
+    const order: string[] = [];
+    let free = (): void => undefined;
+    const busy = new Promise<void>((resolve) => (free = resolve));
+    const reconcile = async (key: string): Promise<{ requeueAfterMs: number }> => {
+      order.push(key);
+      if (key === "busy") await busy;
+      return { requeueAfterMs: 60_000 };
+    };
+    const parts = { queue, clock, random: () => 0, logger: SILENT_LOGGER };
+    const loop = runReconcileLoop({ ...parts, workers: 1, reconcile }, stop.signal);
+    for (const key of ["idle", "busy"]) queue.add(key);
+    await clock.pass(61_000);
+    assert.equal(queue.depth, 1, "its time has come");
+    queue.add("news");
+    free();
+    await clock.pass(10);
+    assert.deepEqual(order, ["idle", "busy", "news", "idle"]);
     stop.abort(new Error("done"));
     await clock.during(loop);
   });
