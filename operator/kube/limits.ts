@@ -2,6 +2,11 @@
 export const KUBE_LIMITS = Object.freeze({
   /** One call, from its begin to the last byte of the answer. */
   callDeadlineMs: 10_000,
+  /**
+   * A connection that nobody uses. API servers end one after 90 s, and a request that is sent at
+   * that moment is lost.
+   */
+  connectionIdleMs: 60_000,
   /** Calls under way; the Lease's and watches come on top. */
   callsAtOnceMax: 32,
   /** Stores whose coordinators begin: each connects to all of its pods and asks for its records. */

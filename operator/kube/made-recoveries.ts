@@ -9,37 +9,36 @@ import type { KubeObject } from "./resources.ts";
 /** A watch that is later than this is not waited for: somebody may have deleted the object. */
 const LATE_MS = 10_000;
 
-/** See the file's header. By whatever stands for their store, which is not kept alive by this. */
+interface Made {
+  readonly storeId: string;
+  readonly object: KubeObject;
+  readonly atMs: number;
+}
+
+/** See the file's header. What is late goes, of all stores: few are untold at any time. */
 export class MadeRecoveries {
   readonly #clock: Pick<Clock, "monotonicMs">;
-  readonly #made = new WeakMap<
-    object,
-    Map<string, { readonly object: KubeObject; readonly atMs: number }>
-  >();
+  /** By uid. */
+  readonly #made = new Map<string, Made>();
 
   constructor(clock: Pick<Clock, "monotonicMs">) {
     this.#clock = clock;
   }
 
   /** Takes note of what the API server has answered that it made. */
-  note(store: object, object: KubeObject): void {
-    const made = this.#made.get(store) ?? new Map();
-    this.#made.set(store, made.set(object.metadata.name, { object, atMs: this.#now() }));
+  note(storeId: string, object: KubeObject): void {
+    this.#made.set(object.metadata.uid ?? "", { storeId, object, atMs: this.#clock.monotonicMs() });
   }
 
-  /** Those of the cache, and what it lacks of those that were made. */
-  with(store: object, cached: readonly KubeObject[]): readonly KubeObject[] {
-    const made = this.#made.get(store);
-    if (made === undefined) return cached;
-    for (const [name, { atMs }] of made) {
-      const isTold = cached.some(({ metadata }) => metadata.name === name);
-      if (isTold || this.#now() - atMs > LATE_MS) made.delete(name);
+  /** Those of the cache, and what it lacks of those that were made for the store. */
+  with(storeId: string, cached: readonly KubeObject[]): readonly KubeObject[] {
+    if (this.#made.size === 0) return cached;
+    const told = new Set(cached.map(({ metadata }) => metadata.uid));
+    const nowMs = this.#clock.monotonicMs();
+    for (const [uid, { atMs }] of this.#made) {
+      if (told.has(uid) || nowMs - atMs > LATE_MS) this.#made.delete(uid);
     }
-    if (made.size === 0) this.#made.delete(store);
-    return [...cached, ...[...made.values()].map(({ object }) => object)];
-  }
-
-  #now(): number {
-    return this.#clock.monotonicMs();
+    const own = [...this.#made.values()].filter((made) => made.storeId === storeId);
+    return [...cached, ...own.map(({ object }) => object)];
   }
 }

@@ -4,10 +4,15 @@ import type { Logger } from "../../sidecar/lib/ports/logger.ts";
 import type { Workqueue } from "./workqueue.ts";
 
 /**
- * When a key is to be looked at again by itself; null: only when something changes. `failed`: it
- * counts as an error, whose cause was told; unlike one that is thrown it is tried at this pace.
+ * When a key is to be looked at again by itself; null: only when something changes. `routine`:
+ * nothing is under way or waited for, and what there is news of goes first. `failed`: it counts as
+ * an error, whose cause was told; unlike one that is thrown it is tried at this pace.
  */
-export type ReconcileResult = { readonly requeueAfterMs: number; readonly failed?: true } | null;
+export type ReconcileResult = {
+  readonly requeueAfterMs: number;
+  readonly routine?: boolean;
+  readonly failed?: true;
+} | null;
 
 /** Looks at what is and what ought to be of one key; told nothing of what happened to it. */
 export type Reconcile = (key: string, signal: AbortSignal) => Promise<ReconcileResult>;
@@ -29,10 +34,10 @@ export interface ReconcileLoopOptions {
 }
 
 /**
- * Longer waits are for what nothing is under way with. They are up to a fifth shorter: stores that
- * were once looked at together, at a start for instance, would be for ever.
+ * Longer waits are up to a fifth shorter: stores that were once looked at together, at a start for
+ * instance, would be for ever.
  */
-const ROUTINE_FROM_MS = 10_000;
+const SPREAD_FROM_MS = 10_000;
 const SPREAD = 0.2;
 
 /** Works until the signal aborts; a reconcile under way is awaited. */
@@ -74,9 +79,8 @@ async function reconcileOne(
     const result = await reconcile(key, signal);
     queue.forget(key);
     if (result !== null) {
-      const isRoutine = result.requeueAfterMs >= ROUTINE_FROM_MS;
-      const waitMs = isRoutine ? spread(result.requeueAfterMs, random) : result.requeueAfterMs;
-      queue.addAfter(key, waitMs, isRoutine ? "routine" : "news");
+      const urgency = result.routine === true ? "routine" : "news";
+      queue.addAfter(key, spread(result.requeueAfterMs, random), urgency);
     }
     observe?.(outcomeOf(result));
   } catch (error) {
@@ -94,5 +98,5 @@ function outcomeOf(result: ReconcileResult): ReconcileOutcome {
 }
 
 function spread(waitMs: number, random: () => number): number {
-  return waitMs * (1 - SPREAD * random());
+  return waitMs < SPREAD_FROM_MS ? waitMs : waitMs * (1 - SPREAD * random());
 }

@@ -109,7 +109,7 @@ export class RecoveryObjects {
   #look(cached: StoreSight, runtime: StoreRuntime): Look {
     // Of one moment: what an order is admitted for no longer waits once it is ordered.
     const views = runtime.views();
-    const sight = { ...cached, recoveries: this.#made.with(runtime, cached.recoveries) };
+    const sight = { ...cached, recoveries: this.#made.with(cached.storeId, cached.recoveries) };
     const recoveries = sight.recoveries.flatMap((object) => parsed(object) ?? []);
     const awaited = awaitedRebuilds(recoveries, views, sight.records);
     // Of what was wiped again only the last is told: who looks on sees nothing of the others.
@@ -182,7 +182,7 @@ export class RecoveryObjects {
       };
       try {
         const made = await this.#client.create(KINDS.recovery, object, { signal });
-        this.#made.note(look.runtime, made);
+        this.#made.note(sight.storeId, made);
         await this.#tell(look, pod, made, undefined, signal);
       } catch (error) {
         // Made before this process began; its event is on the way.

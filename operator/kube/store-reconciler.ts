@@ -171,13 +171,14 @@ export class StoreReconciler {
     if (!runtime.coordinator.hasLooked) return await this.#sayUnread(object, runtime, signal);
     const moving = this.#steer(sight, runtime);
     let dueMs = Number.POSITIVE_INFINITY;
-    const failure = await firstFailure(signal, [
+    let failure = await firstFailure(signal, [
       async () => {
         dueMs = await this.#recoveries.reconcile(sight, runtime, signal);
       },
       () => this.#statuses.gates(sight, runtime.settledViews(), signal),
-      () => this.#announceNews(key, sight, runtime, signal),
     ]);
+    const announce = [() => this.#announceNews(key, sight, runtime, signal)];
+    failure ??= await firstFailure(signal, announce);
     // Nothing is taken away while what went before could not be written down.
     const nodeLoss = failure === null ? await this.#replaceLost(sight, runtime, signal) : null;
     // What the pods are to be made from is known when it is there again.
@@ -191,7 +192,7 @@ export class StoreReconciler {
     const still = [failure, rollout, nodeLoss].every((why) => why === null) && !moving;
     runtime.podsSettled = still && sight.pods.every(({ terminating }) => !terminating);
     await this.#statuses.shards(sight, runtime.views(), signal);
-    await this.#announceNews(key, sight, runtime, signal);
+    failure ??= await firstFailure(signal, announce);
     const trouble = objects.trouble ?? unlabelled ?? apiTrouble(failure);
     const under = { settled: runtime.settledViews(), rollout, nodeLoss, trouble };
     const told = await this.#statuses.store(sight, runtime.views(), replicas, under, signal);
@@ -199,8 +200,8 @@ export class StoreReconciler {
     const whole = runtime.views().every(({ replicas: all }) => all.every(({ voting }) => voting));
     const idle = [told, whole, !moving, rollout === null, nodeLoss === null].every(Boolean);
     if (!idle) return { requeueAfterMs: BUSY_MS };
-    const restMs = trouble === null ? RESYNC_MS : TROUBLE_MS;
-    return { requeueAfterMs: Math.min(restMs, dueMs) };
+    if (trouble !== null) return { requeueAfterMs: Math.min(TROUBLE_MS, dueMs) };
+    return { requeueAfterMs: Math.min(RESYNC_MS, dueMs), routine: dueMs >= RESYNC_MS };
   }
 
   /** What happened while the look was written down is not to wait for the next one. */

@@ -36,7 +36,10 @@ export class Workqueue {
   readonly #working = new Map<string, number>();
   /** Added while being worked on. */
   readonly #again = new Set<string>();
-  readonly #delayed = new Map<string, { readonly atMs: number; readonly timer: Timer }>();
+  readonly #delayed = new Map<
+    string,
+    { readonly atMs: number; readonly timer: Timer; urgency: Urgency }
+  >();
   readonly #failures = new Map<string, number>();
   readonly #takers = new Set<() => void>();
   #closed = false;
@@ -92,18 +95,27 @@ export class Workqueue {
     for (const wake of [...this.#takers]) wake();
   }
 
-  /** Adds the key after `delayMs`, or when it was to be added anyway, whichever is first. */
+  /**
+   * Adds the key after `delayMs`, or when it was to be added anyway, whichever is first: as news, if
+   * either was to be.
+   */
   addAfter(key: string, delayMs: number, urgency: Urgency = "news"): void {
     if (this.#closed || this.#ready.news.has(key)) return;
     const atMs = this.#clock.monotonicMs() + delayMs;
     const known = this.#delayed.get(key);
-    if (known !== undefined && known.atMs <= atMs) return;
+    const isNews = urgency === "news" || known?.urgency === "news";
+    const wish = { atMs, urgency: isNews ? "news" : "routine" } as const;
+    if (known !== undefined && known.atMs <= atMs) {
+      known.urgency = wish.urgency;
+      return;
+    }
     known?.timer.cancel();
     const timer = this.#clock.timer(delayMs, () => {
+      const due = this.#delayed.get(key);
       this.#delayed.delete(key);
-      this.add(key, urgency);
+      this.add(key, due?.urgency);
     });
-    this.#delayed.set(key, { atMs, timer });
+    this.#delayed.set(key, { ...wish, timer });
   }
 
   /** Adds the key after a wait that doubles with each call until {@link forget}. */
@@ -128,6 +140,8 @@ export class Workqueue {
       if (next !== null) {
         const { key, sinceMs } = next;
         const now = this.#clock.monotonicMs();
+        // What it was to be looked at for, this look sees.
+        this.#undelay(key);
         this.#working.set(key, now);
         this.#observer?.taken(this.depth, now - sinceMs);
         return key;

@@ -137,8 +137,9 @@ describe("a store that people change", () => {
     life.start("one");
     life.apply({ namespaces: [{ name: "default", shards: 4 }] });
     await life.whole(3);
+    // A store waits for up to a minute before it spreads its leaders.
     const led = (pods: string) =>
-      life.server.until(pods, () => life.column("leaders") === pods, WAIT_MS);
+      life.server.until(pods, () => life.column("leaders") === pods, 60_000 + WAIT_MS);
     await led("demo-0,demo-1,demo-2");
     life.kubelet.hold("demo-0");
     life.server.remove(life.path("v1", "pods", "demo-0"));

@@ -92,7 +92,10 @@ export class FakeApiServer {
     });
     this.#server.on("connection", (socket) => {
       this.#sockets.add(socket);
-      socket.once("close", () => this.#sockets.delete(socket));
+      socket.once("close", () => {
+        this.#sockets.delete(socket);
+        this.nudge();
+      });
     });
   }
 
@@ -104,6 +107,11 @@ export class FakeApiServer {
 
   get url(): string {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /** Connections that are open. */
+  get connections(): number {
+    return this.#sockets.size;
   }
 
   /** A kubeconfig for this server. */

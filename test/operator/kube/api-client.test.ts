@@ -139,6 +139,24 @@ describe("api client", () => {
     assert.deepEqual(codes, ["GET <error>"]);
   });
 
+  it("ends a connection that nobody uses, before the server does; not a watch's", async () => {
+    const quick = clientOf(server, undefined, { connectionIdleMs: 50 });
+    const stop = new AbortController();
+    const from = { resourceVersion: "100", timeoutSeconds: 60 };
+    const watch = quick.client.watch(KINDS.store, { namespace: "ns" }, from, stop.signal, 5_000);
+    try {
+      const next = watch.next();
+      await quick.client.list(KINDS.store, { namespace: "ns" }, call());
+      await server.until("the watch's alone is open", () => server.connections === 1, 5_000);
+      server.put(resourcePath(KINDS.store, "ns", "demo"), { metadata: {} });
+      assert.equal((await next).value?.type, "ADDED");
+    } finally {
+      stop.abort(new Error("the test is over"));
+      await watch.return(undefined);
+      quick.transport.close();
+    }
+  });
+
   it("an answer that was lost may have been carried out", async () => {
     server.fault = () => ({ kind: "afterwards" });
     const object = { metadata: { name: "demo", namespace: "ns" }, spec: {} };

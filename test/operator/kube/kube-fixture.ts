@@ -16,11 +16,13 @@ export const QUICK: Partial<KubeLimits> = {
 export function clientOf(
   server: FakeApiServer,
   observe?: (method: string, code: string) => void,
+  limits: Partial<KubeLimits> = {},
 ): { readonly client: ApiClient; readonly transport: ApiTransport } {
   const transport = new ApiTransport({
     config: server.config(),
     clock: systemClock,
     userAgent: "resilver-test",
+    limits,
     ...(observe === undefined ? {} : { observe }),
   });
   return { client: new ApiClient(transport, "resilver"), transport };

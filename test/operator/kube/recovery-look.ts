@@ -51,21 +51,19 @@ export class Look {
   /** The objects as a watch that has fallen behind tells them; null: as they are. */
   stale: readonly KubeObject[] | null = null;
 
-  readonly #runtime = this.#storeRuntime();
-
   constructor(server: FakeApiServer, recoveries: RecoveryObjects) {
     this.server = server;
     this.#recoveries = recoveries;
   }
 
   async reconcile(): Promise<readonly KubeObject[]> {
-    this.dueMs = await this.#recoveries.reconcile(this.#sight(), this.#runtime, call().signal);
+    this.dueMs = await this.#recoveries.reconcile(this.#sight(), this.#runtime(), call().signal);
     return this.objects();
   }
 
   /** What is done while the rest of a look is written down. */
   async announce(): Promise<readonly KubeObject[]> {
-    await this.#recoveries.announce(this.#sight(), this.#runtime, call().signal);
+    await this.#recoveries.announce(this.#sight(), this.#runtime(), call().signal);
     return this.objects();
   }
 
@@ -116,7 +114,7 @@ export class Look {
     };
   }
 
-  #storeRuntime(): StoreRuntime {
+  #runtime(): StoreRuntime {
     return {
       views: () => this.views,
       rates: this.#rates,

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { runReconcileLoop } from "../../../operator/kube/reconcile-loop.ts";
+import { type ReconcileResult, runReconcileLoop } from "../../../operator/kube/reconcile-loop.ts";
 import { systemClock } from "../../../operator/local/system-clock.ts";
 import { Workqueue } from "../../../operator/kube/workqueue.ts";
 import { SILENT_LOGGER } from "../../../sidecar/lib/ports/logger.ts";
@@ -87,13 +87,45 @@ describe("workqueue", () => {
   });
 
   it("news goes before routine, which is not kept waiting for ever", async () => {
-    queue.addAfter("old", 10_000, "routine");
-    await clock.until("a key", 20_000, () => queue.depth === 1);
-    for (let i = 0; i < 10; i += 1) queue.add(`n${i}`);
+    for (const key of ["r0", "r1", "r2"]) queue.addAfter(key, 10_000, "routine");
+    await clock.until("three keys", 20_000, () => queue.depth === 3);
+    for (let i = 0; i < 16; i += 1) queue.add(`n${i}`);
     const taken: string[] = [];
-    while (queue.depth > 0) taken.push(await queue.take(NEVER));
-    assert.deepEqual(taken.slice(0, 7), ["n0", "n1", "n2", "n3", "n4", "n5", "n6"]);
-    assert.deepEqual(taken.slice(7), ["old", "n7", "n8", "n9"]);
+    while (queue.depth > 0) taken.push((await queue.take(NEVER)).slice(0, 1));
+    assert.equal(taken.join(""), "nnnnnnnrnnnnnnnrnnr");
+  });
+
+  it("what is to be looked at for news soon is no routine when its time comes first", async () => {
+    queue.addAfter("a", 1_000, "routine");
+    queue.addAfter("b", 990, "routine");
+    queue.addAfter("b", 1_100);
+    await clock.until("two keys", 2_000, () => queue.depth === 2);
+    queue.add("c", "routine");
+    assert.equal(await queue.take(NEVER), "b");
+    queue.addAfter("d", 500);
+    queue.addAfter("d", 100, "routine");
+    await clock.until("three keys", 2_000, () => queue.depth === 3);
+    assert.equal(await queue.take(NEVER), "d");
+  });
+
+  it("news of what is being worked on is news afterwards", async () => {
+    queue.add("a");
+    await queue.take(NEVER);
+    queue.add("r", "routine");
+    queue.add("a");
+    queue.done("a");
+    assert.equal(await queue.take(NEVER), "a");
+  });
+
+  it("what a look sees is not looked at again", async () => {
+    queue.add("a", "routine");
+    queue.addAfter("a", 100);
+    await queue.take(NEVER);
+    queue.done("a");
+    queue.addAfter("tick", 200);
+    await clock.until("a key", 2_000, () => queue.depth > 0);
+    assert.equal(await queue.take(NEVER), "tick");
+    assert.equal(queue.depth, 0);
   });
 
   it("news of a key that waits for routine moves it up", async () => {
@@ -134,6 +166,7 @@ describe("workqueue", () => {
 
   it("closed, it takes nothing more", () => {
     queue.add("a");
+    queue.add("r", "routine");
     queue.addAfter("b", 10);
     queue.close();
     queue.add("c");
@@ -260,20 +293,20 @@ describe("reconcile loop", () => {
     const order: string[] = [];
     let free = (): void => undefined;
     const busy = new Promise<void>((resolve) => (free = resolve));
-    const reconcile = async (key: string): Promise<{ requeueAfterMs: number }> => {
+    const reconcile = async (key: string): Promise<ReconcileResult> => {
       order.push(key);
       if (key === "busy") await busy;
-      return { requeueAfterMs: 60_000 };
+      return { requeueAfterMs: 60_000, routine: key === "idle" };
     };
     const parts = { queue, clock, random: () => 0, logger: SILENT_LOGGER };
     const loop = runReconcileLoop({ ...parts, workers: 1, reconcile }, stop.signal);
-    for (const key of ["idle", "busy"]) queue.add(key);
+    for (const key of ["idle", "waits", "busy"]) queue.add(key);
     await clock.pass(61_000);
-    assert.equal(queue.depth, 1, "its time has come");
+    assert.equal(queue.depth, 2, "their time has come");
     queue.add("news");
     free();
     await clock.pass(10);
-    assert.deepEqual(order, ["idle", "busy", "news", "idle"]);
+    assert.deepEqual(order, ["idle", "waits", "busy", "waits", "news", "idle"]);
     stop.abort(new Error("done"));
     await clock.during(loop);
   });
