@@ -23,6 +23,12 @@ export interface TableEntry {
   previous: TableEntry | undefined;
 }
 
+/** A frozen table's keys in order and their entries, at the same places. */
+export interface TableOrder {
+  readonly keys: readonly EncodedKey[];
+  readonly entries: readonly TableEntry[];
+}
+
 function entryBytes(key: EncodedKey, record: Buffer | null): number {
   return ENTRY_OVERHEAD_BYTES + key.length * 2 + (record?.byteLength ?? 0);
 }

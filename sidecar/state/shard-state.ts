@@ -304,7 +304,7 @@ export class ShardState {
       records: this.#records,
       keySorting: this.#options.keySorting,
     };
-    this.#pending = { table: this.#active, meta, journaled: false };
+    this.#pending = { table: this.#active, meta, journaled: false, order: null };
     this.#active = new MemoryTable();
   }
 

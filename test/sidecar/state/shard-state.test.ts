@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { DiskError } from "../../../sidecar/lib/ports/disk.ts";
+import { type Disk, DiskError } from "../../../sidecar/lib/ports/disk.ts";
 import { LIMITS } from "../../../sidecar/limits.ts";
 import { KeyComparisonType, Status } from "../../../sidecar/protocol/gen/oxia-client.ts";
 import type { EngineFactory } from "../../../sidecar/state/engine.ts";
@@ -284,6 +284,42 @@ describe("ShardState", () => {
       assert.equal(state.stats.tableBytes, 0);
       assert.equal(listOf(state).length, 2_501);
       await state.close();
+    }));
+
+  it("keeps everything when the disk fills in the middle of a checkpoint's journal", () =>
+    withDir(async (dir) => {
+      let roomForWrites = 1;
+      const filling: Disk = new Proxy(disk, {
+        get: (target, name) => {
+          const method = Reflect.get(target, name) as (...given: unknown[]) => unknown;
+          if (name !== "open") return method.bind(target);
+          return async (path: string, options: { readonly create: boolean }) => {
+            const file = await target.open(path, options);
+            const write = file.write.bind(file);
+            file.write = async (parts, at) => {
+              if (roomForWrites === 0)
+                throw new DiskError("NO_SPACE", path, "no room", { fatal: false });
+              roomForWrites -= 1;
+              await write(parts, at);
+            };
+            return file;
+          };
+        },
+      });
+      const log = new TestLog();
+      const state = await openState(dir, { disk: filling });
+      const keys = Array.from({ length: 5_500 }, (_, at) => `k${at}`);
+      for (const key of keys) state.apply(log.write({ puts: [put(key, "v".repeat(500))] }));
+      await assert.rejects(state.checkpoint(), { code: "NO_SPACE" });
+      assert.equal(roomForWrites, 0, "some of the journal was written");
+      assert.equal(listOf(state).length, keys.length);
+      roomForWrites = Number.POSITIVE_INFINITY;
+      await state.checkpoint();
+      assert.equal(listOf(state).length, keys.length);
+      await state.close();
+      const again = await openState(dir);
+      assert.deepEqual(listOf(again), keys.toSorted());
+      await again.close();
     }));
 
   it("writes nothing more after a failed sync, which the next one would not show (R14)", () =>

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { NodeClock } from "../../../sidecar/os/node-clock.ts";
+import type { Disk } from "../../../sidecar/lib/ports/disk.ts";
 import { createNodeDisk } from "../../../sidecar/os/node-disk.ts";
 import {
   chainCrc,
@@ -41,6 +42,8 @@ export async function withDir(work: (dir: string) => Promise<void>): Promise<voi
 
 export interface OpenOptions {
   readonly engine?: EngineFactory;
+  /** Of all but the engine. */
+  readonly disk?: Disk;
   readonly budget?: MemoryBudget;
   readonly keySorting?: KeySorting;
   readonly lossEpoch?: number;
@@ -49,7 +52,7 @@ export interface OpenOptions {
 export function openState(dir: string, options: OpenOptions = {}): Promise<ShardState> {
   return ShardState.open({
     dir,
-    disk,
+    disk: options.disk ?? disk,
     clock,
     engine: options.engine ?? engines,
     budget: options.budget ?? new MemoryBudget(),
