@@ -199,9 +199,7 @@ export class StoreReconciler {
     if (failure !== null) throw failure;
     const whole = runtime.views().every(({ replicas: all }) => all.every(({ voting }) => voting));
     const idle = [told, whole, !moving, rollout === null, nodeLoss === null].every(Boolean);
-    if (!idle) return { requeueAfterMs: BUSY_MS };
-    if (trouble !== null) return { requeueAfterMs: Math.min(TROUBLE_MS, dueMs) };
-    return { requeueAfterMs: Math.min(RESYNC_MS, dueMs), routine: dueMs >= RESYNC_MS };
+    return idle ? resting(trouble, dueMs) : { requeueAfterMs: BUSY_MS };
   }
 
   /** What happened while the look was written down is not to wait for the next one. */
@@ -460,6 +458,12 @@ export class StoreReconciler {
 /** Infinity: only when something changes. */
 function after(dueMs: number): ReconcileResult {
   return dueMs === Number.POSITIVE_INFINITY ? null : { requeueAfterMs: Math.min(RESYNC_MS, dueMs) };
+}
+
+/** When a store is looked at again where nothing is under way. */
+function resting(trouble: StatusTrouble | null, dueMs: number): ReconcileResult {
+  if (trouble !== null) return { requeueAfterMs: Math.min(TROUBLE_MS, dueMs) };
+  return { requeueAfterMs: Math.min(RESYNC_MS, dueMs), routine: dueMs >= RESYNC_MS };
 }
 
 function replicasOf(statefulSet: KubeObject | undefined): number {
