@@ -96,8 +96,8 @@ export class Workqueue {
   }
 
   /**
-   * Adds the key after `delayMs`, or when it was to be added anyway, whichever is first: as news, if
-   * either was to be.
+   * Adds the key after `delayMs`, or when it was to be added anyway, whichever is first; as news,
+   * if either was to be.
    */
   addAfter(key: string, delayMs: number, urgency: Urgency = "news"): void {
     if (this.#closed || this.#ready.news.has(key)) return;
