@@ -13,6 +13,8 @@ export interface RolloutPod {
   /** It is as it ought to be. */
   readonly updated: boolean;
   readonly ready: boolean;
+  /** Why it does not start, in the platform's words; empty or absent: nothing is said. */
+  readonly waiting?: string;
   /** Its process may run: what it holds may count. */
   readonly running: boolean;
   readonly terminating: boolean;
@@ -86,7 +88,10 @@ export function rolloutStep(
   if (pods.length < expected) return wait(`${pods.length} of ${expected} pods are there`);
   // One that does not work is not worked around by making the next one the same.
   const unready = pods.find(({ updated, ready }) => updated && !ready);
-  if (unready !== undefined) return wait(`${unready.name} is not ready yet`);
+  if (unready !== undefined) {
+    const { name, waiting = "" } = unready;
+    return wait(`${name} is not ready yet${waiting === "" ? "" : `: ${waiting}`}`);
+  }
   // Whoever does not run is no witness, however lately it voted.
   const down = new Set(pods.flatMap(({ name, running }) => (running ? [] : [name])));
   const candidates = inOrder(outdated, shards).map((pod) => ({

@@ -135,13 +135,13 @@ export function lostQuorum(record: ShardRecord, observed: Observed): Stop | null
   if (isQuorum(voterSets(record), intact)) return null;
   const left =
     intact.size === 0
-      ? "No voter holds data"
-      : `Left with data, the newest first: ${survivorsText(intact, observed)}`;
+      ? "No voter holds data. Bring back a lost disk if there is one; otherwise order a forced quorum " +
+        "of a replica whose volumes were moved or set back, if there is one; else begin anew"
+      : `Left with data, the newest first: ${survivorsText(intact, observed)}. ` +
+        "Bring back a lost disk if there is one; otherwise order a forced quorum of one survivor";
   return {
     reason: "QuorumLost",
-    message:
-      `a majority of the voters has lost its data, and no leader is left that held everything. ${left}. ` +
-      "Bring back a lost disk if there is one; otherwise order a forced quorum of one survivor",
+    message: `a majority of the voters has lost its data, and no leader is left that held everything. ${left}`,
   };
 }
 

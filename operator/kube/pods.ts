@@ -19,6 +19,8 @@ export interface PodFacts {
   readonly sidecarReady: boolean;
   /** Which pod template it was made from. */
   readonly revision: string;
+  /** Why a container of it does not start (ImagePullBackOff, say); empty: none waits for that. */
+  readonly waiting: string;
   readonly sidecar: "unknown" | "never started" | "running" | "ended for good" | "between starts";
 }
 
@@ -42,18 +44,32 @@ export function podFacts(pod: KubeObject, inSyncGate: string): PodFacts {
     ready: condition("Ready") === "True",
     inSync: inSync === undefined ? null : inSync === "True",
     revision: metadata.labels?.["controller-revision-hash"] ?? "",
+    waiting: waitingReason(pod),
     sidecarReady: at(sidecarStatus(pod), "ready") === true,
     sidecar: sidecarState(pod),
   };
 }
 
-/** Beside people's containers the sidecar is an init container. */
-function sidecarStatus(pod: KubeObject): unknown {
-  const statuses = [
+function containerStatuses(pod: KubeObject): readonly unknown[] {
+  return [
     ...list(at(pod, "status", "containerStatuses")),
     ...list(at(pod, "status", "initContainerStatuses")),
   ];
-  return statuses.find((entry) => at(entry, "name") === SIDECAR_CONTAINER);
+}
+
+/** Beside people's containers the sidecar is an init container. */
+function sidecarStatus(pod: KubeObject): unknown {
+  return containerStatuses(pod).find((entry) => at(entry, "name") === SIDECAR_CONTAINER);
+}
+
+/** What a pod that is only being started says as well. */
+const STARTS: ReadonlySet<string> = new Set(["", "ContainerCreating", "PodInitializing"]);
+
+function waitingReason(pod: KubeObject): string {
+  const reasons = containerStatuses(pod).map((entry) =>
+    text(at(entry, "state", "waiting", "reason")),
+  );
+  return reasons.find((reason) => !STARTS.has(reason)) ?? "";
 }
 
 function sidecarState(pod: KubeObject): PodFacts["sidecar"] {

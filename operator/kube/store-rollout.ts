@@ -110,11 +110,11 @@ function stepOver(
   revision: string,
 ): RolloutStep {
   const rolling = pods.map((pod): RolloutPod => {
-    const { name, ready, terminating } = pod;
+    const { name, ready, terminating, waiting } = pod;
     const claimTerminating = isClaimGoing({ claims }, name);
     const running = pod.sidecar === "running" || pod.sidecar === "unknown";
     const updated = pod.revision === revision;
-    return { name, ready, running, terminating, claimTerminating, updated };
+    return { name, ready, waiting, running, terminating, claimTerminating, updated };
   });
   const shards = views().map(rolloutShard);
   return rolloutStep(rolling, shards, expectedPods);

@@ -52,6 +52,29 @@ describe("pods", () => {
   });
   afterEach(() => server.close());
 
+  it("say why they do not start, whichever container it is", () => {
+    const waits = (name: string, reason: string) => ({ name, state: { waiting: { reason } } });
+    const running = { name: "resilver", state: { running: {} } };
+    const waiting = (status: object): string => podFacts(pod(status, {}), IN_SYNC_GATE).waiting;
+    assert.equal(
+      waiting({ containerStatuses: [waits("resilver", "ImagePullBackOff")] }),
+      "ImagePullBackOff",
+    );
+    assert.equal(
+      waiting({ containerStatuses: [running, waits("app", "CrashLoopBackOff")] }),
+      "CrashLoopBackOff",
+    );
+    assert.equal(
+      waiting({
+        containerStatuses: [waits("app", "PodInitializing")],
+        initContainerStatuses: [waits("resilver", "ErrImagePull")],
+      }),
+      "ErrImagePull",
+    );
+    assert.equal(waiting({ containerStatuses: [waits("resilver", "ContainerCreating")] }), "");
+    assert.equal(waiting({ containerStatuses: [running] }), "");
+  });
+
   for (const [what, status, metadata, state, stopped] of STATES) {
     it(`${what}: ${state}, ${stopped ? "" : "not "}stopped`, async () => {
       const object = pod(status, metadata);

@@ -22,6 +22,7 @@ const pod = (name: string): PodFacts => ({
   ready: false,
   inSync: null,
   sidecarReady: false,
+  waiting: "",
   revision: "",
   sidecar: "running",
 });

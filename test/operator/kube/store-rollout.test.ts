@@ -20,6 +20,8 @@ const podPath = (name: string): string => resourcePath(KINDS.pod, "ns", name);
 interface PodState {
   readonly ready: boolean;
   readonly sidecar: "running" | "waiting";
+  /** Why it waits. */
+  readonly reason: string;
   readonly revision: string;
 }
 
@@ -60,7 +62,7 @@ class World {
   }
 
   pod(name: string, state: Partial<PodState>): void {
-    const { ready = true, sidecar = "running", revision = "a" } = state;
+    const { ready = true, sidecar = "running", revision = "a", reason } = state;
     const told = { name: "resilver", ready: sidecar === "running", restartCount: 3 };
     this.server.put(podPath(name), {
       metadata: {
@@ -71,7 +73,9 @@ class World {
       status: {
         phase: "Running",
         conditions: [{ type: "Ready", status: ready ? "True" : "False" }],
-        containerStatuses: [{ ...told, state: { [sidecar]: {} }, lastState: { terminated: {} } }],
+        containerStatuses: [
+          { ...told, state: { [sidecar]: { reason } }, lastState: { terminated: {} } },
+        ],
       },
     });
   }
@@ -146,6 +150,9 @@ describe("a rollout and the disruption budget", () => {
     assert.equal(world.left(), "demo-0,demo-1");
     world.pod("demo-2", { ready: false, revision: "b" });
     assert.equal(await world.roll(), "demo-2 is not ready yet");
+    const held = { sidecar: "waiting", reason: "ImagePullBackOff" } as const;
+    world.pod("demo-2", { ready: false, revision: "b", ...held });
+    assert.equal(await world.roll(), "demo-2 is not ready yet: ImagePullBackOff");
     world.pod("demo-2", { revision: "b" });
     assert.equal(await world.roll(), "demo-1 is being made anew");
     assert.equal(world.left(), "demo-0,demo-2");
