@@ -10,6 +10,8 @@ import { shardKeyText } from "../core/record.ts";
 export interface StatusPod {
   readonly name: string;
   readonly ready: boolean;
+  /** Why it does not start, in the platform's words; empty or absent: nothing is said. */
+  readonly waiting?: string;
 }
 
 /** Why the store's objects are not what they ought to be. */
@@ -158,6 +160,12 @@ function progressing(input: StatusInput): NewCondition {
     return { type, status: true, reason: "WaitingForPods", message };
   }
   if (rollout !== null) return { type, status: true, reason: "RollingOut", message: rollout };
+  const stuck = pods.flatMap(({ name, waiting = "" }) => {
+    return waiting === "" ? [] : [`${name} does not start: ${waiting}`];
+  });
+  if (stuck.length > 0) {
+    return { type, status: true, reason: "WaitingForPods", message: stuck.join("; ") };
+  }
   const told = views.flatMap((view) =>
     view.conditions
       .filter((condition) => condition.type === type && condition.reason !== "Idle")

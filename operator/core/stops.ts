@@ -136,7 +136,7 @@ export function lostQuorum(record: ShardRecord, observed: Observed): Stop | null
   const left =
     intact.size === 0
       ? "No voter holds data. Bring back a lost disk if there is one; otherwise order a forced quorum " +
-        "of a replica whose volumes were moved or set back, if there is one; else begin anew"
+        "of a replica whose volumes were moved or set back, if there is one; else its data is gone"
       : `Left with data, the newest first: ${survivorsText(intact, observed)}. ` +
         "Bring back a lost disk if there is one; otherwise order a forced quorum of one survivor";
   return {

@@ -13,7 +13,7 @@ import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 import { ApiUnreachable, errorFromAnswer, WatchSilent } from "./api-error.ts";
 import { CallSlots } from "./call-slots.ts";
 import { DeadlinePassed, untilAborted, withDeadline } from "./deadline.ts";
-import { KUBE_LIMITS, type KubeLimits } from "./limits.ts";
+import { KUBE_LIMITS } from "./limits.ts";
 
 /** One request. `query` entries that are undefined are left out. */
 export interface ApiRequest {
@@ -39,8 +39,8 @@ export interface ApiTransportOptions {
   readonly clock: Clock;
   readonly userAgent: string;
   readonly observe?: RequestObserver;
-  /** Bounds other than the usual ones, for tests. */
-  readonly limits?: Partial<KubeLimits>;
+  /** Absent: the usual one. */
+  readonly connectionIdleMs?: number;
 }
 
 /** What the client's options are used for. */
@@ -228,7 +228,7 @@ export class ApiTransport {
     const agentKey = JSON.stringify(trust);
     if (this.#agent !== null && agentKey === this.#agentKey) return this.#agent;
     // The former one's connections end with what they are used for.
-    const timeout = this.#options.limits?.connectionIdleMs ?? KUBE_LIMITS.connectionIdleMs;
+    const timeout = this.#options.connectionIdleMs ?? KUBE_LIMITS.connectionIdleMs;
     // Of an agent's connections it ends those that are not in use: not a watch's.
     const options = { keepAlive: true, timeout };
     this.#agent = secure ? new HttpsAgent({ ...options, ...trust }) : new HttpAgent(options);

@@ -1,3 +1,5 @@
+import { ResourceInvalid } from "../api/v1alpha1/validation.ts";
+
 /** All that a person may be needed for, one word each; a page of the runbooks says what to do. */
 export const PERSON_REASONS = [
   "ObjectTaken",
@@ -18,4 +20,13 @@ export class PersonNeeded extends Error {
     super(message, options);
     this.reason = reason;
   }
+}
+
+/** What of an error a person has to mend, rather than time; null: nothing. */
+export function refusalOf(
+  error: unknown,
+): { readonly reason: string; readonly message: string } | null {
+  if (error instanceof ResourceInvalid) return { reason: "SpecInvalid", message: error.message };
+  if (error instanceof PersonNeeded) return { reason: error.reason, message: error.message };
+  return null;
 }

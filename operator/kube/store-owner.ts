@@ -140,7 +140,7 @@ export class StoreOwner {
     const requeueAfterMs = this.#limits.otherLookMs;
     if (state === "held") {
       this.#tell(key, object, heldNote(operator, this.#self));
-      return { requeueAfterMs };
+      return { requeueAfterMs, routine: true };
     }
     if (state === "forbidden") {
       this.#tell(key, object, forbiddenNote(object, place, this.#self));

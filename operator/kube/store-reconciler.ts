@@ -7,7 +7,7 @@ import type { Clock } from "../../sidecar/lib/ports/clock.ts";
 import type { Logger } from "../../sidecar/lib/ports/logger.ts";
 import type { ReplicatedStore, ReplicatedStoreStatus } from "../api/v1alpha1/replicated-store.ts";
 import { storeShardName } from "../api/v1alpha1/store-shard.ts";
-import { parseReplicatedStore, ResourceInvalid } from "../api/v1alpha1/validation.ts";
+import { parseReplicatedStore } from "../api/v1alpha1/validation.ts";
 import type { NodeEndpoint, SidecarClient } from "../controller/ports.ts";
 import type { CoordinatorMetrics, StoreViews } from "../controller/coordinator-metrics.ts";
 import type { StatusTrouble } from "../controller/store-status.ts";
@@ -29,7 +29,7 @@ import { KubePlatform, podAddressResolver, type ResolveAddress } from "./kube-pl
 import { KUBE_LIMITS, type KubeLimits } from "./limits.ts";
 import { LostNodes } from "./lost-nodes.ts";
 import { perObject } from "./per-object.ts";
-import { PersonNeeded } from "./person-needed.ts";
+import { refusalOf } from "./person-needed.ts";
 import type { ReconcileResult } from "./reconcile-loop.ts";
 import { KubeRecordStore } from "./record-store.ts";
 import { RecoveryObjects } from "./recovery-objects.ts";
@@ -134,7 +134,7 @@ export class StoreReconciler {
         return { requeueAfterMs: BUSY_MS };
       }
       this.#note(object, "Warning", reason, message);
-      return { requeueAfterMs: RESYNC_MS };
+      return { requeueAfterMs: RESYNC_MS, routine: true };
     }
   }
 
@@ -170,15 +170,18 @@ export class StoreReconciler {
     // take its pods out of service.
     if (!runtime.coordinator.hasLooked) return await this.#sayUnread(object, runtime, signal);
     const moving = this.#steer(sight, runtime);
-    let dueMs = Number.POSITIVE_INFINITY;
-    let failure = await firstFailure(signal, [
+    let dueMs: number | null = null;
+    // What was refused a moment ago is not tried again in the same look.
+    const announce = async (): Promise<void> => {
+      if (dueMs !== null) await this.#announceNews(key, sight, runtime, signal);
+    };
+    const failure = await firstFailure(signal, [
       async () => {
         dueMs = await this.#recoveries.reconcile(sight, runtime, signal);
       },
       () => this.#statuses.gates(sight, runtime.settledViews(), signal),
+      announce,
     ]);
-    const announce = [() => this.#announceNews(key, sight, runtime, signal)];
-    failure ??= await firstFailure(signal, announce);
     // Nothing is taken away while what went before could not be written down.
     const nodeLoss = failure === null ? await this.#replaceLost(sight, runtime, signal) : null;
     // What the pods are to be made from is known when it is there again.
@@ -191,15 +194,18 @@ export class StoreReconciler {
     // statuses are written: that may fail at each look.
     const still = [failure, rollout, nodeLoss].every((why) => why === null) && !moving;
     runtime.podsSettled = still && sight.pods.every(({ terminating }) => !terminating);
-    await this.#statuses.shards(sight, runtime.views(), signal);
-    failure ??= await firstFailure(signal, announce);
-    const trouble = objects.trouble ?? unlabelled ?? apiTrouble(failure);
+    const late = await firstFailure(signal, [
+      () => this.#statuses.shards(sight, runtime.views(), signal),
+      announce,
+    ]);
+    const first = failure ?? late;
+    const trouble = objects.trouble ?? unlabelled ?? apiTrouble(first);
     const under = { settled: runtime.settledViews(), rollout, nodeLoss, trouble };
     const told = await this.#statuses.store(sight, runtime.views(), replicas, under, signal);
-    if (failure !== null) throw failure;
+    if (first !== null) throw first;
     const whole = runtime.views().every(({ replicas: all }) => all.every(({ voting }) => voting));
     const idle = [told, whole, !moving, rollout === null, nodeLoss === null].every(Boolean);
-    return idle ? resting(trouble, dueMs) : { requeueAfterMs: BUSY_MS };
+    return idle ? resting(trouble, dueMs ?? RESYNC_MS) : { requeueAfterMs: BUSY_MS };
   }
 
   /** What happened while the look was written down is not to wait for the next one. */
@@ -457,7 +463,7 @@ export class StoreReconciler {
 
 /** Infinity: only when something changes. */
 function after(dueMs: number): ReconcileResult {
-  return dueMs === Number.POSITIVE_INFINITY ? null : { requeueAfterMs: Math.min(RESYNC_MS, dueMs) };
+  return dueMs === Number.POSITIVE_INFINITY ? null : resting(null, dueMs);
 }
 
 /** When a store is looked at again where nothing is under way. */
@@ -476,13 +482,6 @@ function replicasOf(statefulSet: KubeObject | undefined): number {
 function storeIdOf({ spec }: KubeObject): readonly string[] {
   const id: unknown = typeof spec === "object" && spec !== null ? Reflect.get(spec, "storeId") : "";
   return typeof id === "string" && id !== "" ? [id] : [];
-}
-
-/** What a person has to mend, rather than time. */
-function refusalOf(error: unknown): { readonly reason: string; readonly message: string } | null {
-  if (error instanceof ResourceInvalid) return { reason: "SpecInvalid", message: error.message };
-  if (error instanceof PersonNeeded) return { reason: error.reason, message: error.message };
-  return null;
 }
 
 /** Fields of a log line are flat. */

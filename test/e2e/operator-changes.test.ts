@@ -133,7 +133,8 @@ describe("a store that people change", () => {
     await proveKept(["key"]);
   });
 
-  it("a pod that is back leads shards again, after a while and one at a time", async () => {
+  it("a pod that is back leads shards again, after a while and one at a time", async function () {
+    this.timeout(300_000);
     life.start("one");
     life.apply({ namespaces: [{ name: "default", shards: 4 }] });
     await life.whole(3);

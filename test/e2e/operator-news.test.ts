@@ -7,7 +7,7 @@ import type { Seen } from "../support/fake-api-server.ts";
 import { OperatorLife, WAIT_MS } from "../support/operator-life.ts";
 
 /** Long enough for the kubelet to make a pod anew meanwhile. */
-const LATE_MS = 3_000;
+const LATE_MS = 6_000;
 
 describe("a volume that is replaced while a look at its store is written down", () => {
   let life: OperatorLife;
@@ -56,7 +56,7 @@ describe("a volume that is replaced while a look at its store is written down", 
 
   it("is told of before the rest is written", async () => {
     const asked = await replaceMeanwhile(() => true);
-    await life.server.until("both were asked for", () => /M/u.test(asked()), WAIT_MS);
+    await life.server.until("it is made", () => /M/u.test(asked()), WAIT_MS);
     assert.match(asked(), /^M/u);
     await life.server.until(
       "the recovery succeeded",

@@ -156,6 +156,18 @@ describe("status of a store", () => {
     assert.equal(shardStatus(shardViewOf([silent])).commitOffset, undefined, "never heard of");
   });
 
+  it("pods that do not start are told of with the platform's word for it", () => {
+    const told = (rollout: string | null) => {
+      const pods = PODS.map((name, at) => ({ name, ready: true, waiting: at === 1 ? "Why" : "" }));
+      const rest = { expectedPods: 3, rollout, nodeLoss: null, trouble: null };
+      const views = [wholeShard()];
+      return storeSummary({ views, settled: views, pods, ...rest }).conditions[1];
+    };
+    assert.equal(told(null)?.reason, "WaitingForPods");
+    assert.equal(told(null)?.message, "resilver-1 does not start: Why");
+    assert.equal(told("goes on")?.message, "goes on", "which says it, too");
+  });
+
   it("nothing is known yet: neither available nor not", () => {
     const { columns, told } = summary([]);
     assert.equal(columns.state, "Starting");

@@ -16,13 +16,13 @@ export const QUICK: Partial<KubeLimits> = {
 export function clientOf(
   server: FakeApiServer,
   observe?: (method: string, code: string) => void,
-  limits: Partial<KubeLimits> = {},
+  more: { readonly connectionIdleMs?: number } = {},
 ): { readonly client: ApiClient; readonly transport: ApiTransport } {
   const transport = new ApiTransport({
     config: server.config(),
     clock: systemClock,
     userAgent: "resilver-test",
-    limits,
+    ...more,
     ...(observe === undefined ? {} : { observe }),
   });
   return { client: new ApiClient(transport, "resilver"), transport };

@@ -113,7 +113,7 @@ describe("whose store it is", () => {
   it("another's: left alone and told of once; its Lease is read once for all its stores", async () => {
     lease();
     const stores = [store(OTHER), store(OTHER, "more")];
-    const after = { requeueAfterMs: 10_000 };
+    const after = { requeueAfterMs: 10_000, routine: true };
     const twice = [...stores, ...stores];
     assert.deepEqual(
       await Promise.all(twice.map(settle)),
@@ -158,7 +158,7 @@ describe("whose store it is", () => {
     it(`another's whose Lease ${what}: taken over, with the rest of its status`, async () => {
       put();
       const found = store(OTHER);
-      assert.deepEqual(await settle(found), { requeueAfterMs: LOOK_MS });
+      assert.deepEqual(await settle(found), { requeueAfterMs: LOOK_MS, routine: true });
       events = [];
       for (nowMs of [LOOK_MS, FREE_MS]) assert.equal(await looks(found, 0), false, `at ${nowMs}`);
       nowMs = 2 * LOOK_MS;
@@ -217,7 +217,7 @@ describe("whose store it is", () => {
     nowMs = 60_000;
     await assert.rejects(settle(found));
     server.fault = () => undefined;
-    assert.deepEqual(await settle(found), { requeueAfterMs: LOOK_MS });
+    assert.deepEqual(await settle(found), { requeueAfterMs: LOOK_MS, routine: true });
     lease();
     nowMs += LOOK_MS;
     assert.equal(await looks(found, LOOK_MS), false);
