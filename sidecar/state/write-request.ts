@@ -102,7 +102,7 @@ function applyPut(target: WriteTarget, put: PutRequest, timestampMs: number): Pu
   const createdTimestamp = found?.createdTimestamp ?? timestampMs;
   const modifiedTimestamp = timestampMs;
   const { clientIdentity } = put;
-  // Written out: this runs for each put on each replica, and a spread takes twice as long.
+  // Written out, without spreads: this runs for each put on each replica.
   const version = { versionId, modificationsCount, createdTimestamp };
   const head = {
     versionId,
